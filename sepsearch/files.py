@@ -1,0 +1,82 @@
+"""Files that are whole or not there: written under a temporary name, then renamed."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sepsearch.errors import UserError, no_space
+
+
+def cache_folder() -> Path:
+    """Where demo and shards are kept: $SEPSEARCH_CACHE, else $XDG_CACHE_HOME/sepsearch or ~/.cache/sepsearch."""
+    if chosen := os.environ.get("SEPSEARCH_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepsearch"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that at any moment its old or its new content is there; raises `UserError` if it cannot be."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise no_space(error, path) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)  # mkstemp makes it the owner's alone
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise no_space(error, path) from error
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill, renamed to `path` at the end and removed if anything goes wrong.
+
+    Where another process has made `path` meanwhile, that one stays. Raises `UserError` if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise no_space(error, path) from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    except OSError as error:
+        raise no_space(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: float, what: str) -> None:
+    """Raise `UserError` unless the disk that holds `folder` has `needed` bytes free."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {what} needs {needed / 1e6:,.0f} MB there, found {free / 1e6:,.0f} MB free:"
+            " free some space or set SEPSEARCH_CACHE to another folder"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""Titles into train, validation and test: seeded, balanced, and never one title (or one reused take) on two sides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepsearch.errors import UserError
+
+SIDES = ("train", "validation", "test")
+# How instruments are judged whose titles do not reach all three sides; the text goes wherever their score is shown.
+RULES = {
+    "few titles": "too few titles for three sides: the first half of the titles left over from training validates, "
+    "the second half tests",
+    "one title": "one title only: trained, validated and tested on different clips of it",
+    "shared clips": "too few clips to hold any back: trained, validated and tested on the same ones",
+}
+
+
+@dataclass(frozen=True)
+class TitleFacts:
+    """What the balance of a split looks at: a title's clips by ensemble size, and the instruments it has."""
+
+    title: str
+    clips_by_players: Mapping[int, int]
+    instruments: frozenset[str]
+
+    @property
+    def clips(self) -> int:
+        """Clips of all the title's pieces."""
+        return sum(self.clips_by_players.values())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Titles by side, and the rule that applies to instruments with too few titles for three sides."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    rules: Mapping[str, str]
+
+    def titles(self) -> dict[str, list[str]]:
+        """Titles by side, as plain lists."""
+        return {side: list(getattr(self, side)) for side in SIDES}
+
+    def parts(self, instrument: str, titles: Sequence[str], side: str) -> dict[str, tuple[float, float]]:
+        """Which part of which title an instrument uses on a side.
+
+        Args:
+            instrument: its code.
+            titles: the titles the instrument plays in, the one with the most clips first.
+            side: "train", "validation" or "test".
+
+        Returns:
+            title → (begin, end) as fractions of the title's clips; disjoint between sides.
+        """
+        rule = self.rules.get(instrument)
+        if rule == "one title":
+            bounds = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}[side]
+            return dict.fromkeys(titles, bounds)
+        if rule == "few titles":
+            chosen = [title for title in titles if title in self.train]
+            if not chosen or len(chosen) == len(titles):
+                chosen = [titles[0]]
+            if side == "train":
+                return dict.fromkeys(chosen, (0.0, 1.0))
+            bounds = (0.0, 0.5) if side == "validation" else (0.5, 1.0)
+            return {title: bounds for title in titles if title not in chosen}
+        return {title: (0.0, 1.0) for title in titles if title in getattr(self, side)}
+
+
+def split_titles(
+    facts: Sequence[TitleFacts],
+    groups: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+) -> Split:
+    """Divide titles among train, validation and test.
+
+    Titles of one group (they share a take) stay together. Among many seeded assignments, improved group by group,
+    the one is taken that first leaves the fewest instruments without a side, then comes nearest to `fractions` of the
+    clips for every ensemble size and every instrument.
+
+    Raises:
+        UserError: there is no title, or the fractions do not add up to 1.
+    """
+    if not facts:
+        raise UserError("split: no titles, expected at least one")
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(f"split: fractions are {fractions}, expected three numbers above 0 that add up to 1")
+    facts = sorted(facts, key=lambda fact: fact.title)
+    units = _units(facts, groups)
+    features, instruments = _features(units)
+    assignment = _best_assignment(features, instruments, np.array(fractions), np.random.default_rng(seed))
+    train, validation, test = (
+        tuple(sorted(fact.title for unit, a in zip(units, assignment, strict=True) if a == side for fact in unit))
+        for side in range(3)
+    )
+    return Split(train, validation, test, rules=_rules(units, assignment, instruments))
+
+
+def _units(facts: Sequence[TitleFacts], groups: Sequence[Sequence[str]]) -> list[list[TitleFacts]]:
+    """Titles that must stay together, in the order of their first title."""
+    unit_of = {title: number for number, group in enumerate(groups) for title in group}
+    units: dict[object, list[TitleFacts]] = {}
+    for fact in facts:
+        units.setdefault(unit_of.get(fact.title, fact.title), []).append(fact)
+    return list(units.values())
+
+
+def _features(units: list[list[TitleFacts]]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of clips (unit, all + size + instrument), columns adding up to 1, and presence (unit, instrument)."""
+    sizes = sorted({players for unit in units for fact in unit for players in fact.clips_by_players})
+    codes = sorted({code for unit in units for fact in unit for code in fact.instruments})
+    rows = []
+    for unit in units:
+        by_size = [sum(fact.clips_by_players.get(size, 0) for fact in unit) for size in sizes]
+        by_instrument = [sum(fact.clips for fact in unit if code in fact.instruments) for code in codes]
+        rows.append([sum(by_size), *by_size, *by_instrument])
+    features = np.array(rows, dtype=float)
+    return features / np.maximum(features.sum(axis=0), 1), features[:, 1 + len(sizes) :] > 0
+
+
+def _best_assignment(
+    features: np.ndarray, presence: np.ndarray, fractions: np.ndarray, rng: np.random.Generator, starts: int = 60
+) -> np.ndarray:
+    """Side (0, 1, 2) of every unit: local search over single moves and swaps from random starts."""
+    coverable = np.minimum(presence.sum(axis=0), 3)
+
+    def cost(assignment: np.ndarray) -> float:
+        sides = np.eye(3)[assignment]  # (unit, side)
+        covered = (presence.T.astype(float) @ sides > 0).sum(axis=1)
+        missing = (coverable - covered).clip(min=0).sum() + 3 * (np.bincount(assignment, minlength=3)[0] == 0)
+        return 100.0 * missing + float(np.square(sides.T @ features - fractions[:, None]).sum())
+
+    best, best_cost = np.zeros(len(features), dtype=int), np.inf
+    for _ in range(starts):
+        current = rng.choice(3, size=len(features), p=fractions)
+        current_cost, improved = cost(current), True
+        while improved:
+            improved = False
+            for unit in rng.permutation(len(features)):
+                for side in range(3):
+                    moved = current.copy()
+                    moved[unit] = side
+                    if (moved_cost := cost(moved)) < current_cost - 1e-12:
+                        current, current_cost, improved = moved, moved_cost, True
+        if current_cost < best_cost - 1e-12:
+            best, best_cost = current, current_cost
+    return best
+
+
+def _rules(units: list[list[TitleFacts]], assignment: np.ndarray, presence: np.ndarray) -> dict[str, str]:
+    """The rule of every instrument that is not on all three sides."""
+    codes = sorted({code for unit in units for fact in unit for code in fact.instruments})
+    rules = {}
+    for column, code in enumerate(codes):
+        here = presence[:, column]
+        if len(set(assignment[here])) < 3:
+            rules[code] = "one title" if here.sum() == 1 else "few titles"
+    return rules

@@ -1,0 +1,167 @@
+"""Training: `fit`, a generator of epochs over a bank of networks. Knows nothing of Ray, MLflow or the command line."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import torch
+from torch import nn
+
+from sepsearch.examples import Batches, Dataset, Pairs, Rows, iterate_batches
+from sepsearch.metrics import is_discontinuity
+from sepsearch.network import Config, make_network
+
+
+class TrainingFailed(Exception):
+    """A bank that cannot go on: a loss that is not finite, or a dead network. The message is the reason."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a bank: it learns `instrument`, and all its randomness comes from both fields."""
+
+    instrument: str
+    seed: int
+
+    def random_seed(self, purpose: str) -> int:
+        """A seed for one purpose, the same on every machine, independent of the other members."""
+        return int.from_bytes(hashlib.sha256(f"{self.instrument}/{self.seed}/{purpose}".encode()).digest()[:6], "big")
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """One network after an epoch. Losses are mean squared errors, every piece counting alike.
+
+    `ratio` is validation loss / identity loss; `gradient_norm` the mean over the epoch's batches; `zero_share` the
+    part of the validation output that is exactly 0; `discontinuity` says that a loss has just jumped.
+    """
+
+    member: Member
+    train_loss: float
+    val_loss: float
+    identity_loss: float
+    gradient_norm: float
+    zero_share: float
+    discontinuity: bool
+    network: nn.Module = field(repr=False, compare=False)
+
+    @property
+    def ratio(self) -> float:
+        """Validation loss / identity loss: below 1 beats doing nothing."""
+        return self.val_loss / self.identity_loss if self.identity_loss > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """A bank after an epoch (counted from 1). `seconds` is the epoch's wall time, validation included."""
+
+    epoch: int
+    members: tuple[MemberResult, ...]
+    seconds: float
+    examples_per_second: float
+
+    @property
+    def ratio(self) -> float:
+        """The objective: the mean of the members' ratios."""
+        return fmean(member.ratio for member in self.members)
+
+
+def fit(
+    config: Config, data: Dataset, members: Sequence[Member], *, epochs: int, batches_per_epoch: int
+) -> Iterator[EpochResult]:
+    """Train one network per member, all with one configuration, and yield after every epoch.
+
+    Members are trained in lockstep (the same number of batches each per epoch) and independently: a member's numbers
+    do not depend on who else is in the bank.
+
+    Args:
+        config: the networks' configuration, learning rate, L2 penalty and batch size.
+        data: rows on a device, examples and identity losses.
+        members: (instrument, seed) pairs.
+        epochs: how many epochs to yield at most; the consumer may stop earlier.
+        batches_per_epoch: batches per member and epoch.
+
+    Raises:
+        TrainingFailed: a loss is not finite, or a network puts out nothing but zeros.
+    """
+    bank = [_Learner(config, data, member) for member in members]
+    for epoch in range(1, epochs + 1):
+        begin = time.perf_counter()
+        trained = [learner.train(batches_per_epoch) for learner in bank]
+        seconds = time.perf_counter() - begin
+        results = tuple(learner.judge(epoch, loss, norm) for learner, (loss, norm) in zip(bank, trained, strict=True))
+        examples = len(bank) * batches_per_epoch * config.batch_size
+        yield EpochResult(epoch, results, time.perf_counter() - begin, examples / seconds)
+
+
+@dataclass
+class _Curves:
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+
+
+class _Learner:
+    """A member at work: its network, optimizer and batches."""
+
+    def __init__(self, config: Config, data: Dataset, member: Member):
+        examples = data.examples[member.instrument]
+        self.member, self.rows, self.validation = member, data.rows, examples["validation"]
+        self.identity_loss = data.identity[member.instrument]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(member.random_seed("network"))
+            self.network = make_network(config).to(data.rows.device)
+        # Adam adds weight_decay · w to the gradient: an L2 penalty, as in the report (AdamW would decay apart from it).
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, weight_decay=config.l2)
+        self.batches = Batches(examples["train"], config.batch_size, member.random_seed("batches"))
+        self.curves = _Curves()
+
+    def train(self, batches: int) -> tuple[float, float]:
+        """One epoch; returns the means over its batches of the loss and of the gradient's norm."""
+        self.network.train()
+        device = self.rows.device
+        loss_sum, norm_sum = torch.zeros((), device=device), torch.zeros((), device=device)
+        parameters = list(self.network.parameters())
+        for mixture, target in self.batches.draw(batches):
+            self.optimizer.zero_grad()
+            loss = nn.functional.mse_loss(self.network(self.rows.take(mixture)), self.rows.take(target))
+            loss.backward()
+            norm_sum += nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            self.optimizer.step()
+            loss_sum += loss.detach()
+        # Read once an epoch: on a GPU every read would wait for it.
+        return float(loss_sum) / batches, float(norm_sum) / batches
+
+    def judge(self, epoch: int, train_loss: float, gradient_norm: float) -> MemberResult:
+        """Validate after an epoch; raises `TrainingFailed` when the network is beyond hope."""
+        code = self.member.instrument
+        if not math.isfinite(train_loss):
+            raise TrainingFailed(f"NaN: the training loss of {code} is {train_loss} in epoch {epoch}")
+        val_loss, zero_share = evaluate(self.network, self.rows, self.validation)
+        if not math.isfinite(val_loss):
+            raise TrainingFailed(f"NaN: the validation loss of {code} is {val_loss} in epoch {epoch}")
+        if zero_share == 1.0:
+            raise TrainingFailed(f"dead: the network of {code} puts out nothing but zeros in epoch {epoch}")
+        self.curves.train.append(train_loss)
+        self.curves.validation.append(val_loss)
+        jumped = is_discontinuity(self.curves.train) or is_discontinuity(self.curves.validation)
+        return MemberResult(
+            self.member, train_loss, val_loss, self.identity_loss, gradient_norm, zero_share, jumped, self.network
+        )
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, rows: Rows, pairs: Pairs) -> tuple[float, float]:
+    """Mean squared error over examples, every piece counting alike, and the share of the output that is exactly 0."""
+    network.eval()
+    weights = torch.from_numpy(pairs.weights()).to(rows.device)
+    loss = torch.zeros((), dtype=torch.float64, device=rows.device)
+    zeros = torch.zeros((), dtype=torch.float64, device=rows.device)
+    for mixture, target, weight in iterate_batches(pairs, weights):
+        output = network(rows.take(mixture))
+        error = (output - rows.take(target)).square().mean(dim=(1, 2, 3))
+        loss += (error.double() * weight).sum()
+        zeros += (output == 0).double().mean() * len(mixture)
+    return float(loss), float(zeros) / len(pairs)
