@@ -82,7 +82,7 @@ class SearchSettings(_Strict):
     epochs: int = Field(default=50, ge=1)
     batches_per_epoch: int = Field(default=64, ge=1)
     validation_examples: int = Field(default=512, ge=1)
-    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
     startup_trials: int = Field(default=10, ge=1)
     grace_epochs: int = Field(default=4, ge=1)
     reduction_factor: int = Field(default=3, ge=2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 import numpy as np
@@ -26,16 +27,15 @@ def mean_ratio(ratios: Mapping[str, float]) -> float:
 def is_discontinuity(losses: Sequence[float]) -> bool:
     """Whether the last loss of a curve is a jump: the report's "large unexplained discontinuity".
 
-    The last value lies above the median of the RECENT before it by more than JUMP_SPREADS times their spread
-    (1.4826 · median absolute deviation, which estimates a standard deviation; Rousseeuw and Croux 1993), and by more
-    than JUMP_SHARE of that median, so that a flat curve's noise is none. Needs 3 epochs before it.
+    The last step up is larger than JUMP_SPREADS times the spread of the curve's RECENT steps (1.4826 · the median of
+    their sizes, a robust standard deviation; Rousseeuw and Croux 1993) and than JUMP_SHARE of the loss before it, so
+    that neither a noisy nor a flat curve has any. Needs 3 epochs before it.
     """
     recent = losses[-RECENT - 1 : -1]
     if len(recent) < 3:
         return False
-    centre = median(recent)
-    spread = 1.4826 * median(abs(value - centre) for value in recent)
-    return losses[-1] - centre > max(JUMP_SPREADS * spread, JUMP_SHARE * centre)
+    spread = 1.4826 * median(abs(after - before) for before, after in pairwise(recent))
+    return losses[-1] - recent[-1] > max(JUMP_SPREADS * spread, JUMP_SHARE * recent[-1])
 
 
 def si_sdr(estimate: NDArray[np.floating], reference: NDArray[np.floating]) -> float:

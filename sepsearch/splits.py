@@ -123,29 +123,33 @@ def _features(units: list[list[TitleFacts]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best_assignment(
-    features: np.ndarray, presence: np.ndarray, fractions: np.ndarray, rng: np.random.Generator, starts: int = 60
+    features: np.ndarray, presence: np.ndarray, fractions: np.ndarray, rng: np.random.Generator, starts: int = 30
 ) -> np.ndarray:
-    """Side (0, 1, 2) of every unit: local search over single moves and swaps from random starts."""
+    """Side (0, 1, 2) of every unit: from random starts, move single units while that lowers the cost."""
     coverable = np.minimum(presence.sum(axis=0), 3)
+    # The total and the sizes weigh as much together as all the instruments do, most of which are rare.
+    instruments = presence.shape[1]
+    sizes = features.shape[1] - 1 - instruments
+    weights = np.repeat([instruments, instruments / sizes, 1.0], [1, sizes, instruments])
 
-    def cost(assignment: np.ndarray) -> float:
-        sides = np.eye(3)[assignment]  # (unit, side)
-        covered = (presence.T.astype(float) @ sides > 0).sum(axis=1)
-        missing = (coverable - covered).clip(min=0).sum() + 3 * (np.bincount(assignment, minlength=3)[0] == 0)
-        return 100.0 * missing + float(np.square(sides.T @ features - fractions[:, None]).sum())
+    def cost(totals: np.ndarray, counts: np.ndarray) -> float:
+        missing = (coverable - (counts > 0.5).sum(axis=0)).clip(min=0).sum() + 3 * (totals[0, 0] < 1e-9)
+        return 1000.0 * missing + float((weights * np.square(totals - fractions[:, None])).sum())
 
     best, best_cost = np.zeros(len(features), dtype=int), np.inf
     for _ in range(starts):
         current = rng.choice(3, size=len(features), p=fractions)
-        current_cost, improved = cost(current), True
+        totals, counts = np.eye(3)[current].T @ features, np.eye(3)[current].T @ presence
+        current_cost, improved = cost(totals, counts), True
         while improved:
             improved = False
             for unit in rng.permutation(len(features)):
                 for side in range(3):
-                    moved = current.copy()
-                    moved[unit] = side
-                    if (moved_cost := cost(moved)) < current_cost - 1e-12:
-                        current, current_cost, improved = moved, moved_cost, True
+                    step = (np.arange(3) == side).astype(float) - (np.arange(3) == current[unit])
+                    moved = totals + step[:, None] * features[unit], counts + step[:, None] * presence[unit]
+                    if (moved_cost := cost(*moved)) < current_cost - 1e-12:
+                        (totals, counts), current_cost, improved = moved, moved_cost, True
+                        current[unit] = side
         if current_cost < best_cost - 1e-12:
             best, best_cost = current, current_cost
     return best

@@ -1,0 +1,41 @@
+"""Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel Hyperparameter
+Tuning", section 3): which trials are worth going on with."""
+
+import math
+
+
+class Rungs:
+    """Values of trials at epochs grace · factor^k below the full budget, and who may pass.
+
+    At a rung a trial stops unless its value is among the best 1/factor of all values recorded there so far, its own
+    included: no waiting for others. The first factor − 1 to arrive pass: there is too little to judge them by. The rungs are plain numbers, so they can be rebuilt from the epochs of a journal.
+
+    Args:
+        grace: first rung, in epochs.
+        factor: reduction factor, at least 2.
+        epochs: the full budget; there is no rung at or above it.
+    """
+
+    def __init__(self, grace: int, factor: int, epochs: int):
+        self.factor = factor
+        self.values: dict[int, dict[str, float]] = {}
+        rung = grace
+        while rung < epochs:
+            self.values[rung] = {}
+            rung *= factor
+
+    def report(self, trial: str, epoch: int, value: float) -> int | None:
+        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
+
+        A value that is not a number stops the trial at any rung: it compares with nothing.
+        """
+        recorded = self.values.get(epoch)
+        if recorded is None:
+            return None
+        if not math.isfinite(value):
+            return epoch
+        recorded[trial] = value
+        if len(recorded) < self.factor:
+            return None
+        passing = sorted(recorded.values())[: len(recorded) // self.factor]
+        return None if value <= passing[-1] else epoch

@@ -1,0 +1,90 @@
+"""Fixtures that several tests share: a synthetic data set in memory, and a miniature folder of recordings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import write_urmp_tree
+
+from sepsearch.baselines import all_baselines
+from sepsearch.examples import Dataset, RowIndex, Rows, split_pairs
+from sepsearch.spectrogram import all_subsets
+from sepsearch.splits import split_titles
+
+PIECES = [
+    ("01_Jupiter_vn_vc", 2.0),
+    ("02_Sonata_vn_vn", 2.0),
+    ("03_Dance_fl_cl", 2.5),
+    ("12_Spring_vn_vn_vc", 2.0),
+    ("19_Pavane_cl_vn_vc", 2.0),
+    ("28_Fugue_fl_ob_cl_bn", 2.0),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are skipped where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache; the tests of one run share one."""
+    monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short pieces in URMP's layout."""
+    return write_urmp_tree(tmp_path_factory.mktemp("urmp"), PIECES)
+
+
+def synthetic_index(pieces: dict[str, tuple[str, ...]], clips: int = 2) -> RowIndex:
+    """An index over pieces (name "title" or "title/arrangement" → players), every subset of `clips` clips."""
+    piece, clip, subset = [], [], []
+    for number, players in enumerate(pieces.values()):
+        for c in range(clips):
+            for s in all_subsets(len(players)):
+                piece.append(number)
+                clip.append(c)
+                subset.append(s)
+    return RowIndex(
+        names=tuple(pieces),
+        titles=tuple(name.split("/")[0] for name in pieces),
+        players=tuple(pieces.values()),
+        piece=np.array(piece),
+        clip=np.array(clip),
+        subset=np.array(subset),
+        sound=np.ones(len(piece), dtype=np.float32),
+    )
+
+
+def synthetic_rows(index: RowIndex, seed: int = 0) -> np.ndarray:
+    """Float16 (row, 128, 128): every instrument sounds in its own bands, mixtures are sums."""
+    codes = index.instruments
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((len(index.piece), 128, 128), dtype=np.float32)
+    voices: dict[tuple[int, int, int], np.ndarray] = {}
+    for row, (piece, clip, subset) in enumerate(zip(index.piece, index.clip, index.subset, strict=True)):
+        for player, code in enumerate(index.players[piece]):
+            if subset >> player & 1:
+                if (piece, clip, player) not in voices:
+                    voice = np.zeros((128, 128), dtype=np.float32)
+                    voice[:, codes.index(code) :: len(codes)] = rng.random((128, 1)) * 2
+                    voices[piece, clip, player] = voice
+                rows[row] += voices[piece, clip, player]
+    return rows.astype(np.float16)
+
+
+def synthetic_data(device: str = "cpu") -> Dataset:
+    """A data set of two instruments in four titles that a network learns in a few batches."""
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
+    rows = Rows([synthetic_rows(index)], device)
+    split = split_titles(index.title_facts(), seed=0)
+    examples, _ = split_pairs(index, split, ["vn", "vc"])
+    identity = all_baselines(rows, examples)["validation"]["identity"]
+    return Dataset(rows, examples, identity)

@@ -1,0 +1,78 @@
+"""Pairs of rows, and the batches drawn from them."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import synthetic_index, synthetic_rows
+
+from sepsearch.errors import UserError
+from sepsearch.examples import Batches, Rows, instrument_pairs, sample_pairs, split_pairs
+from sepsearch.splits import split_titles
+
+
+def test_two_violins_are_one_target_their_sum():
+    index = synthetic_index({"a": ("vn", "vc", "vn")}, clips=1)
+    pairs = instrument_pairs(index, "vn")
+    targets = {int(index.subset[m]): int(index.subset[t]) for m, t in zip(pairs.mixture, pairs.target, strict=True)}
+    assert targets == {0b001: 0b001, 0b100: 0b100, 0b011: 0b001, 0b110: 0b100, 0b101: 0b101, 0b111: 0b101}
+
+
+def test_the_examples_of_an_instrument_are_the_subsets_that_hold_it():
+    index = synthetic_index({"a": ("vn", "va", "tpt"), "b": ("va", "tpt")}, clips=2)
+    pairs = instrument_pairs(index, "vn")
+    assert len(pairs) == 2 * 4
+    assert set(pairs.piece.tolist()) == {0}
+
+
+def test_a_row_in_which_nothing_sounds_is_no_example():
+    index = synthetic_index({"a": ("vn", "va")}, clips=1)
+    index.sound[index.subset == 0b01] = 0
+    assert len(instrument_pairs(index, "vn")) == 1
+
+
+def test_batches_draw_pieces_evenly_so_that_quintets_do_not_drown_duets():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va", "vc", "fl", "cl")})
+    pairs = instrument_pairs(index, "vn")
+    drawn = torch.cat([mixture for mixture, _ in Batches(pairs, 50, seed=1).draw(40)]).numpy()
+    assert np.mean(index.piece[drawn] == 0) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(index.piece[pairs.mixture] == 0) < 0.15
+
+
+def test_batches_hold_only_pairs_of_the_instrument():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vc", "va", "vn")})
+    pairs = instrument_pairs(index, "vn")
+    known = set(zip(pairs.mixture.tolist(), pairs.target.tolist(), strict=True))
+    for mixture, target in Batches(pairs, 16, seed=0).draw(5):
+        assert set(zip(mixture.tolist(), target.tolist(), strict=True)) <= known
+
+
+def test_weights_count_every_piece_alike_and_add_up_to_one():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va", "vc")})
+    pairs = instrument_pairs(index, "vn")
+    weights = pairs.weights()
+    assert weights.sum() == pytest.approx(1)
+    assert weights[pairs.piece == 0].sum() == pytest.approx(0.5)
+
+
+def test_a_sample_keeps_every_piece_and_is_the_same_for_the_same_seed():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va", "vc", "fl"), "c": ("vn", "fl")})
+    pairs = instrument_pairs(index, "vn")
+    sample = sample_pairs(pairs, 6, seed=4)
+    assert np.bincount(sample.piece).tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(sample.mixture, sample_pairs(pairs, 6, seed=4).mixture)
+
+
+def test_rows_come_from_the_shard_that_holds_them():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn",)})
+    array = synthetic_rows(index)
+    rows = Rows([array[:3], array[3:4], array[4:]])
+    wanted = [7, 3, 0, 4, 3]
+    taken = rows.take(torch.tensor(wanted))
+    assert taken.shape == (5, 1, 128, 128)
+    np.testing.assert_array_equal(taken[:, 0].numpy(), array[wanted].astype(np.float32))
+
+
+def test_an_instrument_that_does_not_play_is_refused_with_those_that_do():
+    index = synthetic_index({"a": ("vn", "vc")})
+    with pytest.raises(UserError, match="'tba' does not play in these recordings, expected some of vc, vn"):
+        split_pairs(index, split_titles(index.title_facts()), ["tba"])

@@ -1,0 +1,102 @@
+"""Titles into train, validation and test."""
+
+import pytest
+from conftest import synthetic_index
+
+from sepsearch.errors import UserError
+from sepsearch.examples import split_pairs
+from sepsearch.splits import TitleFacts, split_titles
+
+# The 27 titles of URMP with their ensemble sizes and instruments, pieces of one title together.
+URMP = """Jupiter:vn vc;Sonata:vn vn;Dance:fl cl;Allegro:fl fl;Entertainer:tpt tpt,sax sax;GString:tpt tbn;Spring:fl vn,
+vn vn vc;Jesus:tpt vn;March:tpt sax;Maria:ob vc;Hark:vn vn va;Waltz:fl fl cl;Surprise:tpt tpt tbn,tpt tpt sax;
+Nocturne:vn fl cl,vn fl tpt;Pavane:cl vn vc,tpt vn vc;Rejouissance:cl tbn tba,sax tbn tba,cl sax tba;
+Pirates:vn vn va vc,vn vn va sax;King:vn vn va vc,vn vn va sax;Fugue:fl ob cl bn,fl fl ob cl,fl fl ob sax,vn vn va vc,
+tpt tpt hn tbn;Slavonic:tpt tpt hn tbn;Elise:tpt tpt hn tbn;Rondeau:vn vn va db,vn vn va vc,vn fl va cl;
+Jerusalem:vn vn va vc db,vn vn va sax db;Miserere:fl fl ob cl bn,fl fl ob sax bn;Arioso:tpt tpt hn tbn tba;
+Chorale:tpt tpt hn tbn tba;K515:vn vn va va vc"""
+
+
+def urmp_facts() -> list[TitleFacts]:
+    facts = []
+    for entry in URMP.replace("\n", "").split(";"):
+        title, pieces = entry.split(":")
+        players = [piece.split() for piece in pieces.split(",")]
+        sizes: dict[int, int] = {}
+        for piece in players:
+            sizes[len(piece)] = sizes.get(len(piece), 0) + 10
+        facts.append(TitleFacts(title, sizes, frozenset(code for piece in players for code in piece)))
+    return facts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_title_is_on_exactly_one_side(seed):
+    split = split_titles(urmp_facts(), seed=seed)
+    titles = [*split.train, *split.validation, *split.test]
+    assert sorted(titles) == sorted(fact.title for fact in urmp_facts())
+
+
+def test_titles_that_share_a_take_stay_on_one_side_whatever_the_seed():
+    for seed in range(10):
+        split = split_titles(urmp_facts(), groups=[("Jupiter", "Elise", "Dance")], seed=seed)
+        sides = {side for side, titles in split.titles().items() for t in ("Jupiter", "Elise", "Dance") if t in titles}
+        assert len(sides) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_urmp_every_instrument_with_three_titles_is_on_three_sides(seed):
+    split = split_titles(urmp_facts(), seed=seed)
+    few = {code for code in ("db", "bn") if sum(code in fact.instruments for fact in urmp_facts()) < 3}
+    assert few == {"db", "bn"}
+    assert split.rules == {"db": "few titles", "bn": "few titles"}
+
+
+def test_the_sides_come_near_the_wanted_shares_for_every_ensemble_size():
+    facts = {fact.title: fact for fact in urmp_facts()}
+    split = split_titles(list(facts.values()), seed=0)
+    for size in (2, 3, 4, 5):
+        clips = {s: sum(facts[t].clips_by_players.get(size, 0) for t in ts) for s, ts in split.titles().items()}
+        assert 0.4 <= clips["train"] / sum(clips.values()) <= 0.8
+
+
+def test_the_same_seed_gives_the_same_split_in_any_order_of_titles():
+    assert split_titles(urmp_facts(), seed=3) == split_titles(urmp_facts()[::-1], seed=3)
+
+
+def test_another_seed_shuffles():
+    assert len({split_titles(urmp_facts(), seed=seed).test for seed in range(5)}) > 1
+
+
+def test_an_instrument_with_two_titles_never_validates_or_tests_on_a_clip_it_trains_on():
+    index = synthetic_index({"a": ("vn", "db"), "b": ("db", "vn"), "c": ("vn",), "d": ("vn", "vn")}, clips=4)
+    examples, rules = split_pairs(index, split_titles(index.title_facts(), seed=0), ["db"])
+    clips = {
+        side: set(zip(index.piece[pairs.mixture].tolist(), index.clip[pairs.mixture].tolist(), strict=True))
+        for side, pairs in examples["db"].items()
+    }
+    assert rules == {"db": "few titles"}
+    assert all(clips.values())
+    assert not (
+        clips["train"] & clips["validation"] or clips["train"] & clips["test"] or clips["validation"] & clips["test"]
+    )
+    assert {p for p, _ in clips["train"]}.isdisjoint({p for p, _ in clips["test"]})
+
+
+def test_an_instrument_with_one_title_is_divided_by_time_and_marked():
+    index = synthetic_index({"a": ("vn", "db"), "b": ("vn",), "c": ("vn",)}, clips=5)
+    examples, rules = split_pairs(index, split_titles(index.title_facts(), seed=0), ["db"])
+    clips = [sorted(set(index.clip[examples["db"][side].mixture].tolist())) for side in ("train", "validation", "test")]
+    assert rules == {"db": "one title"}
+    assert clips == [[0, 1, 2], [3], [4]]
+
+
+def test_with_a_single_clip_nothing_can_be_held_back_and_that_is_marked():
+    index = synthetic_index({"a": ("vn", "vc")}, clips=1)
+    examples, rules = split_pairs(index, split_titles(index.title_facts(), seed=0), ["vn", "vc"])
+    assert rules == {"vn": "shared clips", "vc": "shared clips"}
+    assert all(len(pairs) for sides in examples.values() for pairs in sides.values())
+
+
+def test_no_titles_is_an_error_in_one_line():
+    with pytest.raises(UserError, match="no titles"):
+        split_titles([])
