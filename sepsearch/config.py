@@ -217,8 +217,9 @@ def _check_parameters(space: Space) -> None:
 
 
 def _one_line(error: ValidationError) -> str:
-    """The first problem pydantic found, in this project's words."""
-    problem = error.errors()[0]
+    """The most telling problem pydantic found, in this project's words."""
+    # A misspelt key explains a missing one.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"] if not str(part).startswith(("union", "function"))]
     where = ": ".join(part for part in location if part not in ("int", "float", "str", "bool"))
     if problem["type"] == "extra_forbidden":

@@ -38,20 +38,20 @@ class Sampler:
             study_name=name,
             direction="minimize",
         )
+        self._begun = False
         self._open: dict[str, optuna.trial.Trial | None] = {}
         # Conditions name unconditional parameters only, so two passes in the file's order are enough.
         self._order = sorted(space.parameters, key=lambda name: bool(space.parameters[name].when))
 
     def ask(self, trial: str) -> dict[str, Any]:
         """A complete configuration for the trial with this id; the reference's for the first."""
-        first = not self.study.get_trials(deepcopy=False) and not self._open
-        if not first:
+        if self._begun:
             asked = self.study.ask()
             self._open[trial] = asked
             asked.set_user_attr("trial", trial)
             return self.space.complete(self._suggest(asked))
-        params = self.space.complete({})
-        params.update(self.reference_params())
+        self._begun = True
+        params = self.reference_params()
         if not self.holds_reference():
             # Outside the space the study cannot place it: it runs, and the study is not told.
             self._open[trial] = None
