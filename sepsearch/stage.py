@@ -1,0 +1,211 @@
+"""One stage of a search run by Ray Tune: units of training, each on a worker that is reused.
+
+A `Plan` says what to train next, judges every epoch and hears how each unit ended; `run_stage` fits it to Ray Tune's
+searcher, scheduler and callbacks. Plans know nothing of Ray.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+Params = dict[str, Any]
+
+
+class Plan(Protocol):
+    """What a stage trains."""
+
+    def next(self) -> tuple[str, Params] | None:
+        """Id and parameters of the next unit; None when there is no more."""
+
+    def result(self, unit: str, result: Params) -> str | None:
+        """Take in an epoch's result; a reason ends the unit there, None lets it go on."""
+
+    def ended(self, unit: str, problem: str | None, checkpoint: Path | None) -> None:
+        """A unit ended. `problem` is why, where it did not end by itself or by `result`; checkpoint its last one."""
+
+
+@dataclass
+class StopSignal:
+    """Why everything must stop, once there is a reason: set by a signal handler or by the deadline.
+
+    `deadline` is in seconds of `time.monotonic`.
+    """
+
+    deadline: float | None = None
+    reason: str = field(default="", init=False)
+
+    def check(self) -> str:
+        """The reason to stop, or an empty string."""
+        if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
+            self.reason = "time budget"
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many units run at once, and what each one gets."""
+
+    concurrent: int
+    cpus: float
+    gpus: float
+
+
+def run_stage(
+    name: str,
+    plan: Plan,
+    train: Callable[[Params], None],
+    workers: Workers,
+    storage: Path,
+    stop: StopSignal,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Run all units of a plan; returns when they have ended or `stop` has a reason.
+
+    Args:
+        name: of the experiment, a folder below `storage`.
+        plan: what to train.
+        train: a function trainable; gets {"id": …, **parameters} and calls `ray.tune.report` every epoch.
+        workers: concurrency and resources.
+        storage: folder of Ray Tune's own files and of checkpoints.
+        stop: ends the stage early.
+        tick: called a few times a second from the driver's loop.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    bridge = _Bridge(plan)
+    trainable = tune.with_resources(train, {"CPU": workers.cpus, "GPU": workers.gpus})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=_Source(bridge, stop),
+            scheduler=_Judge(bridge, stop, tick),
+            max_concurrent_trials=workers.concurrent,
+            reuse_actors=True,
+            trial_name_creator=_unit_id,
+            trial_dirname_creator=_unit_id,
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_Watcher(bridge)]
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        bridge.end_all(stop.reason or "interrupted")
+
+
+def _unit_id(trial: Trial) -> str:
+    return str(trial.config["id"])
+
+
+class _Bridge:
+    """Between Ray Tune's ids and the plan's; tells the plan of every end exactly once."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
+        self.checkpoints: dict[str, Path] = {}
+
+    def begin(self, trial: str) -> Params | None:
+        unit = self.plan.next()
+        if unit is None:
+            return None
+        self.open[trial] = unit[0]
+        return {**unit[1], "id": unit[0]}
+
+    def result(self, trial: str, result: Params) -> str | None:
+        return self.plan.result(self.open[trial], result) if trial in self.open else None
+
+    def end(self, trial: str, problem: str | None) -> None:
+        unit = self.open.pop(trial, None)
+        if unit is not None:
+            self.plan.ended(unit, problem, self.checkpoints.pop(trial, None))
+
+    def end_all(self, problem: str) -> None:
+        for trial in list(self.open):
+            self.end(trial, problem)
+
+
+class _Source(Searcher):
+    """Ray Tune's searcher: hands out the plan's units one by one."""
+
+    def __init__(self, bridge: _Bridge, stop: StopSignal):
+        super().__init__(metric="ratio", mode="min")
+        self._bridge, self._stop = bridge, stop
+
+    def suggest(self, trial_id: str) -> Params | str:
+        """The next unit's parameters, or that there are no more."""
+        config = None if self._stop.check() else self._bridge.begin(trial_id)
+        return config if config is not None else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: Params | None = None, error: bool = False) -> None:
+        """Ends are told by `_Watcher`, which hears of all of them."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The journal holds what matters."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The journal holds what matters."""
+
+
+class _Judge(FIFOScheduler):
+    """Ray Tune's scheduler: stops a trial when the plan has a reason to, and all of them on a stop signal."""
+
+    def __init__(self, bridge: _Bridge, stop: StopSignal, tick: Callable[[], None]):
+        super().__init__()
+        self._bridge, self._stop, self._tick = bridge, stop, tick
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Params) -> str:
+        """Continue, or stop for the plan's reason."""
+        reason = self._bridge.result(trial.trial_id, result)
+        return TrialScheduler.STOP if reason else TrialScheduler.CONTINUE
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Called in every round of the controller's loop, so this is where a stop signal takes effect."""
+        self._tick()
+        if reason := self._stop.check():
+            for trial in list(tune_controller.get_live_trials()):
+                self._bridge.end(trial.trial_id, reason)
+                tune_controller.stop_trial(trial)
+            return None
+        return super().choose_trial_to_run(tune_controller)
+
+
+class _Watcher(tune.Callback):
+    """Shows trials under their own id in the dashboard, and hears of checkpoints and ends."""
+
+    def __init__(self, bridge: _Bridge):
+        self._bridge = bridge
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Name the worker's training tasks after the trial: a reused actor's own name would be its first trial's."""
+        actor = trial.temporary_state.ray_actor
+        actor.__dict__.pop("train", None)
+        actor.train = actor.train.options(name=_unit_id(trial))
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        """Remember where the trial's last checkpoint is."""
+        self._bridge.checkpoints[trial.trial_id] = Path(checkpoint.path)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It returned, or was stopped."""
+        self._bridge.end(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It raised, or its worker died."""
+        error = trial.get_error()
+        text = str(error).strip().splitlines()[-1] if error and str(error).strip() else type(error).__name__
+        self._bridge.end(
+            trial.trial_id, f"worker died: {text}" if isinstance(error, ray.exceptions.RayActorError) else text
+        )
