@@ -76,11 +76,15 @@ class Parameter(_Strict):
 
 
 class SearchSettings(_Strict):
-    """How the space is searched."""
+    """How the space is searched.
+
+    `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
+    than the instrument with the most has.
+    """
 
     trials: int = Field(default=100, ge=1)
     epochs: int = Field(default=50, ge=1)
-    batches_per_epoch: int = Field(default=64, ge=1)
+    examples_per_epoch: int = Field(default=2048, ge=1)
     validation_examples: int = Field(default=512, ge=1)
     sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
     startup_trials: int = Field(default=10, ge=1)

@@ -12,7 +12,6 @@ Hidden files, scores, videos, notes and anything else that is no stem are passed
 
 import os
 import re
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,17 +21,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from sepsearch.audio import RATE, SUFFIXES, load_audio, read_audio, read_header, unreadable
 from sepsearch.errors import UserError
 from sepsearch.instruments import INSTRUMENTS
 
-RATE = 48_000  # Hz: everything that is loaded comes at this rate
-LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
 MOST_PLAYERS = 16
-SILENCE = 10 ** (-90 / 20)  # a peak below -90 dBFS is silence
-LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
-RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64")
-AUDIO = {".wav": RIFF, ".flac": (b"fLaC",), ".aiff": (b"FORM",), ".aif": (b"FORM",)}  # how the files begin
-CUT_OFF = "the file is cut off: copy or export it again"
 PASSED_OVER = {"Supplementary_Files", "__MACOSX"}
 
 _URMP_FOLDER = re.compile(rf"\d+_.+_({'|'.join(INSTRUMENTS)})")
@@ -120,11 +113,8 @@ def read_folder(folder: Path) -> Recordings:
 
 
 def load_stem(stem: Stem) -> np.ndarray:
-    """Read a stem: float32, shape (stem.samples,), at `RATE`, full scale = 1.
-
-    Raises `UserError` for a file that ends early, a sample that is not a finite number, and silence.
-    """
-    return _load(stem.path, stem.frames, stem.rate)
+    """Read a stem: float32, shape (stem.samples,), at `RATE`, full scale = 1; raises `UserError` as `load_audio`."""
+    return load_audio(stem.path, stem.frames, stem.rate)
 
 
 def load_piece(piece: Piece) -> np.ndarray:
@@ -143,44 +133,7 @@ def load_mixture(piece: Piece) -> np.ndarray | None:
 
     Its length need not be that of the stems. Raises `UserError` as `load_stem` does.
     """
-    return None if piece.mixture is None else _load(piece.mixture, *_read_header(piece.mixture))
-
-
-def _load(path: Path, frames: int, rate: int) -> np.ndarray:
-    """The audio of a file whose header said `frames` and `rate`: float32, shape (samples,), at `RATE`."""
-    import soundfile
-
-    try:
-        audio = soundfile.read(path, dtype="float32")[0]
-    except (OSError, soundfile.SoundFileError) as error:
-        raise _unreadable(path, error) from None
-    if len(audio) != frames:
-        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {CUT_OFF}")
-    peak = max(-audio.min(), audio.max())  # a NaN anywhere makes this NaN
-    if not np.isfinite(peak):
-        where = int(np.argmin(np.isfinite(audio)))
-        raise UserError(
-            f"{path}: expected finite samples, found {audio[where]} at second {where / rate:.3f}: "
-            "render or export the file again"
-        )
-    if peak < SILENCE:
-        raise UserError(
-            f"{path}: expected sound, found silence (peak below -90 dBFS): "
-            "export the file again, or remove the player from the piece"
-        )
-    if peak > LOUDEST:
-        raise UserError(
-            f"{path}: expected samples between -1 and 1, found a peak of {peak:.3g}: "
-            "export the file again, scaled to full scale = 1"
-        )
-    if rate == RATE:
-        return audio
-    import soxr
-
-    resampled = soxr.resample(audio, rate, RATE, quality="HQ")
-    exact = np.zeros(round(frames * RATE / rate), np.float32)  # soxr may round its length the other way
-    exact[: len(resampled)] = resampled[: len(exact)]
-    return exact
+    return None if piece.mixture is None else read_audio(piece.mixture)
 
 
 def _find_pieces(folder: Path, notes: list[str]) -> list[Path]:
@@ -216,7 +169,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in PASSED_OVER]
 
 
@@ -225,7 +178,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _audio(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in AUDIO]
+    return [entry for entry in _entries(folder) if entry.suffix.lower() in SUFFIXES]
 
 
 def _is_piece(folder: Path) -> bool:
@@ -240,10 +193,10 @@ def _read_piece(folder: Path, notes: list[str]) -> Piece:
     if len(named) > MOST_PLAYERS:
         raise UserError(f"{folder}: expected at most {MOST_PLAYERS} players, found {len(named)}: leave some out")
     stems = tuple(
-        Stem(number, instrument, path, *_read_header(path)) for number, (instrument, path) in enumerate(named, start=1)
+        Stem(number, instrument, path, *read_header(path)) for number, (instrument, path) in enumerate(named, start=1)
     )
     if mixture is not None:
-        _read_header(mixture)
+        read_header(mixture)
     if len(stems) == 1:
         notes.append(f"{folder.name}: has one player only, so there is nothing to separate in it")
     shortest, longest = min(stem.seconds for stem in stems), max(stem.seconds for stem in stems)
@@ -347,78 +300,3 @@ def _refuse_instrument(code: str, where: Path, advice: str) -> NoReturn:
     hint = f" (did you mean {close[0]}?)" if close else ""
     known = " ".join(INSTRUMENTS)
     raise UserError(f"{where}: expected an instrument among {known}, found {code!r}{hint}: {advice}")
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return UserError(f"{path}: expected readable audio, found: {reason.rstrip('.')}: copy or export it again")
-
-
-def _read_header(path: Path) -> tuple[int, int]:
-    """Frames and rate (Hz) of an audio file; `UserError` unless it is mono, complete and of a usable rate."""
-    import soundfile
-
-    if path.is_dir():
-        raise UserError(f"{path}: expected an audio file, found a folder: put the file in its place")
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
-        _check_complete(path)
-        info = soundfile.info(path)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise _unreadable(path, error) from None
-    if info.channels != 1:
-        raise UserError(
-            f"{path}: expected one channel, found {info.channels}: mix it down with "
-            "'sox IN.wav OUT.wav remix -' or 'ffmpeg -i IN.wav -ac 1 OUT.wav'"
-        )
-    if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
-        raise UserError(
-            f"{path}: expected a rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, found {info.samplerate} Hz: "
-            "export the file again at 48000 Hz"
-        )
-    if not 0 < info.frames < 2**40:  # a FLAC file that was streamed has no count
-        found = "none" if info.frames <= 0 else "no count of them in the header"
-        raise UserError(f"{path}: expected samples, found {found}: export the file again")
-    return info.frames, info.samplerate
-
-
-def _check_complete(path: Path) -> None:
-    """Refuse a file of another kind than its name says, or with fewer bytes of audio than its header says.
-
-    libsndfile just shortens the latter.
-    RIFF, RF64 and AIFF are lists of chunks: a four-letter name, a length, that many bytes, padded to even.
-    RF64 (EBU Tech 3306) keeps lengths beyond 4 GB in a chunk `ds64`: 8 bytes for the file, 8 for the data.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        form = file.read(12)[:4]
-        if form not in (kinds := AUDIO[path.suffix.lower()]):
-            raise UserError(
-                f"{path}: expected a file that begins with {kinds[0].decode()}, found {form!r}: "
-                "it is no audio of this kind: export it again"
-            )
-        if form == b"fLaC":
-            return  # no such chunks: reading it will tell
-        order = ">" if form in (b"RIFX", b"FORM") else "<"
-        promised = 0
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack(order + "4sI", head)
-            if name in (b"data", b"SSND"):
-                break
-            body = file.read(16) if name == b"ds64" else b""
-            if len(body) == 16:
-                promised = struct.unpack("<8xQ", body)[0]
-            file.seek(length + length % 2 - len(body), 1)
-        else:
-            raise UserError(f"{path}: expected a chunk of audio, found none: {CUT_OFF}")
-        there = size - file.tell()
-    if length == 0xFFFFFFFF and promised:
-        length = promised
-    if length == 0xFFFFFFFF or (length == 0 and there > 0):
-        raise UserError(
-            f"{path}: expected the length of the audio in the header, found {length:#x} as programs write it "
-            "that stream: rewrite it with 'sox --ignore-length IN.wav OUT.wav' or 'ffmpeg -i IN.wav OUT.wav'"
-        )
-    if length > there:
-        raise UserError(f"{path}: expected {length} bytes of audio as its header says, found {there}: {CUT_OFF}")

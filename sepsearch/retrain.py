@@ -5,13 +5,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sepsearch.journal import Journal
 from sepsearch.metrics import mean_and_sd
+from sepsearch.plan import Params
 from sepsearch.search import EPOCH_FIELDS, Trial
-
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class SeedRun:
 
 
 class FinalPlan:
-    """Finalists × seeds; see `stage.Plan`. Seed by seed, so that an early end leaves all finalists with as many.
+    """Finalists × seeds; see `plan.Plan`. Seed by seed, so that an early end leaves all finalists with as many.
 
     Args:
         finalists: what to retrain.

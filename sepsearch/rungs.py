@@ -1,5 +1,7 @@
-"""Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-Tuning", section 3): which trials are worth going on with."""
+"""Asynchronous successive halving, stopping variant: which trials are worth going on with.
+
+Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3 (arXiv 1810.05934).
+"""
 
 import math
 
@@ -8,7 +10,8 @@ class Rungs:
     """Values of trials at epochs grace · factor^k below the full budget, and who may pass.
 
     At a rung a trial stops unless its value is among the best 1/factor of all values recorded there so far, its own
-    included: no waiting for others. The first factor − 1 to arrive pass: there is too little to judge them by. The rungs are plain numbers, so they can be rebuilt from the epochs of a journal.
+    included: no waiting for others. The first factor − 1 to arrive pass: there is too little to judge them by.
+    The rungs are plain numbers, so they can be rebuilt from the epochs of a journal.
 
     Args:
         grace: first rung, in epochs.

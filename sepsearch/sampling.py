@@ -86,8 +86,9 @@ class Sampler:
             if parameter.choices is not None:
                 values[name] = trial.suggest_categorical(name, parameter.choices)
             elif parameter.whole:
-                low, high = int(parameter.low or 0), int(parameter.high or 0)
-                values[name] = trial.suggest_int(name, low, high, step=parameter.step or 1, log=parameter.log)
+                values[name] = trial.suggest_int(
+                    name, int(parameter.low or 0), int(parameter.high or 0), step=parameter.step or 1, log=parameter.log
+                )
             else:
                 low, high = float(parameter.low or 0), float(parameter.high or 0)
                 values[name] = trial.suggest_float(name, low, high, log=parameter.log)

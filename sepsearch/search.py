@@ -3,13 +3,12 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sepsearch.journal import Journal
+from sepsearch.plan import Params
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 
-Params = dict[str, Any]
 EPOCH_FIELDS = ("epoch", "ratio", "seconds", "examples_per_second", "members")
 
 
@@ -27,7 +26,7 @@ class Trial:
 
 
 class SearchPlan:
-    """Trials of a search; see `stage.Plan`.
+    """Trials of a search; see `plan.Plan`.
 
     A trial ends as "completed" (it reached the full budget), "stopped" (at a rung, by the time budget, …) or "failed"
     (NaN, a dead network, an exception, a dead worker). Each end is told to the sampler exactly once.

@@ -8,19 +8,22 @@ tensor of float16 (time frame 128, frequency bin 128).
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from os import cpu_count
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sepsearch.audio import unreadable
 from sepsearch.errors import UserError
 from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
+from sepsearch.progress import Steps, in_threads
 from sepsearch.recordings import Piece, Recordings, load_piece
 from sepsearch.spectrogram import BINS, FRAMES, FrontEnd, compression_constant, count_clips, iterate_clips
 
@@ -43,6 +46,7 @@ class ShardSet:
 
     folder: Path
     manifest: dict[str, Any]
+    built: bool = False  # just now, not found
 
     @property
     def fingerprint(self) -> str:
@@ -103,25 +107,42 @@ def open_shards(folder: Path) -> ShardSet:
     Raises:
         UserError: the manifest cannot be read or is of another version, or a shard is missing or damaged.
     """
-    path = folder / "manifest.json"
     mend = f"delete {folder} and run again: the shards are built anew"
-    try:
-        manifest = json.loads(path.read_text())
-        version = manifest["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a readable manifest ({type(error).__name__}): {mend}") from error
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {mend}")
+    manifest = _read_manifest(folder / "manifest.json", mend)
 
     def check(piece: dict[str, Any]) -> None:
         shard = folder / piece["shard"]["file"]
         if not shard.is_file():
             raise UserError(f"{shard}: missing, expected a shard of {piece['shard']['rows']} rows: {mend}")
-        if (found := file_sha256(shard)) != piece["shard"]["sha256"]:
+        try:
+            found = file_sha256(shard)
+        except OSError as error:
+            raise UserError(f"{shard}: cannot be read ({error.strerror or error}): {mend}") from error
+        if found != piece["shard"]["sha256"]:
             raise UserError(f"{shard}: checksum is {found[:12]}…, expected {piece['shard']['sha256'][:12]}…: {mend}")
 
-    _in_threads(check, manifest["pieces"], lambda done: None)
+    in_threads(check, manifest["pieces"])
     return ShardSet(folder, manifest)
+
+
+def _read_manifest(path: Path, mend: str) -> dict[str, Any]:
+    """The content of a manifest; raises `UserError`, which ends in `mend`, unless it is one of this version."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a readable manifest ({type(error).__name__}): {mend}") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {mend}")
+    stated = manifest.pop("sha256", None)
+    if stated != (found := _digest(manifest)):
+        raise UserError(f"{path}: checksum is {found[:12]}…, expected {str(stated)[:12]}…: {mend}")
+    return dict(manifest)
+
+
+def _digest(facts: object) -> str:
+    """SHA-256 of what can be written as JSON."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progress) -> ShardSet:
@@ -132,28 +153,49 @@ def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progre
     """
     from sepsearch.takes import survey
 
-    stems = [(piece.name, stem) for piece in recordings.pieces for stem in piece.stems]
-    hashes = _in_threads(
-        lambda item: file_sha256(item[1].path), stems, lambda done: progress("hashing", done, len(stems))
-    )
-    content = [[name, stem.name, digest] for (name, stem), digest in zip(stems, hashes, strict=True)]
-    fingerprint = _fingerprint(recordings, front_end, content)
+    hashes = _hash_files(recordings, progress)
+    fingerprint = _fingerprint(recordings, front_end, hashes)
     folder = cache_folder() / "shards" / fingerprint
-    if not folder.exists():
-        facts = survey(recordings, progress=lambda done, total: progress("surveying", done, total))
+    build = not folder.exists()
+    if build:
+        rows = sum(_count_rows(piece, front_end) for piece in recordings.pieces)
+        require_space(folder, rows * ROW_BYTES * 1.02, f"a shard set of {rows:,} rows")
+        facts = survey(recordings, progress=partial(progress, "surveying"), hashes=hashes)
         _build(recordings, facts, front_end, fingerprint, folder, progress)
-    return open_shards(folder)
+    return dataclasses.replace(open_shards(folder), built=build)
 
 
-def _fingerprint(recordings: Recordings, front_end: FrontEnd, content: list[list[str]]) -> str:
+def _hash_files(recordings: Recordings, progress: Progress) -> dict[Path, str]:
+    """SHA-256 of every stem and mixture: what makes the rows, and what the manifest says of the recordings."""
+    paths = [stem.path for piece in recordings.pieces for stem in piece.stems]
+    paths += [piece.mixture for piece in recordings.pieces if piece.mixture is not None]
+
+    def digest(path: Path) -> str:
+        try:
+            return file_sha256(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    digests = in_threads(digest, paths, Steps(partial(progress, "hashing"), len(paths)))
+    return dict(zip(paths, digests, strict=True))
+
+
+def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path, str]) -> str:
     facts = {
         "schema_version": SCHEMA_VERSION,
         "front_end": dataclasses.asdict(front_end),
         "subsets": [FULL_PLAYERS, SAMPLED_SUBSETS],
-        "titles": {piece.name: piece.title for piece in recordings.pieces},
-        "content": content,
+        "pieces": [
+            [
+                piece.name,
+                piece.title,
+                [[stem.name, hashes[stem.path]] for stem in piece.stems],
+                None,
+            ]
+            for piece in recordings.pieces
+        ],
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(facts)[:16]
 
 
 def _build(
@@ -163,21 +205,28 @@ def _build(
     power = [(stem.rms**2 * stem.seconds, stem.seconds) for stem in facts.stems]
     rms = (sum(p for p, _ in power) / sum(s for _, s in power)) ** 0.5
     constant = compression_constant(rms)
-    rows = sum(
-        count_clips(front_end, max(s.samples for s in piece.stems)) * len(piece_subsets(piece))
-        for piece in recordings.pieces
-    )
-    require_space(folder, rows * ROW_BYTES * 1.02, f"a shard set of {rows:,} rows")
     pieces = list(enumerate(recordings.pieces))
-    with new_folder(folder) as temporary:
+    with new_folder(folder) as temporary, _one_torch_thread():
 
         def write(item: tuple[int, Piece]) -> dict[str, Any]:
             return _write_piece(item[1], front_end, constant, rms, temporary / f"shard-{item[0]:04d}.arrow")
 
-        shards = _in_threads(write, pieces, lambda done: progress("transforming", done, len(pieces)))
+        shards = in_threads(write, pieces, Steps(partial(progress, "transforming"), len(pieces)))
         manifest = _manifest(recordings, facts, front_end, shards)
         manifest |= {"fingerprint": fingerprint, "constant": constant, "rms": rms}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        manifest["sha256"] = _digest(manifest)
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Threads in which torch computes alone; what torch uses in this process is as before at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads begin with what was set last, in whichever thread
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _manifest(
@@ -205,6 +254,10 @@ def _manifest(
     }
 
 
+def _count_rows(piece: Piece, front_end: FrontEnd) -> int:
+    return count_clips(front_end, max(stem.samples for stem in piece.stems)) * len(piece_subsets(piece))
+
+
 def piece_subsets(piece: Piece) -> tuple[int, ...]:
     """The subsets of players that become rows, as bit masks in counting order.
 
@@ -227,6 +280,7 @@ def _write_piece(piece: Piece, front_end: FrontEnd, constant: float, rms: float,
     """Write one shard; returns its file name, rows, bytes and checksum."""
     import pyarrow as pa
 
+    torch.set_num_threads(1)  # of this thread: the other cores have pieces of their own
     subsets = piece_subsets(piece)
     members = [[stem for i, stem in enumerate(piece.stems) if subset >> i & 1] for subset in subsets]
     clips, tensors, sound = [], [], []
@@ -253,26 +307,5 @@ def _write_piece(piece: Piece, front_end: FrontEnd, constant: float, rms: float,
     )
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    return {"file": path.name, "rows": len(table), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _in_threads(work: Callable[[Any], Any], items: Iterable[Any], advance: Callable[[int], None]) -> list[Any]:
-    """Results of `work` for every item in order, on all cores; the transforms let go of the interpreter's lock."""
-    import torch
-
-    done = 0
-
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        advance(done)
-
-    with ThreadPoolExecutor(cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        for future in futures:
-            future.add_done_callback(count)
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    facts = {"clips": count, "rows": len(table), "bytes": path.stat().st_size}
+    return {"file": path.name, **facts, "sha256": file_sha256(path)}

@@ -52,9 +52,7 @@ class FrontEnd:
             raise UserError("front end: low_hz is 0, expected above 0 on a logarithmic axis (30, say)")
         samples = self.clip_seconds * RATE / FRAMES
         if not 1 <= self.clip_seconds <= 60 or samples != int(samples):
-            raise UserError(
-                f"front end: clip_seconds is {self.clip_seconds:g}, expected 1 to 60, whole hops"
-            )
+            raise UserError(f"front end: clip_seconds is {self.clip_seconds:g}, expected 1 to 60, whole hops")
         if not 256 <= self.window <= 65536 or self.window % 2:
             raise UserError(f"front end: window is {self.window}, expected an even number from 256 to 65536")
 

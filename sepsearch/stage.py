@@ -5,11 +5,9 @@ searcher, scheduler and callbacks. Plans know nothing of Ray.
 """
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -17,46 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-Params = dict[str, Any]
-
-
-class Plan(Protocol):
-    """What a stage trains."""
-
-    def next(self) -> tuple[str, Params] | None:
-        """Id and parameters of the next unit; None when there is no more."""
-
-    def result(self, unit: str, result: Params) -> str | None:
-        """Take in an epoch's result; a reason ends the unit there, None lets it go on."""
-
-    def ended(self, unit: str, problem: str | None, checkpoint: Path | None) -> None:
-        """A unit ended. `problem` is why, where it did not end by itself or by `result`; checkpoint its last one."""
-
-
-@dataclass
-class StopSignal:
-    """Why everything must stop, once there is a reason: set by a signal handler or by the deadline.
-
-    `deadline` is in seconds of `time.monotonic`.
-    """
-
-    deadline: float | None = None
-    reason: str = field(default="", init=False)
-
-    def check(self) -> str:
-        """The reason to stop, or an empty string."""
-        if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
-            self.reason = "time budget"
-        return self.reason
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How many units run at once, and what each one gets."""
-
-    concurrent: int
-    cpus: float
-    gpus: float
+from sepsearch.plan import Params, Plan, StopSignal, Workers
 
 
 def run_stage(
@@ -80,14 +39,14 @@ def run_stage(
         tick: called a few times a second from the driver's loop.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    bridge = _Bridge(plan)
+    bridge = _Bridge(plan, stop, tick)
     trainable = tune.with_resources(train, {"CPU": workers.cpus, "GPU": workers.gpus})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=_Source(bridge, stop),
-            scheduler=_Judge(bridge, stop, tick),
+            search_alg=_Source(bridge),
+            scheduler=_Judge(bridge),
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
             trial_name_creator=_unit_id,
@@ -108,10 +67,20 @@ def _unit_id(trial: Trial) -> str:
 
 
 class _Bridge:
-    """Between Ray Tune's ids and the plan's; tells the plan of every end exactly once."""
+    """Between Ray Tune's ids and the plan's; tells the plan of every end exactly once.
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    Ray Tune copies and pickles searcher, scheduler and callbacks for restores of its own. Ours come from the journal:
+    a copy is the same object, and a pickle holds nothing.
+    """
+
+    def __deepcopy__(self, memo: object) -> "_Bridge":
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (object, ())
+
+    def __init__(self, plan: Plan, stop: StopSignal, tick: Callable[[], None]):
+        self.plan, self.stop, self.tick = plan, stop, tick
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
         self.checkpoints: dict[str, Path] = {}
 
@@ -138,13 +107,13 @@ class _Bridge:
 class _Source(Searcher):
     """Ray Tune's searcher: hands out the plan's units one by one."""
 
-    def __init__(self, bridge: _Bridge, stop: StopSignal):
+    def __init__(self, bridge: _Bridge):
         super().__init__(metric="ratio", mode="min")
-        self._bridge, self._stop = bridge, stop
+        self._bridge = bridge
 
-    def suggest(self, trial_id: str) -> Params | str:
+    def suggest(self, trial_id: str) -> Any:
         """The next unit's parameters, or that there are no more."""
-        config = None if self._stop.check() else self._bridge.begin(trial_id)
+        config = None if self._bridge.stop.check() else self._bridge.begin(trial_id)
         return config if config is not None else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Params | None = None, error: bool = False) -> None:
@@ -160,9 +129,9 @@ class _Source(Searcher):
 class _Judge(FIFOScheduler):
     """Ray Tune's scheduler: stops a trial when the plan has a reason to, and all of them on a stop signal."""
 
-    def __init__(self, bridge: _Bridge, stop: StopSignal, tick: Callable[[], None]):
+    def __init__(self, bridge: _Bridge):
         super().__init__()
-        self._bridge, self._stop, self._tick = bridge, stop, tick
+        self._bridge = bridge
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Params) -> str:
         """Continue, or stop for the plan's reason."""
@@ -171,8 +140,8 @@ class _Judge(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Called in every round of the controller's loop, so this is where a stop signal takes effect."""
-        self._tick()
-        if reason := self._stop.check():
+        self._bridge.tick()
+        if reason := self._bridge.stop.check():
             for trial in list(tune_controller.get_live_trials()):
                 self._bridge.end(trial.trial_id, reason)
                 tune_controller.stop_trial(trial)
@@ -188,7 +157,7 @@ class _Watcher(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Name the worker's training tasks after the trial: a reused actor's own name would be its first trial's."""
-        actor = trial.temporary_state.ray_actor
+        actor: Any = trial.temporary_state.ray_actor
         actor.__dict__.pop("train", None)
         actor.train = actor.train.options(name=_unit_id(trial))
 

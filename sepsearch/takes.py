@@ -1,38 +1,30 @@
 """What the recordings hold: one pass over the audio that finds levels, takes used twice, and odd mixtures.
 
 URMP's arrangements of one title share recordings: byte for byte, within one least significant bit, or scaled.
-Hashes miss the last two kinds, so stems of one instrument are compared by normalised cross-correlation of their
-waveforms at a low rate: two files of one take reach 1 at the right lag, two performances of the same notes do
-not, since no player repeats the phase of every note.
+Hashes miss the last two kinds, so stems of one instrument are compared by the correlation of their waveforms.
 """
 
-import hashlib
 import math
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 
-from sepsearch.recordings import RATE, Piece, Recordings, Stem, load_mixture, load_stem
+from sepsearch.audio import RATE, frame_power
+from sepsearch.correlation import LEAST_POWER, Match, Wave, low_wave, match_pairs
+from sepsearch.files import file_sha256
+from sepsearch.progress import Steps, in_threads
+from sepsearch.recordings import Piece, Recordings, Stem, load_mixture, load_stem
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
-Result = TypeVar("Result")
+Key = tuple[str, str]  # piece and stem
 
 THRESHOLD = 0.98  # correlation from which two stems are one take
-LONGEST_LAG = 30.0  # s: by how much the lead-ins of one take may differ
-LEAST_OVERLAP = 0.7  # share of one stem's energy that must lie where the two overlap
-LOW_RATE = 3_000  # Hz: of the waveforms that are compared
-BLOCK, MARGIN, FINE = 16, 24, 16  # lags looked at together, lags around them, steps from one lag to the next
-CANDIDATE = 0.3  # a tone of 1.2 kHz whose lag lies between two samples still reaches cos(0.4 pi) = 0.31
 FRAME = RATE // 20  # samples: 50 ms, for which a player sounds or rests
 SOUNDING = 1e-4, 1e-6  # in power: not 40 dB below the stem's loudest frame, nor 60 dB below full scale
-LEAST_POWER = 1e-15  # -150 dB stands for nothing at all
 
 
 @dataclass(frozen=True)
@@ -81,45 +73,38 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class _Wave:
-    """A stem's waveform at `LOW_RATE`, scaled to an energy of 1."""
-
-    facts: StemFacts
-    samples: np.ndarray  # float32, shape (time,): whole blocks of `BLOCK` samples
-    scale: float  # what the waveform was divided by
-    energy: np.ndarray  # float64, shape (blocks + 1,): energy before each block
-
-
-@dataclass(frozen=True)
 class _Scan:
     """One piece, read."""
 
-    waves: tuple[_Wave, ...]
+    facts: tuple[StemFacts, ...]
+    waves: tuple[Wave, ...]  # of the same stems
     mixture: MixtureCheck
 
 
-def survey(recordings: Recordings, threshold: float = THRESHOLD, progress: Progress | None = None) -> Survey:
+def survey(
+    recordings: Recordings,
+    threshold: float = THRESHOLD,
+    progress: Progress | None = None,
+    hashes: Mapping[Path, str] | None = None,
+) -> Survey:
     """Read every stem and mixture once, and compare stems of the same instrument across pieces.
 
     `progress` is told the steps done and the steps in all: one for each piece read and each pair compared.
+    `hashes` are the SHA-256 of the stems' files where they are known already.
     Raises `UserError` for audio that `load_stem` refuses.
     """
     pairs = _pairs(recordings)
-    steps = _Steps(progress, len(recordings.pieces) + len(pairs))
-    scans = _scan(recordings, steps)
-    waves = {(wave.facts.piece, wave.facts.stem): wave for scan in scans for wave in scan.waves}
-    shared = _compare(waves, pairs, threshold, steps)
-    return Survey(
-        stems=tuple(wave.facts for wave in waves.values()),
-        mixtures=tuple(scan.mixture for scan in scans),
-        shared=shared,
-        groups=title_groups(recordings, shared),
-    )
+    steps = Steps(progress, len(recordings.pieces) + len(pairs))
+    scans = _scan(recordings, steps, hashes or {})
+    stems = tuple(facts for scan in scans for facts in scan.facts)
+    waves = {(f.piece, f.stem): wave for scan in scans for f, wave in zip(scan.facts, scan.waves, strict=True)}
+    shared = _compare({(f.piece, f.stem): f.sha256 for f in stems}, waves, pairs, threshold, steps)
+    return Survey(stems, tuple(scan.mixture for scan in scans), shared, title_groups(recordings, shared))
 
 
 def check_mixtures(recordings: Recordings, progress: Progress | None = None) -> tuple[MixtureCheck, ...]:
     """Compare the mixture that came with each piece with the sum of its stems; part of `survey`."""
-    return tuple(scan.mixture for scan in _scan(recordings, _Steps(progress, len(recordings.pieces))))
+    return tuple(scan.mixture for scan in _scan(recordings, Steps(progress, len(recordings.pieces)), {}))
 
 
 def find_shared_takes(
@@ -147,58 +132,29 @@ def title_groups(recordings: Recordings, shared: Iterable[SharedTake]) -> tuple[
     return tuple(sorted({tuple(sorted(members)) for members in group.values()}))
 
 
-class _Steps:
-    """Counts the steps of a long task for a progress callback, which is called from the caller's own thread."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def __call__(self, count: int = 1) -> None:
-        self.done += count
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
-def _in_threads(function: Callable[..., Result], calls: list[tuple], steps: _Steps) -> list[Result]:
-    """Call a function with each tuple of arguments, on all cores; the first error stops the rest.
-
-    Threads are enough: libsndfile, hashlib, soxr and pocketfft all let go of the interpreter while they work.
-    """
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
-    try:
-        running = [pool.submit(function, *arguments) for arguments in calls]
-        for future in as_completed(running):
-            future.result()
-            steps()
-        return [future.result() for future in running]
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _scan(recordings: Recordings, steps: _Steps) -> list[_Scan]:
+def _scan(recordings: Recordings, steps: Steps, hashes: Mapping[Path, str]) -> list[_Scan]:
     """Read all pieces, the longest first so that no core is left with one at the end; in the recordings' order."""
     order = sorted(recordings.pieces, key=lambda piece: -piece.seconds * len(piece.stems))
-    scans = _in_threads(_scan_piece, [(piece,) for piece in order], steps)
+    scans = in_threads(lambda piece: _scan_piece(piece, hashes), order, steps)
     named = {piece.name: scan for piece, scan in zip(order, scans, strict=True)}
     return [named[piece.name] for piece in recordings.pieces]
 
 
-def _scan_piece(piece: Piece) -> _Scan:
+def _scan_piece(piece: Piece, hashes: Mapping[Path, str]) -> _Scan:
     total = np.zeros(max(stem.samples for stem in piece.stems), np.float32)
-    waves = []
+    facts, waves = [], []
     for stem in piece.stems:
         audio = load_stem(stem)
         total[: len(audio)] += audio
-        waves.append(_wave(_facts(piece, stem, audio), audio))
-    return _Scan(tuple(waves), _check_mixture(piece, total))
+        facts.append(_facts(piece, stem, audio, hashes.get(stem.path) or file_sha256(stem.path)))
+        waves.append(low_wave(audio))
+    return _Scan(tuple(facts), tuple(waves), _check_mixture(piece, total))
 
 
-def _facts(piece: Piece, stem: Stem, audio: np.ndarray) -> StemFacts:
-    with open(stem.path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _facts(piece: Piece, stem: Stem, audio: np.ndarray, digest: str) -> StemFacts:
     whole = len(audio) - len(audio) % FRAME
-    power = _power(audio[:whole].reshape(-1, FRAME))
-    rest = _power(audio[None, whole:])
+    power = frame_power(audio[:whole].reshape(-1, FRAME))
+    rest = frame_power(audio[None, whole:])
     mean = float(power.sum() * FRAME + rest.sum() * (len(audio) - whole)) / len(audio)
     power = power if whole else rest
     heard = power > max(power.max() * SOUNDING[0], SOUNDING[1])
@@ -212,11 +168,6 @@ def _facts(piece: Piece, stem: Stem, audio: np.ndarray) -> StemFacts:
         peak=float(max(audio.max(), -audio.min())),
         sounding=float(np.mean(heard)),
     )
-
-
-def _power(frames: np.ndarray) -> np.ndarray:
-    """Mean square of each frame: (frames, samples) -> (frames,), float64."""
-    return np.einsum("ij,ij->i", frames, frames).astype(np.float64) / max(frames.shape[1], 1)
 
 
 def _check_mixture(piece: Piece, total: np.ndarray) -> MixtureCheck:
@@ -242,19 +193,6 @@ def _decibels(power: float) -> float:
     return 10 * math.log10(max(power, LEAST_POWER))
 
 
-def _wave(facts: StemFacts, audio: np.ndarray) -> _Wave:
-    import soxr
-
-    low = soxr.resample(audio, RATE, LOW_RATE, quality="LQ")
-    low = np.pad(low - low.mean(), (0, -len(low) % BLOCK))
-    energy = np.concatenate(([0.0], np.cumsum(_power(low.reshape(-1, BLOCK)) * BLOCK)))
-    scale = max(float(energy[-1]), LEAST_POWER) ** 0.5
-    return _Wave(facts, low / np.float32(scale), scale, energy / scale**2)
-
-
-Key = tuple[str, str]  # piece and stem
-
-
 def _pairs(recordings: Recordings) -> list[tuple[Key, Key]]:
     """The pairs of stems that could be one take: of one instrument, in different pieces."""
     players: dict[str, list[Key]] = defaultdict(list)
@@ -265,92 +203,24 @@ def _pairs(recordings: Recordings) -> list[tuple[Key, Key]]:
 
 
 def _compare(
-    waves: dict[Key, _Wave], pairs: list[tuple[Key, Key]], threshold: float, steps: _Steps
+    digests: Mapping[Key, str],
+    waves: Mapping[Key, Wave],
+    pairs: list[tuple[Key, Key]],
+    threshold: float,
+    steps: Steps,
 ) -> tuple[SharedTake, ...]:
-    """The pairs that are one take, sorted. Pairs of about one length go together and share their spectra."""
-    import scipy.fft
-
-    sizes = defaultdict(list)
+    """The pairs that are one take, sorted; files that are the same need no correlation."""
+    matches: dict[tuple[Key, Key], Match] = {}
+    unlike = []
     for one, other in pairs:
-        longest = max(len(waves[one].samples), len(waves[other].samples))
-        sizes[_transform_size(longest + _most_lag(longest) + BLOCK + MARGIN)].append((one, other))
-    shared = []
-    for size, alike in sizes.items():
-        keys = sorted({key for pair in alike for key in pair})
-        transforms = _in_threads(scipy.fft.rfft, [(waves[key].samples, size) for key in keys], _Steps(None, 0))
-        spectra = dict(zip(keys, transforms, strict=True))
-        calls = [(waves[one], waves[other], spectra[one], spectra[other], size) for one, other in alike]
-        matches = _in_threads(_match, calls, steps)
-        shared += [take for take in matches if take is not None and abs(take.correlation) >= threshold]
-    return tuple(sorted(shared, key=lambda take: (take.first, take.second)))
-
-
-def _transform_size(least: int) -> int:
-    """The next power of two, or three quarters of it: few sizes, all quick to transform."""
-    power = 1 << (least - 1).bit_length()
-    return power * 3 // 4 if power * 3 // 4 >= least else power
-
-
-def _most_lag(longest: int) -> int:
-    """The greatest lag to look at between waveforms of at most `longest` samples: whole blocks of lags."""
-    return -(-min(round(LONGEST_LAG * LOW_RATE), longest) // BLOCK) * BLOCK
-
-
-def _match(one: _Wave, other: _Wave, spectrum: np.ndarray, other_spectrum: np.ndarray, size: int) -> SharedTake | None:
-    """The lag at which two waveforms are most alike; None if they are nowhere alike.
-
-    Correlation theorem: the inverse transform of conj(X) Y is the sum of x[t] y[t + lag] over t, for every lag.
-    Divided by the root of the energies that x and y have where they overlap, it is the cosine of the angle
-    between them. A `size` of the longest plus the greatest lag keeps the lags that wrap around out of the way.
-    """
-    import scipy.fft
-
-    names = (one.facts.piece, one.facts.stem), (other.facts.piece, other.facts.stem)
-    if one.facts.sha256 == other.facts.sha256:
-        return SharedTake(*names, correlation=1.0, gain=1.0, lag_seconds=0.0)
-    product = scipy.fft.irfft(np.conj(spectrum) * other_spectrum, size)
-    most = _most_lag(max(len(one.samples), len(other.samples)))
-    lags = np.concatenate((product[-most - MARGIN :], product[: most + MARGIN]))  # from -most - MARGIN on
-    starts = np.arange(-most, most, BLOCK)  # the first lag of each block
-    peaks = np.abs(lags[MARGIN:-MARGIN]).reshape(-1, BLOCK).max(axis=1)
-    energy, other_energy = _overlap(one, other, starts // BLOCK)
-    enough = (np.maximum(energy, other_energy) >= LEAST_OVERLAP) & (np.minimum(energy, other_energy) > 1e-4)
-    norm = np.sqrt(np.where(enough, energy * other_energy, np.inf))
-    likely = np.flatnonzero(peaks >= CANDIDATE * norm)
-    if not len(likely):
-        return None
-    windows = lags[(starts[likely] + most)[:, None] + np.arange(BLOCK + 2 * MARGIN)]
-    fine = windows @ _interpolation()  # (blocks, lags) -> (blocks, finer lags)
-    block, step = np.unravel_index(np.argmax(np.abs(fine) / norm[likely, None]), fine.shape)
-    lag = starts[likely[block]] + step / FINE
-    here, there = (float(value[0]) for value in _overlap(one, other, np.array([round(lag / BLOCK)])))
-    value = float(fine[block, step])
-    return SharedTake(
-        *names,
-        correlation=max(-1.0, min(1.0, value / (here * there) ** 0.5)),
-        gain=value / here * other.scale / one.scale,
-        lag_seconds=float(lag / LOW_RATE),
+        if digests[one] == digests[other]:
+            matches[one, other] = Match(correlation=1.0, gain=1.0, lag_seconds=0.0)
+            steps()
+        else:
+            unlike.append((one, other))
+    matches |= match_pairs(waves, unlike, steps)
+    return tuple(
+        SharedTake(*pair, match.correlation, match.gain, match.lag_seconds)
+        for pair, match in sorted(matches.items(), key=lambda item: item[0])
+        if abs(match.correlation) >= threshold
     )
-
-
-def _overlap(one: _Wave, other: _Wave, lags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The energies of two waveforms where they overlap when `other` comes `lags` blocks later, each (lags,)."""
-    length, other_length = len(one.energy) - 1, len(other.energy) - 1
-    first = np.clip(-lags, 0, length)
-    last = np.clip(other_length - lags, first, length)
-    begin, end = np.clip(first + lags, 0, other_length), np.clip(last + lags, 0, other_length)
-    return one.energy[last] - one.energy[first], other.energy[end] - other.energy[begin]
-
-
-@cache
-def _interpolation() -> np.ndarray:
-    """Values between the lags of a block, `FINE` to a lag: float32, (BLOCK + 2 MARGIN, BLOCK * FINE).
-
-    A Kaiser-windowed sinc, exact for practical purposes below nine tenths of the band; without it a tone of
-    1 kHz whose right lag falls between two samples would lose up to 1 - cos(pi / 3) = half of its correlation.
-    """
-    wanted = MARGIN + np.arange(BLOCK * FINE) / FINE
-    distance = wanted[None, :] - np.arange(BLOCK + 2 * MARGIN)[:, None]
-    inside = np.sqrt(np.clip(1 - (distance / MARGIN) ** 2, 0, None))
-    window = np.where(np.abs(distance) < MARGIN, np.i0(6 * inside) / np.i0(6.0), 0)
-    return (np.sinc(distance) * window).astype(np.float32)

@@ -19,14 +19,14 @@ Fit = Callable[..., Iterator[EpochResult]]
 class Task:
     """What all units of a stage have in common.
 
-    `keep_weights` saves every network as it was after its best epoch, in the unit's last checkpoint:
-    `<instrument>.safetensors` each.
+    `examples_per_epoch` is per instrument. `keep_weights` saves every network as it was after its best epoch, in the
+    unit's last checkpoint: `<instrument>.safetensors` each.
     """
 
     data: StoredData
     instruments: tuple[str, ...]
     epochs: int
-    batches_per_epoch: int
+    examples_per_epoch: int
     threads: int
     gpu: bool
     keep_weights: bool = False
@@ -52,7 +52,9 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
         data = resident_data(task.data, "cuda" if task.gpu else "cpu")
         members = [Member(code, config["seed"]) for code in task.instruments]
         network = make_config(config["params"])
-        epochs = task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=task.batches_per_epoch)
+        # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
+        batches = max(1, round(task.examples_per_epoch / network.batch_size))
+        epochs = task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches)
         for result in epochs:
             if task.keep_weights:
                 _keep_best(best, result)

@@ -1,0 +1,280 @@
+"""The whole way of one search, stage by stage: material, search, finalists, scores. `run.py` is its command line."""
+
+import dataclasses
+import hashlib
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch import __version__
+from sepsearch.baselines import all_baselines
+from sepsearch.config import Space
+from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
+from sepsearch.journal import Journal
+from sepsearch.network import make_config, make_network
+from sepsearch.recordings import Recordings
+from sepsearch.registry import ModelCard, save_model
+from sepsearch.retrain import Choice, Finalist, FinalPlan, choose_finalists, choose_model
+from sepsearch.rungs import Rungs
+from sepsearch.sampling import Sampler
+from sepsearch.scoring import TestTitles
+from sepsearch.search import SearchPlan, best_trials
+from sepsearch.shards import ShardSet, spectrograms
+from sepsearch.splits import RULES, Split, split_titles
+
+if TYPE_CHECKING:
+    from sepsearch.plan import StopSignal, Workers
+    from sepsearch.store import StoredData
+
+BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
+TEST_EXAMPLES = 2048  # of the test side, per instrument
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for, beside its space file."""
+
+    name: str
+    seed: int
+    trials: int
+    epochs: int
+    final_epochs: int
+    instruments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from, before any training.
+
+    `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
+    side → baseline → instrument → loss.
+    """
+
+    recordings: Recordings
+    shards: ShardSet
+    index: RowIndex
+    split: Split
+    rows: Rows
+    examples: Mapping[str, Mapping[str, Pairs]]
+    rules: Mapping[str, str]
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @property
+    def caveats(self) -> dict[str, str]:
+        """What must be said wherever an instrument's score is shown."""
+        return {code: RULES[rule] for code, rule in self.rules.items()}
+
+    def dataset(self) -> dict[str, Any]:
+        """The data set in a few numbers, as in `results.json`."""
+        clips = self.index.clips_of_piece()
+        return {
+            "source": str(self.recordings.folder),
+            "fingerprint": self.shards.fingerprint,
+            "pieces": len(self.recordings.pieces),
+            "clips": int(clips.sum()),
+            "rows": self.shards.rows,
+            "split": self.split.titles(),
+        }
+
+
+def gather_material(
+    recordings: Recordings, shards: ShardSet, space: Space, instruments: tuple[str, ...] | None, seed: int
+) -> Material:
+    """Split, examples and baselines of a shard set; all instruments that play unless some are named.
+
+    Raises:
+        UserError: an instrument does not play, or never sounds.
+    """
+    index = shards.index()
+    fractions = (space.split.train, space.split.validation, space.split.test)
+    split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
+    examples, rules = split_pairs(index, split, instruments or tuple(index.instruments))
+    limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
+    limited = {
+        code: {
+            side: pairs if (n := limits[side]) is None else sample_pairs(pairs, n, seed)
+            for side, pairs in sides.items()
+        }
+        for code, sides in examples.items()
+    }
+    rows = Rows([spectrograms(table) for table in shards.tables()])
+    judged = {
+        code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
+        for code, sides in limited.items()
+    }
+    return Material(recordings, shards, index, split, rows, limited, rules, all_baselines(rows, judged))
+
+
+def journal_begin(journal: Journal, settings: Settings, space: Space, material: Material, seconds: float) -> None:
+    """The first event: all that the search depends on."""
+    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
+    packages = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
+    journal.append(
+        "search",
+        name=settings.name,
+        run=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        space=space.model_dump(mode="json", exclude_none=True),
+        settings={**dataclasses.asdict(settings), **space.search.model_dump(include={"sampler", "reduction_factor"})},
+        versions={"sepsearch": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
+        dataset=material.dataset(),
+        baselines=material.baselines,
+        caveats=material.caveats,
+        reference="t0000",
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages that need Ray, with what they share.
+
+    Args:
+        folder: of the run.
+        tick: called a few times a second while a stage runs.
+    """
+
+    settings: Settings
+    space: Space
+    material: Material
+    journal: Journal
+    folder: Path
+    workers: "Workers"
+    stop: "StopSignal"
+    stored: "StoredData"
+    tick: Callable[[], None]
+
+    def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
+        """What a worker runs for one unit, with the stage's task bound to it."""
+        from ray import tune
+
+        from sepsearch.trial import Task, train_unit
+
+        most = max(len(sides["train"]) for sides in self.material.examples.values())
+        task = Task(
+            data=self.stored,
+            instruments=self.settings.instruments,
+            epochs=self.settings.epochs,
+            examples_per_epoch=min(self.space.search.examples_per_epoch, most),
+            threads=max(1, int(self.workers.cpus)),
+            gpu=self.workers.gpus > 0,
+        )
+        return tune.with_parameters(train_unit, task=dataclasses.replace(task, **changes))
+
+    def search(self, **changes: Any) -> SearchPlan:
+        """Run the trials; `changes` replace fields of the workers' task."""
+        from sepsearch.stage import run_stage
+
+        settings, search = self.settings, self.space.search
+        sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed)
+        rungs = Rungs(search.grace_epochs, search.reduction_factor, settings.epochs)
+        plan = SearchPlan(sampler, rungs, self.journal, settings.trials, settings.epochs, settings.seed)
+        try:
+            run_stage("search", plan, self._train(**changes), self.workers, self.folder / "ray", self.stop, self.tick)
+        finally:
+            sampler.close("interrupted")
+        return plan
+
+    def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
+        """The finalists of a search that is over."""
+        best = best_trials(list(plan.trials.values()), self.space.final.configurations)
+        finalists = choose_finalists(best, plan.trials["t0000"])
+        configurations = [dataclasses.asdict(finalist) for finalist in finalists]
+        self.journal.append("finalists", configurations=configurations, seconds=seconds)
+        return finalists
+
+    def retrain(self, finalists: list[Finalist], **changes: Any) -> FinalPlan:
+        """Train every finalist with every seed; none of them is the search's own seed."""
+        from sepsearch.stage import run_stage
+
+        seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
+        epochs = self.settings.final_epochs
+        plan = FinalPlan(finalists, seeds, self.journal, self.folder / "finalists", epochs)
+        train = self._train(epochs=epochs, keep_weights=True, **changes)
+        run_stage("finalists", plan, train, self.workers, self.folder / "ray", self.stop, self.tick)
+        return plan
+
+
+def score_models(
+    settings: Settings, material: Material, finalists: list[Finalist], plan: FinalPlan, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose each instrument's model on validation data, score it once on the test titles, and save it.
+
+    Returns:
+        `final` and `reference_final` of `results.json`; models lie in `folder`/<instrument>.
+    """
+    titles = TestTitles(material.recordings, material.shards, material.index, material.rows)
+    final: dict[str, Any] = {}
+    reference_final: dict[str, Any] = {}
+    reference = [finalist for finalist in finalists if finalist.reference]
+    for code in settings.instruments:
+        chosen = choose_model(plan.runs, code, finalists)
+        opponent = choose_model(plan.runs, code, reference)
+        # Where the report's configuration was chosen it is scored once, not twice.
+        choices = [c for c in (chosen, opponent if chosen is None or opponent != chosen else None) if c is not None]
+        networks = [load_weights(choice, code) for choice in choices]
+        pairs = material.examples[code]["test"]
+        gains = titles.si_sdr_gains(code, networks, pairs)
+        scores = []
+        for choice, network, gain in zip(choices, networks, gains, strict=True):
+            ratio = titles.ratio(network, pairs, material.baselines["test"]["identity"][code])
+            scores.append(_score(choice, code, material, ratio, gain))
+        if chosen is not None:
+            final[code] = scores[0]
+            model = folder / code
+            save_model(model, networks[0], model_card(code, settings, material, chosen, scores[0]))
+            final[code]["model_uri"] = str(model)
+        if opponent is not None:
+            reference_final[code] = scores[0] if opponent == chosen else scores[-1]
+    return final, reference_final
+
+
+def load_weights(choice: Choice, instrument: str) -> Any:
+    """The network of a finished run, in evaluation mode on the CPU."""
+    from safetensors.torch import load_file
+
+    assert choice.run.weights is not None
+    network = make_network(make_config(choice.finalist.params))
+    network.load_state_dict(load_file(choice.run.weights / f"{instrument}.safetensors"))
+    return network.eval()
+
+
+def _score(choice: Choice, code: str, material: Material, test_ratio: float, gain: float) -> dict[str, Any]:
+    member = choice.run.members[code]
+    return {
+        "params": choice.finalist.params,
+        "seeds": list(choice.seeds),
+        "identity_loss": material.baselines["validation"]["identity"][code],
+        "val_loss": member.val_loss,
+        "ratio": member.ratio,
+        "ratio_mean": choice.ratio_mean,
+        "ratio_sd": choice.ratio_sd,
+        "test_ratio": test_ratio if math.isfinite(test_ratio) else None,
+        "si_sdr_gain_db": gain if math.isfinite(gain) else None,
+        "discontinuities": choice.discontinuities,
+        "model_uri": str(choice.run.weights / f"{code}.safetensors") if choice.run.weights else None,
+    }
+
+
+def model_card(
+    code: str, settings: Settings, material: Material, choice: Choice, score: Mapping[str, Any]
+) -> ModelCard:
+    """All that a model needs to be used and judged with nothing else at hand."""
+    return ModelCard(
+        instrument=code,
+        config=make_config(choice.finalist.params),
+        front_end=material.shards.front_end,
+        constant=material.shards.constant,
+        split=material.split.titles(),
+        baselines={side: {n: row[code] for n, row in rows.items()} for side, rows in material.baselines.items()},
+        scores={key: value for key, value in score.items() if key not in ("params", "seeds", "model_uri")},
+        caveat=material.caveats.get(code, ""),
+        fingerprint=material.shards.fingerprint,
+        seeds=choice.seeds,
+        seed=choice.run.seed,
+        search=settings.name,
+    )

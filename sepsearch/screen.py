@@ -1,0 +1,86 @@
+"""What a person sees while a search runs: progress with an estimate, and a line for every trial that ended."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.results import number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class Screen:
+    """A journal listener that tells how the search and the finalists get on.
+
+    On a terminal a progress bar stands below the lines; elsewhere there are the lines alone.
+
+    Args:
+        console: where to write.
+        epochs: the full budget of a trial.
+    """
+
+    def __init__(self, console: "Console", epochs: int):
+        self._console, self._epochs = console, epochs
+        self._best: tuple[float, str] | None = None
+        self._ratio: dict[str, float] = {}
+        self._ended = self._expected = 0
+        self._begin = time.monotonic()
+        self._progress: Progress | None = None
+
+    def begin(self, stage: str, expected: int) -> None:
+        """A stage of `expected` units begins."""
+        self.close()
+        self._expected, self._ended, self._begin = expected, 0, time.monotonic()
+        if self._console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
+            self._task = self._progress.add_task(stage, total=expected, left="")
+            self._progress.start()
+
+    def close(self) -> None:
+        """Remove the progress bar."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """Take in a journal event."""
+        kind = event["event"]
+        if kind in ("epoch", "final_epoch"):
+            self._ratio[event["id"]] = event["ratio"]
+            finished = kind == "epoch" and event["epoch"] >= self._epochs
+            if finished and (self._best is None or event["ratio"] < self._best[0]):
+                self._best = event["ratio"], event["id"]
+        elif kind in ("trial_end", "final_end"):
+            self._ended += 1
+            self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        state = event["reason"] if event["state"] == "stopped" else event["state"]
+        if event["state"] == "failed":
+            state = f"failed: {event['reason']}"
+        parts = [
+            f"{event['id']:7} ratio {number(self._ratio.get(event['id']))} after {event['epochs']} epochs, {state}"
+        ]
+        if event["event"] == "trial_end" and self._best:
+            parts.append(f"best {self._best[0]:.3f} ({self._best[1]})")
+        left = (time.monotonic() - self._begin) / self._ended * (self._expected - self._ended)
+        estimate = f"about {_duration(left)} left" if left else ""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self._ended, left=estimate)
+        else:
+            parts.append(f"{self._ended} of {self._expected} done" + (f", {estimate}" if estimate else ""))
+        self._console.print("; ".join(parts), highlight=False, markup=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )

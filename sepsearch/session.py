@@ -1,0 +1,116 @@
+"""Ray: started on this machine alone or joined where it runs, quietly, with token authentication and the dashboard."""
+
+import contextlib
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepsearch.errors import UserError
+from sepsearch.plan import Workers
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # CSV, JSON and TensorBoard copies of every result: 3.5 s per 24 trials, and the journal has it all.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune's own handler of Ctrl-C ends trials without telling searcher or scheduler; run.py has one that does.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+_ARGUMENTS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A running Ray: its dashboard's address ("" for none), and what it has."""
+
+    dashboard: str
+    cpus: float
+    gpus: float
+
+    def workers(self, cpus_per_trial: float, gpus_per_trial: float | None, most: int | None) -> Workers:
+        """How many trials fit at once; a quarter of a GPU each by default where there are GPUs.
+
+        Raises:
+            UserError: not even one trial fits.
+        """
+        if gpus_per_trial is None:
+            gpus_per_trial = 0.25 if self.gpus else 0.0
+        fits = [math.floor(self.cpus / cpus_per_trial + 1e-9)]
+        if gpus_per_trial:
+            fits.append(math.floor(self.gpus / gpus_per_trial + 1e-9))
+        if min(fits) < 1:
+            raise UserError(
+                f"a trial needs {cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs,"
+                f" found {self.cpus:g} and {self.gpus:g}:"
+                " lower --cpus-per-trial or --gpus-per-trial"
+            )
+        return Workers(min([*fits, most] if most else fits), cpus_per_trial, gpus_per_trial)
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, cpus: int | None = None, dashboard: bool = True) -> Iterator[Session]:
+    """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
+
+    Raises:
+        UserError: no cluster answers at the address.
+    """
+    # Ray reads these when it is imported, so nothing above this line may import it.
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        _provide_token()
+    import ray
+
+    local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    with _without_signal_handlers():
+        try:
+            context = ray.init(**(local if address is None else {"address": address}), **_ARGUMENTS)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            if address is None:
+                raise UserError(f"Ray did not start on this machine: {reason}: see its logs below /tmp/ray") from error
+            raise UserError(f"--address {address}: no Ray cluster answers ({reason}): start one: ray start") from error
+    try:
+        resources = ray.cluster_resources()
+        url = str(context.dashboard_url or "")
+        yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def _provide_token() -> None:
+    """A token that only the user can read; left alone where one is set up already."""
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
+        return
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def _without_signal_handlers() -> Iterator[None]:
+    """Ray sets its own handler of SIGTERM when it starts; put back what was there."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
