@@ -1,9 +1,11 @@
 """What a user did wrong, said in one line."""
 
+import errno
 import sys
 from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells give it after Ctrl-C
 
 
 class UserError(Exception):
@@ -14,14 +16,19 @@ class UserError(Exception):
 
 
 def no_space(error: OSError, where: object) -> UserError:
-    """The error for a disk that is full (or over quota) while `where` was being written."""
-    return UserError(f"{where}: cannot be written: {error.strerror or error}: free some space there, then run again")
+    """The error for `where`, which could not be written: the disk is full, over quota, or not the user's."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
+    advice = "free some space there" if full else "choose a folder that can be written"
+    return UserError(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
-    """Run a command line; on a `UserError` print its one line to standard error and exit with 2."""
+    """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
     try:
         command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

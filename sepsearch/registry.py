@@ -117,7 +117,7 @@ def _read_card(path: Path) -> tuple[ModelCard, str]:
         schema = values.pop("schema", None)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}: is it the folder of a model?") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no model card, expected a JSON object: save or download the model again") from error
     if schema != SCHEMA:
         raise UserError(f"{path}: schema {schema!r}, expected {SCHEMA}: use the sepsearch that wrote it")
@@ -323,7 +323,8 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
         identity = f"{found.name} {found.version} {found.run_id} {found.source} {found.creation_timestamp}"
         folder = cache_folder() / "models" / hashlib.sha256(identity.encode()).hexdigest()[:32]
         if not (folder / CARD).is_file():
-            _download(found, folder, uri)
+            # Not as `models:/…`: MLflow looks those up at its global address, which need not be ours.
+            _download(client.get_model_version_download_uri(found.name, found.version), folder, uri)
     except MlflowException as error:
         raise UserError(f"{text}: MLflow at {uri} does not give it: {str(error).splitlines()[0]}") from error
     return folder
@@ -356,13 +357,13 @@ def _find_version(client: Any, model: str) -> Any:
     return versions[int(number)]
 
 
-def _download(found: Any, folder: Path, uri: str) -> None:
-    """Fetch weights and card of a registered version; raises `UserError` if it is not one of ours."""
+def _download(model: str, folder: Path, uri: str) -> None:
+    """Fetch weights and card of a logged model from its address; raises `UserError` if it is not one of ours."""
     import mlflow.artifacts
 
     with tempfile.TemporaryDirectory() as temporary, new_folder(folder) as new:
         for name in (CARD, WEIGHTS):
-            source = f"models:/{found.name}/{found.version}/artifacts/model/{name}"
+            source = f"{model.rstrip('/')}/artifacts/model/{name}"
             try:
                 file = mlflow.artifacts.download_artifacts(
                     artifact_uri=source, dst_path=temporary, tracking_uri=uri, registry_uri=uri

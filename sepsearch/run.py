@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.config import Space, load_space
-from sepsearch.errors import UserError, exit_on_user_error
+from sepsearch.errors import EXIT_INTERRUPTED, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.instruments import INSTRUMENTS
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sepsearch.plan import StopSignal
     from sepsearch.session import Session
     from sepsearch.tracking import Tracker
-
-INTERRUPTED = 130  # exit code, as shells give it after Ctrl-C
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     if folder.exists():
         raise UserError(f"{folder}: a run of this name exists, expected a new name: choose another --name")
     if not _run(arguments, space, name, folder, console):
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, console: "Console") -> bool:

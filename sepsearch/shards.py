@@ -190,7 +190,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
                 piece.name,
                 piece.title,
                 [[stem.name, hashes[stem.path]] for stem in piece.stems],
-                None,
+                hashes[piece.mixture] if piece.mixture else None,
             ]
             for piece in recordings.pieces
         ],

@@ -405,7 +405,9 @@ class _Writer:
         try:
             yield
         except Exception as error:
-            if getattr(error, "error_code", None) not in REFUSALS:
+            # A mistake in what we were given, or a child whose parent was refused, does not mend by waiting either.
+            ours = isinstance(error, TypeError | LookupError | AttributeError)
+            if not ours and getattr(error, "error_code", None) not in REFUSALS:
                 raise
             self.refused(f"run {run.id or 'of the search'}: {_first_line(error)}")
             run.tags, run.params, run.metrics, run.files, run.status = {}, {}, [], {}, None
@@ -463,7 +465,7 @@ class _Writer:
                 known.run_id,
                 [Metric(key, value, time, step) for key, value, time, step in metrics],
                 [Param(key, value) for key, value in params],
-                [RunTag(key, value[:LONGEST_TAG]) for key, value in tags],
+                [RunTag(key, str(value)[:LONGEST_TAG]) for key, value in tags],
                 synchronous=True,
             )
             known.params |= {key for key, _ in params}

@@ -1,6 +1,8 @@
 """Fixtures that several tests share: a synthetic data set in memory, and a miniature folder of recordings."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from sepsearch.baselines import all_baselines
 from sepsearch.examples import Dataset, RowIndex, Rows, split_pairs
 from sepsearch.spectrogram import all_subsets
 from sepsearch.splits import split_titles
+
+if TYPE_CHECKING:
+    from sepsearch.plan import Workers
 
 PIECES = [
     ("01_Jupiter_vn_vc", 2.0),
@@ -88,3 +93,12 @@ def synthetic_data(device: str = "cpu") -> Dataset:
     examples, _ = split_pairs(index, split, ["vn", "vc"])
     identity = all_baselines(rows, examples)["validation"]["identity"]
     return Dataset(rows, examples, identity)
+
+
+@pytest.fixture(scope="session")
+def ray_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workers"]:
+    """A local Ray with two CPUs, for all tests that need one."""
+    from sepsearch.session import ray_session
+
+    with ray_session(cpus=2, dashboard=False) as session:
+        yield session.workers(1.0, None, None)

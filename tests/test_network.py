@@ -19,17 +19,13 @@ from sepsearch.network import (
 )
 
 
-@pytest.mark.parametrize(
-    ("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REPORT_FINAL, 16, 54_658)]
-)
+@pytest.mark.parametrize(("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REPORT_FINAL, 16, 54_658)])
 def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filters, parameters):
     network = ReportNetwork(config)
     shapes = []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | torch.nn.ConvTranspose2d):
-            module.register_forward_hook(
-                lambda _module, _inputs, output: shapes.append(tuple(output.shape[1:]))
-            )
+            module.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape[1:])))
     output = network(torch.rand(2, 1, 128, 128))
     assert shapes == [(filters, 64, 64), (filters, 64, 64), (1, 32, 25), (64,), (1, 129, 129)]
     assert output.shape == (2, 1, 128, 128)

@@ -14,7 +14,10 @@ SMALL = ReportConfig(filters=4, head="mask", batch_size=8, learning_rate=3e-3)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def curve(config=SMALL, members=(Member("vn", 0),), epochs=2, device="cpu"):
+VIOLIN = Member("vn", 0)
+
+
+def curve(config=SMALL, members=(VIOLIN,), epochs=2, device="cpu"):
     data = synthetic_data(device)
     return [
         [(m.member, m.train_loss, m.val_loss, m.gradient_norm) for m in result.members]

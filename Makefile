@@ -1,0 +1,46 @@
+# Everything a person types. The first use makes .venv and installs what constraints.txt pins.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
+SPACE ?= search_spaces/laptop.yaml
+
+.PHONY: help search test bench ui check clean
+
+help:
+	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 10 min on two cores)"
+	@echo "make test    the tests"
+	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:5000"
+	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
+	@echo "make check   formatting, lint and types"
+
+search: $(VENV)/.installed
+	$(BIN)/python -m sepsearch.run --space $(SPACE) --name $(NAME)
+
+test: $(VENV)/.tested
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.tested
+	$(BIN)/python scripts/bench.py
+
+ui: $(VENV)/.installed
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+check: $(VENV)/.tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# torch first and alone: the pinned version is there as a CPU build on machines that have one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sepsearch needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

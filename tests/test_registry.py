@@ -1,0 +1,261 @@
+"""Model folders, and their way into MLflow's registry and back."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from sepsearch import tracking
+from sepsearch.errors import UserError
+from sepsearch.network import ReportConfig, make_network
+from sepsearch.registry import ModelCard, load_model, register_model, resolve_model, save_model
+from sepsearch.spectrogram import FrontEnd
+
+CONFIG = ReportConfig(filters=2, activation="silu")
+
+
+def card(**changes):
+    return ModelCard(
+        **{
+            "instrument": "vn",
+            "config": CONFIG,
+            "front_end": FrontEnd(axis="log", low_hz=30.0),
+            "constant": 12.5,
+            "split": {"train": ["Jupiter"], "validation": ["Arioso"], "test": ["Pirates"]},
+            "baselines": {"validation": {"identity": 0.25}},
+            "scores": {"ratio": 0.5, "test_ratio": 0.625},
+            "caveat": "one title only",
+            "fingerprint": "f1",
+            "seeds": (0, 1, 2),
+            "search": "duets",
+            **changes,
+        }
+    )
+
+
+def network(seed=0, config=CONFIG):
+    torch.manual_seed(seed)
+    return make_network(config).eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tmp_path / "vn", network(), card())
+    return tmp_path / "vn"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow database with its schema, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking._connect(f"sqlite:///{path}").get_experiment_by_name("any")
+    return path
+
+
+@pytest.fixture
+def uri(empty_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path / "cache"))
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def run_id(uri, tmp_path):
+    client = tracking._connect(uri)
+    experiment = client.create_experiment("sepsearch", (tmp_path / "mlartifacts").as_uri())
+    return client.create_run(experiment, run_name="c0-s0").info.run_id
+
+
+def change_card(folder, **changes):
+    values = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(values | changes))
+
+
+def refusal(folder):
+    """The one line that a folder is refused with."""
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_saved_model_gives_back_its_card_and_the_networks_output(folder):
+    loaded, read = load_model(folder)
+    mixture = torch.rand(2, 1, 128, 128)
+    assert torch.equal(loaded(mixture), network()(mixture))
+    assert read == card(created=read.created)
+
+
+def test_a_model_is_two_files_of_which_none_is_pickled(folder):
+    assert {path.name for path in folder.iterdir()} == {"model.json", "model.safetensors"}
+
+
+def test_weights_that_are_not_the_cards_are_refused(folder):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["detector.0.bias"] += 1
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    assert "not those that model.json names" in refusal(folder)
+
+
+def test_weights_that_misfit_the_configuration_are_refused(folder):
+    values = json.loads((folder / "model.json").read_text())
+    change_card(folder, config=values["config"] | {"filters": 4})
+    assert "expected (4, 1, 5, 5)" in refusal(folder)
+
+
+def test_weights_of_another_form_are_refused(folder):
+    values = json.loads((folder / "model.json").read_text())
+    change_card(folder, config=values["config"] | {"detector_layers": 2})
+    assert "misfit" in refusal(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    broken = network()
+    with torch.no_grad():
+        broken.regenerator.bias.fill_(float("nan"))
+    save_model(tmp_path / "nan", broken, card())
+    assert "not finite" in refusal(tmp_path / "nan")
+
+
+def test_an_unknown_schema_is_refused(folder):
+    change_card(folder, schema=99)
+    assert "schema 99, expected 1" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"instrument": "kazoo"},
+        {"constant": "loud"},
+        {"front_end": {"axis": "round"}},
+        {"config": {"filtres": 2}},
+        {"surprise": 1},
+        {"seeds": None},
+        {"config": None},
+    ],
+)
+def test_a_card_with_something_odd_is_refused(folder, changes):
+    change_card(folder, **changes)
+    refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    assert name in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe", b'{"schema": 1}'])
+def test_a_card_that_is_none_is_refused(folder, content):
+    (folder / "model.json").write_bytes(content)
+    refusal(folder)
+
+
+def test_a_registered_model_loads_through_pyfunc_and_equals_the_network(folder, uri, run_id, monkeypatch):
+    mlflow = tracking.import_mlflow()
+    model = register_model(folder, run_id, uri)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        served = mlflow.pyfunc.load_model(model)
+    finally:
+        mlflow.set_tracking_uri(before)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mixture = np.random.default_rng(0).random((2, 128, 128), dtype=np.float32)
+    with torch.inference_mode():
+        expected = network()(torch.from_numpy(mixture)[:, None])[:, 0].numpy()
+    found = served.predict(mixture)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_logged_model_holds_no_pickle_and_brings_its_own_code(folder, uri, run_id, tmp_path):
+    register_model(folder, run_id, uri)
+    (logged,) = (tmp_path / "mlartifacts" / "models").iterdir()
+    files = [path for path in logged.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
+    assert {path.name for path in files if not path.suffix} == {"MLmodel"}
+    assert any(path.parts[-3:] == ("code", "sepsearch", "network.py") for path in files)
+
+
+def test_a_version_says_how_good_it_is_and_how_to_read_that(folder, uri, run_id):
+    register_model(folder, run_id, uri)
+    version = tracking._connect(uri).get_model_version_by_alias("sepsearch-vn", "champion")
+    assert version.run_id == run_id
+    assert {key: version.tags[key] for key in ("ratio", "test_ratio", "search", "caveat")} == {
+        "ratio": "0.500", "test_ratio": "0.625", "search": "duets", "caveat": "one title only",
+    }  # fmt: skip
+    assert "one title only" in version.description
+
+
+def test_the_champion_moves_to_the_newer_version(folder, uri, run_id, tmp_path):
+    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    save_model(tmp_path / "better", network(seed=1), card())
+    assert register_model(tmp_path / "better", run_id, uri) == "models:/sepsearch-vn/2"
+    found, _ = load_model(resolve_model("models:/sepsearch-vn@champion", uri))
+    torch.testing.assert_close(found.state_dict(), network(seed=1).state_dict())
+    older, _ = load_model(resolve_model("models:/sepsearch-vn/1", uri))
+    torch.testing.assert_close(older.state_dict(), network().state_dict())
+
+
+def test_registering_the_same_model_again_makes_no_second_version(folder, uri, run_id):
+    assert register_model(folder, run_id, uri) == register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+
+
+def test_a_damaged_model_is_not_registered(folder, uri, run_id):
+    change_card(folder, schema=99)
+    with pytest.raises(UserError, match="schema 99"):
+        register_model(folder, run_id, uri)
+    assert not tracking._connect(uri).search_registered_models()
+
+
+def test_a_folder_resolves_to_itself(folder, uri):
+    assert resolve_model(str(folder), uri) == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("models:/sepsearch-kazoo@champion", "expected one of: sepsearch-vn"),
+        ("models:/sepsearch-vn@best", "expected one of: champion"),
+        ("models:/sepsearch-vn/7", "expected one of: 1"),
+        ("models:/sepsearch-vn/one", "expected one of: 1"),
+        ("nowhere/vn", "expected a folder with model.json"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_with_those_that_are(folder, uri, run_id, name, there):
+    register_model(folder, run_id, uri)
+    with pytest.raises(UserError, match="no ") as caught:
+        resolve_model(name, uri)
+    assert there in str(caught.value)
+
+
+def test_looking_for_a_model_makes_no_database(tmp_path):
+    with pytest.raises(UserError, match="no MLflow database"):
+        resolve_model("models:/sepsearch-vn@champion", f"sqlite:///{tmp_path / 'none.db'}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_name_and_version_of_two_stores_are_kept_apart(folder, uri, run_id, tmp_path, empty_store):
+    register_model(folder, run_id, uri)
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    shutil.copy(empty_store, tmp_path / "other.db")
+    client = tracking._connect(other)
+    run = client.create_run(client.create_experiment("sepsearch", (tmp_path / "others").as_uri()))
+    save_model(tmp_path / "other", network(seed=1), card())
+    register_model(tmp_path / "other", run.info.run_id, other)
+    found = [resolve_model("models:/sepsearch-vn@champion", store) for store in (uri, other)]
+    assert found[0] != found[1]
+
+
+def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
+    client = tracking._connect(uri)
+    client.create_registered_model("sepsearch-vn")
+    (tmp_path / "strange").mkdir()
+    client.create_model_version("sepsearch-vn", str(tmp_path / "strange"))
+    with pytest.raises(UserError, match="sepsearch-vn"):
+        resolve_model("models:/sepsearch-vn/1", uri)

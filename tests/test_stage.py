@@ -1,0 +1,173 @@
+"""Stages on a real Ray: failures, ends, reuse of workers, names, stops."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from sepsearch.config import parse_space
+from sepsearch.journal import Journal, read_journal
+from sepsearch.plan import StopSignal
+from sepsearch.rungs import Rungs
+from sepsearch.sampling import Sampler
+from sepsearch.search import SearchPlan
+
+
+class Listed:
+    """A plan that runs given units and remembers what it hears."""
+
+    def __init__(self, units: list[dict]):
+        self.units = [(f"u{number}", unit) for number, unit in enumerate(units)]
+        self.heard: dict[str, list[dict]] = {}
+        self.ends: list[tuple[str, str | None, Path | None]] = []
+
+    def next(self):
+        return self.units.pop(0) if self.units else None
+
+    def result(self, unit, result):
+        self.heard.setdefault(unit, []).append(result)
+        return "bad" if result.get("ratio", 0) > 1 else None
+
+    def ended(self, unit, problem, checkpoint):
+        self.ends.append((unit, problem, checkpoint))
+
+
+def run(plan, train, workers, tmp_path, stop=None, **options):
+    from ray import cloudpickle
+
+    from sepsearch.stage import run_stage
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+
+    run_stage("stage", plan, train, workers, tmp_path / "ray", stop or StopSignal(), **options)
+
+
+def well(config):
+    from ray import tune
+
+    for epoch in range(1, 3):
+        tune.report({"epoch": epoch, "ratio": 0.5, "pid": os.getpid()})
+
+
+def test_every_unit_runs_to_its_end_and_is_told_once(ray_workers, tmp_path):
+    plan = Listed([{}] * 5)
+    run(plan, well, ray_workers, tmp_path)
+    assert sorted(unit for unit, _, _ in plan.ends) == ["u0", "u1", "u2", "u3", "u4"]
+    assert {problem for _, problem, _ in plan.ends} == {None}
+    assert all([r["epoch"] for r in heard][:2] == [1, 2] for heard in plan.heard.values())
+
+
+def test_workers_are_reused_from_unit_to_unit(ray_workers, tmp_path):
+    plan = Listed([{}] * 6)
+    run(plan, well, ray_workers, tmp_path)
+    assert len({result["pid"] for heard in plan.heard.values() for result in heard}) <= ray_workers.concurrent
+
+
+def test_units_are_seen_under_their_own_id_and_not_under_one_function_name(ray_workers, tmp_path):
+    plan = Listed([{}] * 4)
+
+    def named(config):
+        from ray import tune
+
+        title = Path(f"/proc/{os.getpid()}/cmdline").read_text()
+        tune.report({"epoch": 1, "ratio": 0.5, "title": title})
+
+    run(plan, named, ray_workers, tmp_path)
+    assert all(f"ray::{unit}" in heard[0]["title"] for unit, heard in plan.heard.items())
+
+
+def test_a_reason_from_the_plan_ends_a_unit_at_once(ray_workers, tmp_path):
+    def worse(config):
+        from ray import tune
+
+        for epoch in range(1, 100):
+            tune.report({"epoch": epoch, "ratio": epoch / 2})
+
+    plan = Listed([{}])
+    run(plan, worse, ray_workers, tmp_path)
+    assert [result["epoch"] for result in plan.heard["u0"]] == [1, 2, 3]
+    assert plan.ends == [("u0", None, None)]
+
+
+def test_an_exception_and_a_dead_worker_end_their_own_units_only(ray_workers, tmp_path):
+    def train(config):
+        from ray import tune
+
+        tune.report({"epoch": 1, "ratio": 0.5})
+        if config["how"] == "raise":
+            raise ValueError("planted")
+        if config["how"] == "die":
+            os._exit(1)
+
+    plan = Listed([{"how": "raise"}, {"how": "die"}, {"how": "well"}, {"how": "well"}])
+    run(plan, train, ray_workers, tmp_path)
+    problems = {unit: problem for unit, problem, _ in plan.ends}
+    assert "planted" in problems["u0"]
+    assert "worker died" in problems["u1"]
+    assert (problems["u2"], problems["u3"]) == (None, None)
+
+
+def test_the_deadline_ends_running_units_with_its_reason_and_starts_no_more(ray_workers, tmp_path):
+    def endless(config):
+        from ray import tune
+
+        for epoch in range(1, 10_000):
+            time.sleep(0.05)
+            tune.report({"epoch": epoch, "ratio": 0.5})
+
+    plan = Listed([{}] * 50)
+    run(plan, endless, ray_workers, tmp_path, StopSignal(deadline=time.monotonic() + 6))
+    assert plan.ends
+    assert {problem for _, problem, _ in plan.ends} == {"time budget"}
+    assert plan.units
+
+
+def test_a_checkpoint_reaches_the_plan(ray_workers, tmp_path):
+    def saving(config):
+        import tempfile
+
+        from ray import tune
+
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "weights").write_text("these")
+            tune.report({"epoch": 1, "ratio": 0.5}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    plan = Listed([{}])
+    run(plan, saving, ray_workers, tmp_path)
+    ((_, _, checkpoint),) = plan.ends
+    assert checkpoint is not None
+    assert (checkpoint / "weights").read_text() == "these"
+
+
+def plant(config):
+    """Of 30 trials 10 fail: by NaN, by a reported failure, by an exception, by the death of the worker."""
+    from ray import tune
+
+    number = int(config["id"][1:])
+    numbers = {"seconds": 0.0, "examples_per_second": 1.0, "members": []}
+    tune.report({"epoch": 1, "ratio": float("nan") if number in (3, 15, 27) else 0.5, **numbers})
+    if number in (5, 17, 29):
+        tune.report({"failed": "dead: planted"})
+        return
+    if number in (7, 19):
+        raise ValueError("planted")
+    if number in (10, 22):
+        os._exit(1)
+    tune.report({"epoch": 2, "ratio": 0.4 + number / 100, **numbers})
+
+
+def test_ten_failing_configurations_among_thirty_leave_twenty_good_trials_and_none_running(ray_workers, tmp_path):
+    space = parse_space({"parameters": {"filters": [8, 16, 24, 32], "head": ["relu", "mask"]}}, "space")
+    sampler = Sampler(space, tmp_path / "study.log", "x", seed=0)
+    journal = Journal(tmp_path / "journal.jsonl")
+    plan = SearchPlan(sampler, Rungs(1, 2, 1), journal, trials=30, epochs=2, seed=0)
+    run(plan, plant, ray_workers, tmp_path)
+    states = [trial.state for trial in plan.trials.values()]
+    assert (states.count("completed"), states.count("failed")) == (20, 10)
+    told = [trial.state for trial in sampler.study.trials]
+    assert (told.count(TrialState.COMPLETE), told.count(TrialState.FAIL), told.count(TrialState.RUNNING)) == (20, 10, 0)
+    reasons = {event["reason"] for event in read_journal(journal.path) if event["event"] == "trial_end"}
+    assert any("NaN" in reason for reason in reasons)
+    assert any("worker died" in reason for reason in reasons)
