@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 from bench_table import Figure, Part, Settings
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # comes with librosa
 
 from sepsearch.demo import demo_folder
 from sepsearch.recordings import Piece, Recordings, read_folder
@@ -31,8 +32,8 @@ the demo ensemble of every ensemble size, 2 to 5 players; every repeat writes to
 - *Beside it*: one process that loads the stems of a piece with soundfile and, for every 10 s clip and every non-empty
   subset of players, sums the waveforms, takes `librosa.stft` of the sum (same window and hop), averages the power over
   the same bands, takes root and logarithm, converts to float16, and saves one `.npy` per piece. It is given the
-  compression constant, and makes no hashes, no survey and no checksums. numpy and its BLAS use as many threads as they
-  like.
+  compression constant, and makes no hashes, no survey and no checksums. Its BLAS has one thread: at these sizes a
+  second one gains nothing, and on a machine that does anything else it costs several times the loop's own time.
 
 Files are in the page cache for both. The rows of both are compared; the difference is rounding to float16.
 Aim: 5 times the loop's speed on two cores.
@@ -47,13 +48,15 @@ def measure(settings: Settings) -> Part:
     for piece in recordings.pieces:
         for stem in piece.stems:
             stem.path.read_bytes()  # into the page cache
+    spectrogram(front_end, np.zeros(front_end.window, np.float32), 1.0)  # librosa's own imports: seconds
     whole, transform, loop, differences = [], [], [], []
     for _ in range(settings.repeats or REPEATS):
         with empty_cache() as folder:
             shards, took, transforming = time_prepare(recordings, front_end)
-            begin = time.perf_counter()
-            write_rows(recordings, front_end, shards.constant, folder)
-            loop.append(seconds / (time.perf_counter() - begin))
+            with threadpool_limits(1):
+                begin = time.perf_counter()
+                write_rows(recordings, front_end, shards.constant, folder)
+                loop.append(seconds / (time.perf_counter() - begin))
             differences.append(largest_difference(shards, recordings, folder))
         whole.append(seconds / took)
         transform.append(seconds / transforming)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -38,7 +37,7 @@ def run_stage(
         stop: ends the stage early.
         tick: called a few times a second from the driver's loop.
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by the plan
     bridge = _Bridge(plan, stop, tick)
     trainable = tune.with_resources(train, {"CPU": workers.cpus, "GPU": workers.gpus})
     tuner = tune.Tuner(
@@ -173,8 +172,18 @@ class _Watcher(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It raised, or its worker died."""
-        error = trial.get_error()
-        text = str(error).strip().splitlines()[-1] if error and str(error).strip() else type(error).__name__
-        self._bridge.end(
-            trial.trial_id, f"worker died: {text}" if isinstance(error, ray.exceptions.RayActorError) else text
-        )
+        self._bridge.end(trial.trial_id, _error_reason(trial))
+
+
+def _error_reason(trial: Trial) -> str:
+    """Why a trial's task failed, from the text that Ray Tune keeps of it: the exception, or the death of the worker."""
+    path = trial.error_file
+    text = Path(path).read_text() if path and Path(path).exists() else ""
+    # The file begins with a line of Tune's own ("Failure # 1 (occurred at …)").
+    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+    if not lines:
+        return "exception: unknown"
+    if "actor died" in text:
+        detail = next((line for line in lines if "exit detail:" in line), "")
+        return f"worker died: {detail.partition('exit detail:')[2].strip()[:120] or 'no reason known'}"
+    return f"exception: {lines[-1][:200]}"
