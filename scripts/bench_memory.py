@@ -20,9 +20,9 @@ HOW = f"""\
 Private memory (USS: pages that no other process maps) that a worker gains by opening a data set and reading every row
 of it once, in batches of {BATCH}; the most that it holds at any time while reading, in percent of the data set.
 {SHARDS} shards of {SHARD_ROWS:,} rows of 128 × 128 float16, random numbers, {SHARDS * SHARD_ROWS * 2**15 / 1e6:.0f} MB.
-{WORKERS} workers read at the same time, and every one counts; they have imported torch and read a small data set before.
+{WORKERS} workers read at the same time, and every one counts; they have imported torch and made a few batches before.
 
-- *sepsearch*: Arrow files as `sepsearch.shards` writes them, `sepsearch.store.put_shards`, `resident_data`, `Rows.take`.
+- *sepsearch*: Arrow files as `sepsearch.shards` writes, `sepsearch.store.put_shards`, `resident_data`, `Rows.take`.
 - *Beside it*: the same rows as one torch tensor per shard, `ray.put`, `ray.get`, indexed for the same batches.
 
 Both come to the same sum over all values. Aim: less than {AIM_PERCENT:g} % of the data set.
@@ -140,7 +140,8 @@ class Reader:
             nonlocal most
             most = max(most, self.private() - before)
 
-        return most, read(source[0], seen)
+        total = read(source[0], seen)
+        return most, total
 
 
 def in_workers(

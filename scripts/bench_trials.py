@@ -36,13 +36,14 @@ returns: the start of the two workers is part of it, the start of Ray is not. Ai
 
 def measure(settings: Settings) -> Part:
     """Both in turn, each time in a fresh driver."""
-    environment = dict(os.environ)  # before the session below adds sepsearch's own settings
-    import ray
-
+    # As it was before the session below adds sepsearch's own settings; the token is what lets a driver in.
+    environment = {**os.environ, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
     from sepsearch.session import ray_session
 
     ours, plain = [], []
     with ray_session(cpus=AT_ONCE, dashboard=False):
+        import ray  # not before the session: Ray reads its settings when it is imported
+
         address = ray.get_runtime_context().gcs_address
         for _ in range(settings.repeats or REPEATS):
             ours.append(drive("sepsearch", address, environment))

@@ -5,16 +5,13 @@
 See `docs/demo.md` for the pieces, their sources and terms.
 """
 
-import contextlib
-import errno
+import argparse
 import hashlib
 import io
 import multiprocessing
 import os
 import shutil
 import sys
-import tempfile
-import time
 import wave
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,7 +26,8 @@ from typing import TYPE_CHECKING
 from sepsearch.demo_arrangements import ARRANGEMENTS, SOUNDS, Arrangement, Player, arrangements_by_title
 from sepsearch.demo_performance import Performance, perform, to_midi
 from sepsearch.demo_scores import Score, read_score
-from sepsearch.errors import UserError, exit_on_user_error, no_space
+from sepsearch.errors import UserError, exit_on_user_error
+from sepsearch.files import cache_folder, new_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,41 +46,11 @@ def demo_folder(cache: Path | None = None, progress: Callable[[int, int], None] 
     folder's name carries as a fingerprint. `progress(done, total)` is called as pieces are finished. The default
     cache is `$SEPSEARCH_CACHE`, else `$XDG_CACHE_HOME/sepsearch`, else `~/.cache/sepsearch`.
     """
-    cache = cache if cache is not None else default_cache()
-    folder = cache / f"demo-{fingerprint()}"
-    if folder.is_dir():
-        return folder
-    partial: Path | None = None
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _sweep(cache)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
-        partial.chmod(0o755)
-        _render_all(partial, progress)
-        try:
-            partial.rename(folder)
-        except OSError:  # another process was faster: its bytes are the same
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_space(error, folder) from error
-        raise UserError(
-            f"{cache}: the demo ensemble cannot be written here: {error.strerror or error}: "
-            "set SEPSEARCH_CACHE to a folder that can be written"
-        ) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+    folder = (cache or cache_folder()) / f"demo-{fingerprint()}"
+    if not folder.is_dir():
+        with new_folder(folder) as partial:
+            _render_all(partial, progress)
     return folder
-
-
-def default_cache() -> Path:
-    """Where this package keeps what it can make again."""
-    if "SEPSEARCH_CACHE" in os.environ:
-        return Path(os.environ["SEPSEARCH_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sepsearch"
 
 
 @cache
@@ -183,14 +151,6 @@ def _render_all(folder: Path, progress: Callable[[int, int], None] | None) -> No
         finish(name)
 
 
-def _sweep(cache: Path) -> None:
-    """Remove what killed renderings left behind; a rendering under way is younger than that."""
-    for partial in cache.glob(".demo-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - partial.stat().st_mtime > 3600:
-                shutil.rmtree(partial, ignore_errors=True)
-
-
 def _takes(arrangements: Sequence[Arrangement]) -> int:
     return len({player.take for arrangement in arrangements for player in arrangement.players})
 
@@ -259,8 +219,9 @@ def _note_lines(performance: Performance, seconds: float) -> str:
     )
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Render the demo ensemble if need be, and print where it is."""
+    argparse.ArgumentParser(prog="python -m sepsearch.demo", description=main.__doc__).parse_args(argv)
     print(demo_folder(progress=lambda done, total: print(f"{done}/{total} pieces", file=sys.stderr)))
 
 

@@ -4,17 +4,20 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sepsearch.errors import UserError, no_space
 
+ABANDONED = 3600.0  # seconds
+
 
 def cache_folder() -> Path:
     """Where demo and shards are kept: $SEPSEARCH_CACHE, else $XDG_CACHE_HOME/sepsearch or ~/.cache/sepsearch."""
     if chosen := os.environ.get("SEPSEARCH_CACHE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepsearch"
 
 
@@ -42,10 +45,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to fill, renamed to `path` at the end and removed if anything goes wrong.
 
-    Where another process has made `path` meanwhile, that one stays. Raises `UserError` if it cannot be written.
+    Where another process has made `path` meanwhile, that one stays. What a killed process left of it more than an hour
+    ago is removed. Raises `UserError` if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
         raise no_space(error, path) from error

@@ -29,7 +29,7 @@ from sepsearch.files import cache_folder, file_sha256, new_folder, write_atomica
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.network import BINS, FRAMES, Config, config_params, make_config, make_network
 from sepsearch.spectrogram import FrontEnd
-from sepsearch.tracking import import_mlflow, tracking_uri
+from sepsearch.tracking import database_file, import_mlflow, tracking_uri
 
 SCHEMA = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -311,8 +311,8 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
             raise UserError(f"{text}: no model there, expected a folder with {CARD}, or models:/{PREFIX}vn@{CHAMPION}")
         return Path(text)
     uri = uri or tracking_uri()
-    database = uri.removeprefix("sqlite:///")
-    if database != uri and not Path(database).is_file():
+    database = database_file(uri)
+    if database and not database.is_file():
         raise UserError(f"{text}: no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
     client = _client(uri)
     from mlflow.exceptions import MlflowException

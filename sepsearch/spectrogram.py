@@ -126,18 +126,18 @@ def _window(front_end: FrontEnd) -> Tensor:
     return window / window.square().sum().sqrt()
 
 
-def clip_spectra(front_end: FrontEnd, waveforms: NDArray[np.float32], clip: int) -> Tensor:
+def clip_spectra(front_end: FrontEnd, waveforms: NDArray[np.float32], begin: int) -> Tensor:
     """Short-time spectra of one clip.
 
     Args:
         waveforms: (player, sample), float32, 48 kHz.
-        clip: the clip's number; past the end of the recording there is silence.
+        begin: the clip's first sample; past both ends of the recording there is silence.
 
     Returns:
         complex64 (player, frame 128, frequency), as many frequencies as `band_matrix` has rows.
     """
     context = max(0, front_end.window - front_end.hop)  # frames are centred in their hop: half of this on either side
-    start = clip * front_end.clip_samples - context // 2
+    start = begin - context // 2
     length = (FRAMES - 1) * front_end.hop + front_end.window
     stop = start + length
     piece = waveforms[:, max(0, start) : max(0, min(stop, waveforms.shape[1]))]
@@ -191,4 +191,5 @@ def iterate_clips(
 ) -> Iterator[tuple[int, Tensor]]:
     """(clip number, float16 (subset, frame, bin)) for every clip of a piece; `waveforms` are (player, sample)."""
     for clip in range(count_clips(front_end, waveforms.shape[1])):
-        yield clip, subset_rows(front_end, clip_spectra(front_end, waveforms, clip), subsets, constant)
+        spectra = clip_spectra(front_end, waveforms, clip * front_end.clip_samples)
+        yield clip, subset_rows(front_end, spectra, subsets, constant)

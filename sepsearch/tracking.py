@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import unquote
 
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.journal import Event
@@ -45,7 +46,17 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST",
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else mlflow.db in the working directory (MLflow itself might choose an old `mlruns`)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
+
+
+def _default_uri() -> str:
+    path = str(Path("mlflow.db").absolute())
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"  # what SQLAlchemy would take for its own
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of an SQLite store's address; None for any other store."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
 
 
 def ui_command() -> str:
@@ -53,7 +64,7 @@ def ui_command() -> str:
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         return uri
-    if uri == f"sqlite:///{Path('mlflow.db').absolute()}":
+    if uri == _default_uri():
         uri = "sqlite:///mlflow.db"
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000"
 
@@ -70,6 +81,7 @@ def import_mlflow() -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # three lines at every try to reach a database
     return mlflow
 
 
@@ -496,8 +508,8 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     """
     if uri.startswith(("http://", "https://")):
         return None
-    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    return (folder / "mlartifacts" / experiment).absolute().as_uri()
+    file = database_file(uri) or Path("mlflow.db")
+    return str((file.parent / "mlartifacts" / experiment).absolute())
 
 
 def _upload(client: Any, run_id: str, path: str, content: bytes) -> None:

@@ -14,6 +14,7 @@ from sepsearch.demo_arrangements import ARRANGEMENTS, SOUNDS, Arrangement, Playe
 from sepsearch.demo_performance import perform
 from sepsearch.demo_scores import parse_abc, read_score
 from sepsearch.errors import UserError
+from sepsearch.files import cache_folder
 from sepsearch.instruments import INSTRUMENTS
 
 SHORT = 6.0  # seconds
@@ -236,7 +237,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path / "own"))
-    assert demo.default_cache() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
     monkeypatch.delenv("SEPSEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert demo.default_cache() == tmp_path / "sepsearch"
+    assert cache_folder() == tmp_path / "sepsearch"

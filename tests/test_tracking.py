@@ -372,6 +372,19 @@ def test_a_server_named_by_the_environment_is_used_and_is_where_to_look(monkeypa
     assert (tracking_uri(), ui_command()) == ("http://tracking:5000", "http://tracking:5000")
 
 
+def test_a_folder_with_an_odd_name_holds_the_database_and_the_artifacts(empty_store, tmp_path, monkeypatch):
+    folder = tmp_path / "a b#c%20d"
+    folder.mkdir()
+    shutil.copy(empty_store, folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(folder)
+    assert replay(None, until(journal(story()), "trial")) == (True, [])
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name}
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlartifacts"}
+    parent = runs(tracking_uri())["duets"].info.run_id
+    assert (folder / "mlartifacts" / "sepsearch" / parent / "artifacts" / "space.yaml").is_file()
+
+
 def test_artifacts_lie_beside_the_database_and_a_server_chooses_for_itself(tmp_path):
     assert (
         tracking._artifact_location(f"sqlite:///{tmp_path}/mlflow.db", "sepsearch")

@@ -1,0 +1,32 @@
+"""`sepsearch COMMAND …` and `python -m sepsearch COMMAND …`: the commands by their names."""
+
+import importlib
+import sys
+
+from sepsearch.errors import UserError, exit_on_user_error
+
+COMMANDS = {
+    "run": "search, retrain and register the best network for every instrument",
+    "prepare": "check a folder of recordings and build its shards",
+    "separate": "pull instruments out of a mixture",
+    "demo": "render the demo ensemble",
+}
+
+
+def main() -> None:
+    """Run a command, given as the first argument."""
+
+    def command() -> None:
+        name = sys.argv[1] if len(sys.argv) > 1 else ""
+        if name in ("", "-h", "--help"):
+            print("usage: sepsearch COMMAND …\n\n" + "\n".join(f"  {key:10}{text}" for key, text in COMMANDS.items()))
+            return
+        if name not in COMMANDS:
+            raise UserError(f"unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
+        importlib.import_module(f"sepsearch.{name}").main(sys.argv[2:])
+
+    exit_on_user_error(command)
+
+
+if __name__ == "__main__":
+    main()

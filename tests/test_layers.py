@@ -1,0 +1,71 @@
+"""Who imports whom: data, networks and training know nothing of Ray, MLflow or the command line; nothing at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sepsearch"
+# From the ground up: a module imports from its own line or from lines above it, nowhere else.
+LAYERS = [
+    {"errors", "instruments", "__init__"},
+    {"files", "metrics", "plan", "rungs", "progress", "splits", "journal"},
+    {"spectrogram", "network", "audio", "correlation", "demo_scores", "demo_arrangements", "demo_performance"},
+    {"recordings", "demo", "examples", "config"},
+    {"takes", "baselines", "training", "sampling", "tracking"},
+    {"shards", "search", "registry", "served_model"},
+    {"separate"},
+    {"retrain", "scoring", "store", "prepare", "results"},
+    {"trial", "stage", "session", "gauges", "screen"},
+    {"pipeline"},
+    {"run"},
+    {"__main__"},
+]
+OWNERS = {
+    "ray": {"stage", "store", "trial", "session", "gauges", "pipeline"},
+    "mlflow": {"tracking", "registry", "served_model"},
+    "optuna": {"sampling"},
+    "pyarrow": {"shards"},
+    "soundfile": {"audio", "demo", "separate"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+MODULES = sorted(PACKAGE.glob("*.py"))
+
+
+def test_every_module_has_its_layer():
+    assert {path.stem for path in MODULES} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_go_downward_only(path):
+    level = next(number for number, layer in enumerate(LAYERS) if path.stem in layer)
+    allowed = set().union(*LAYERS[: level + 1])
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("sepsearch.")} - {"__version__"}
+    assert used <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
+
+
+@pytest.mark.parametrize("module", ["run", "pipeline"])
+def test_importing_a_module_starts_nothing_heavy(module):
+    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
