@@ -17,6 +17,7 @@ AT_ONCE = 2
 EPOCHS = 5
 EPOCH_SECONDS = 0.1
 AIM = 10.0
+PATIENCE = 300  # seconds for one driver
 SCRIPTS = Path(__file__).resolve().parent
 HOW = f"""\
 Seconds a trial costs beyond its training: (wall time × {AT_ONCE} workers − training seconds) / {TRIALS} trials.
@@ -36,8 +37,8 @@ returns: the start of the two workers is part of it, the start of Ray is not. Ai
 
 def measure(settings: Settings) -> Part:
     """Both in turn, each time in a fresh driver."""
-    # As it was before the session below adds sepsearch's own settings; the token is what lets a driver in.
-    environment = {**os.environ, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    # As it was before the session below adds sepsearch's own settings; but for what lets a driver into a Ray on loopback.
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from sepsearch.session import ray_session
 
     ours, plain = [], []
@@ -65,7 +66,7 @@ def drive(variant: str, address: str, environment: dict[str, str]) -> dict[str, 
     """Run one variant in a driver of its own; returns its "wall" and "training" seconds."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         command = [sys.executable, str(SCRIPTS / "bench_trials.py"), variant, address, folder]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode:
         raise RuntimeError(f"driver of {variant} failed:\n{done.stderr[-2000:]}")
     facts: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -16,9 +16,9 @@ from sepsearch.baselines import all_baselines
 from sepsearch.config import Space
 from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
 from sepsearch.journal import Journal
+from sepsearch.model_folder import ModelCard, save_model
 from sepsearch.network import make_config, make_network
 from sepsearch.recordings import Recordings
-from sepsearch.registry import ModelCard, save_model
 from sepsearch.retrain import Choice, Finalist, FinalPlan, choose_finalists, choose_model
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler

@@ -1,154 +1,23 @@
-"""Final models: a folder of weights and a card, and its way into MLflow's model registry and back.
+"""Final models on their way into MLflow's model registry and back."""
 
-A model's folder holds `model.safetensors` (weights) and `model.json` (the card: all that is needed to use and to judge
-it). Nothing in it is pickled, and nothing is believed: the card names the weights' checksum, and both are checked
-against the network that the card describes.
-"""
-
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
-from torch import nn
-
-from sepsearch import __version__
 from sepsearch.errors import UserError
-from sepsearch.files import cache_folder, file_sha256, new_folder, write_atomically
+from sepsearch.files import cache_folder, file_sha256, new_folder
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.network import BINS, FRAMES, Config, config_params, make_config, make_network
-from sepsearch.spectrogram import FrontEnd
+from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
+from sepsearch.network import BINS, FRAMES, config_params
 from sepsearch.tracking import database_file, import_mlflow, tracking_uri
 
-SCHEMA = 1
-WEIGHTS, CARD = "model.safetensors", "model.json"
 PREFIX = "sepsearch-"
 CHAMPION = "champion"
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """All that is needed to use a model and to judge it.
-
-    Attributes:
-        instrument: its code.
-        config: the network's configuration.
-        front_end: settings of the spectrograms that it reads and writes.
-        constant: c of their log1p(c · amplitude).
-        split: titles by side.
-        baselines: side → baseline → loss, of this instrument.
-        scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument.
-        caveat: how the scores must be read, if the instrument has too few titles; else "".
-        fingerprint: of the shards it was trained on.
-        seeds: all that its configuration was trained with; `seed` is its own.
-        search: the name of the run that found it.
-        created: when, ISO 8601.
-        version: of sepsearch.
-    """
-
-    instrument: str
-    config: Config
-    front_end: FrontEnd
-    constant: float
-    split: Mapping[str, list[str]] = field(default_factory=dict)
-    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    caveat: str = ""
-    fingerprint: str = ""
-    seeds: tuple[int, ...] = ()
-    seed: int = 0
-    search: str = ""
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    version: str = __version__
-
-
-def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write a model's folder. One that was written only in part, over an older one, is refused by `load_model`.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(folder / WEIGHTS, safetensors.torch.save(weights))
-    values = {name.name: getattr(card, name.name) for name in dataclasses.fields(card)}
-    values |= {"config": config_params(card.config), "front_end": dataclasses.asdict(card.front_end)}
-    text = {"schema": SCHEMA, "weights_sha256": file_sha256(folder / WEIGHTS), **values}
-    write_atomically(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
-
-
-def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
-    """The network of a model's folder, on the CPU and in evaluation mode, and its card.
-
-    Raises:
-        UserError: a file is missing or damaged, the schema is unknown, or weights and card do not belong together.
-    """
-    card, checksum = _read_card(folder / CARD)
-    path = folder / WEIGHTS
-    try:
-        found = file_sha256(path)
-        if found != checksum:
-            raise UserError(
-                f"{path}: the weights are not those that {CARD} names (checksum {found[:12]}…, expected "
-                f"{checksum[:12]}…): save or download the model again"
-            )
-        weights = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as weights: {error}: save or download the model again") from error
-    network = make_network(card.config).eval()
-    _check_weights(path, weights, network.state_dict())
-    network.load_state_dict(weights)
-    return network, card
-
-
-def _read_card(path: Path) -> tuple[ModelCard, str]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        schema = values.pop("schema", None)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}: is it the folder of a model?") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: no model card, expected a JSON object: save or download the model again") from error
-    if schema != SCHEMA:
-        raise UserError(f"{path}: schema {schema!r}, expected {SCHEMA}: use the sepsearch that wrote it")
-    try:
-        checksum = str(values.pop("weights_sha256"))
-        values["config"] = make_config(values["config"])
-        values["front_end"] = FrontEnd(**values["front_end"])
-        values["constant"] = float(values["constant"])
-        values["seeds"] = tuple(values["seeds"])
-        card = ModelCard(**values)
-    except KeyError as error:
-        raise UserError(f"{path}: {error} is missing: save or download the model again") from error
-    except (TypeError, ValueError, UserError) as error:
-        raise UserError(f"{path}: {error}: save or download the model again") from error
-    if card.instrument not in INSTRUMENTS:
-        raise UserError(f"{path}: instrument is {card.instrument!r}, expected one of {', '.join(INSTRUMENTS)}")
-    return card, checksum
-
-
-def _check_weights(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
-    """Raise `UserError` unless `found` has the names, shapes and kind of numbers of `expected`."""
-    if odd := sorted(found.keys() ^ expected.keys()):
-        raise UserError(f"{path}: weights misfit the configuration in {CARD}: {odd[0]} is on one side only")
-    for name, tensor in expected.items():
-        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
-            raise UserError(
-                f"{path}: weights misfit the configuration in {CARD}: {name} is {tuple(found[name].shape)} "
-                f"{found[name].dtype}, expected {tuple(tensor.shape)} {tensor.dtype}"
-            )
-        if not bool(found[name].isfinite().all()):
-            raise UserError(f"{path}: {name} holds numbers that are not finite: train the model again")
 
 
 def register_model(folder: Path, run_id: str, uri: str | None = None) -> str:

@@ -11,7 +11,7 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from sepsearch.registry import load_model
+from sepsearch.model_folder import load_model
 
 
 class ServedModel(PythonModel):

@@ -6,29 +6,23 @@ once, so that replaying a journal through a new `Tracker` mends or rebuilds its 
 
 import contextlib
 import getpass
-import io
-import json
 import logging
-import math
 import os
 import shlex
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from urllib.parse import unquote
 
-from sepsearch.instruments import INSTRUMENTS
 from sepsearch.journal import Event
+from sepsearch.projection import LONGEST_TAG, PARENT, Projection, Work
 
 EXPERIMENT = "sepsearch"
-PARENT = ""  # the id of the search's own run, beside those of its trials
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # or MLflow's pages open in their language-model mode
     "mlflow.experiment.primaryMetric.name": "ratio",
@@ -36,10 +30,8 @@ EXPERIMENT_TAGS = {
     "mlflow.note.content": "A run per search, with a child per trial (t…) and per finalist and seed (c…-s…). "
     "`ratio` is validation loss / identity loss: below 1 beats doing nothing.",
 }
-MEMBER_METRICS = ("ratio", "val_loss", "train_loss", "identity_loss", "gradient_norm", "zero_share")
-STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # else KILLED
-# MLflow's limits: 1,000 entries a call (100 of them parameters, 100 tags), 6,000 characters a parameter, 8,000 a tag.
-METRICS_PER_CALL, OTHERS_PER_CALL, LONGEST_PARAM, LONGEST_TAG = 800, 100, 6000, 8000
+# MLflow's limits: 1,000 entries a call, at most 100 of them parameters and 100 tags.
+METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100
 # Answers that asking again will not change; anything else is taken for a server that is away.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 
@@ -86,292 +78,6 @@ def import_mlflow() -> Any:
 
 
 @dataclass
-class _Work:
-    """What is still to be written of one MLflow run. Times are in ms; a metric is (key, value, time, step)."""
-
-    id: str
-    start: int
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
-    files: dict[str, bytes] = field(default_factory=dict)
-    status: tuple[str, int] | None = None
-
-    def metric(self, key: str, value: object, time: int, step: int = 0) -> None:
-        """Add a metric, unless it is no finite number (MLflow would turn infinity into 1.8e308)."""
-        if isinstance(value, int | float) and math.isfinite(value):
-            self.metrics.append((key, float(value), time, step))
-
-
-class _Projection:
-    """Turns events into `_Work`; knows nothing of MLflow."""
-
-    def __init__(self) -> None:
-        self.work: dict[str, _Work] = {}
-        self.search: Event = {}
-        self.starts: dict[str, int] = {}
-        self.open: set[str] = set()
-        self.ratios: dict[str, float] = {}
-        self.jumps: Counter[str] = Counter()
-        self.states: Counter[str] = Counter()
-        self.best = math.inf
-        self.reference: set[str] = set()  # the ids of the report's trial and finalist
-        self.curves: dict[str, dict[str, list[tuple[int, float]]]] = {}  # instrument → id → (epoch, validation loss)
-        self.identity: dict[str, float] = {}
-        self.scores: Event = {}
-        self.models: Mapping[str, str] = {}
-        self.outdated = False  # the figures
-
-    def apply(self, event: Event) -> None:
-        """Add what follows from one event to `work`."""
-        kind, now = event["event"], int(event["time"] * 1000)
-        if not self.search and kind != "search":
-            raise ValueError("no search event came before it")
-        if kind != "end" and kind != "search" and PARENT not in self.open:  # it is resumed
-            self._begin(PARENT, now)
-        match kind:
-            case "search":
-                self._search(event, now)
-            case "trial" | "final":
-                self._child(event, now)
-            case "epoch" | "final_epoch":
-                self._epoch(event, now)
-            case "trial_end" | "final_end":
-                self._finish(event, now)
-            case "finalists":
-                self.reference |= {c["id"] for c in event["configurations"] if c["reference"]}
-                self._run(PARENT, now).tags["finalists"] = ", ".join(
-                    f"{c['id']} = {c['trial']}" for c in event["configurations"]
-                )
-                self.outdated = True
-            case "scores":
-                self._scores(event, now)
-            case "registered":
-                self.models = event["models"]
-                self._run(PARENT, now).tags.update({f"model/{code}": uri for code, uri in self.models.items()})
-                self._describe(now)
-            case "end":
-                self._end(event, now)
-
-    def _run(self, id: str, now: int) -> _Work:
-        return self.work.setdefault(id, _Work(id, self.starts.setdefault(id, now)))
-
-    def _begin(self, id: str, now: int) -> _Work:
-        run = self._run(id, now)
-        run.tags["state"] = "running"
-        run.status = ("RUNNING", now)
-        self.open.add(id)
-        return run
-
-    def _close(self, id: str, now: int, state: str) -> _Work:
-        run = self._run(id, now)
-        run.tags["state"] = state
-        run.status = (STATUS.get(state, "KILLED"), now)
-        self.open.discard(id)
-        return run
-
-    def _search(self, event: Event, now: int) -> None:
-        self.search = event
-        self.reference.add(event.get("reference", ""))
-        run = self._begin(PARENT, now)
-        dataset = dict(event["dataset"])
-        run.tags |= {"stage": "search", "fingerprint": dataset.pop("fingerprint", "")}
-        run.tags["versions"] = ", ".join(f"{name} {version}" for name, version in event["versions"].items())
-        dataset.pop("split", None)  # in the file
-        run.params |= _flat(event["settings"]) | _flat(dataset, "dataset/")
-        run.files["space.yaml"] = _yaml(event["space"])
-        run.files["dataset.yaml"] = _yaml({**event["dataset"], "baselines": event["baselines"]})
-        self._describe(now)
-
-    def _child(self, event: Event, now: int) -> None:
-        run = self._begin(event["id"], now)
-        run.params |= _flat(event["params"])
-        if event["event"] == "trial":
-            run.tags |= {"stage": "trial"} | ({"reference": "true"} if event["id"] in self.reference else {})
-            return
-        run.tags |= {"stage": "finalist", "configuration": event["configuration"], "seed": str(event["seed"])}
-        if event["configuration"] in self.reference:
-            self.reference.add(event["id"])
-            run.tags["reference"] = "true"
-
-    def _epoch(self, event: Event, now: int) -> None:
-        id, epoch = event["id"], event["epoch"]
-        run = self._run(id, now)
-        self.ratios[id] = math.nan if event["ratio"] is None else event["ratio"]
-        run.metric("ratio", event["ratio"], now, epoch)
-        run.metric("examples_per_second", event.get("examples_per_second"), now, epoch)
-        for member in event["members"]:
-            code = member["instrument"]
-            for key in MEMBER_METRICS:
-                run.metric(f"{key}/{code}", member.get(key), now, epoch)
-            self.jumps[id] += bool(member.get("discontinuity"))
-            if member.get("identity_loss") is not None:
-                self.identity[code] = member["identity_loss"]
-            if member.get("val_loss") is not None:
-                self.curves.setdefault(code, {}).setdefault(id, []).append((epoch, member["val_loss"]))
-        run.metric("discontinuities", self.jumps[id], now, epoch)
-
-    def _finish(self, event: Event, now: int) -> None:
-        id, state = event["id"], event["state"]
-        run = self._close(id, now, state)
-        run.tags |= {"reason": event.get("reason") or "", "epochs": str(event["epochs"])}
-        if event.get("weights"):
-            run.tags["weights"] = event["weights"]
-        if event["event"] == "final_end":
-            return
-        self.states[state] += 1
-        parent, step = self._run(PARENT, now), self.states.total()
-        for name in ("completed", "stopped", "failed"):
-            parent.metric(f"trials_{name}", self.states[name], now, step)
-        # A trial that was stopped early is no candidate: only those with the full budget are compared.
-        if state == "completed" and event["epochs"] >= self.search["settings"].get("epochs", 0):
-            self.best = min(self.best, self.ratios.get(id, math.inf))
-        parent.metric("best_ratio", self.best, now, step)
-
-    def _scores(self, event: Event, now: int) -> None:
-        self.scores = event
-        run, final, reference = self._run(PARENT, now), event["final"], event["reference_final"]
-        for code, scores in final.items():
-            run.metric(f"final_ratio/{code}", scores["ratio"], now)
-            for key in ("test_ratio", "si_sdr_gain_db", "identity_loss"):
-                run.metric(f"{key}/{code}", scores.get(key), now)
-        for code, scores in reference.items():
-            run.metric(f"reference_ratio/{code}", scores["ratio"], now)
-        for key, table in (("final_ratio_mean", final), ("reference_ratio_mean", reference)):
-            ratios = [scores["ratio"] for scores in table.values() if scores["ratio"] is not None]
-            run.metric(key, fmean(ratios) if ratios else None, now)
-        self._describe(now)
-
-    def _end(self, event: Event, now: int) -> None:
-        for id in sorted(self.open - {PARENT}):
-            self._close(id, now, "interrupted")
-        run = self._close(PARENT, now, event["state"])
-        for stage, seconds in (event.get("seconds") or {}).items():
-            run.metric(f"seconds/{stage}", seconds, now)
-        self.outdated = True
-
-    def _describe(self, now: int) -> None:
-        text = describe(self.search, self.scores, self.models)
-        self._run(PARENT, now).tags["mlflow.note.content"] = text
-
-    def draw(self) -> None:
-        """Add the figures, if events since the last time call for them (once for many events: they take seconds)."""
-        if not self.outdated:
-            return
-        self.outdated = False
-        run = self._run(PARENT, self.starts[PARENT])
-        for name, figure in draw_curves(self.curves, self.identity, self.reference):
-            run.files[f"curves/{name}.png"] = _png(figure)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as MLflow parameters: {"a": {"b": 1}} → {"a/b": "1"}."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}/")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-            flat[f"{prefix}{key}"] = text[:LONGEST_PARAM]
-    return flat
-
-
-def _yaml(value: object) -> bytes:
-    import yaml
-
-    plain = json.loads(json.dumps(value, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
-
-
-def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
-    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
-    lines = []
-    if scores:
-        lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | the report's ratio | model |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for code, row in scores["final"].items():
-            reference = scores["reference_final"].get(code, {}).get("ratio")
-            spread = f"{_short(row['ratio_mean'])} ± {_short(row['ratio_sd'])}"
-            cells = [INSTRUMENTS.get(code, code), f"**{_short(row['ratio'])}**", spread, _short(row["test_ratio"])]
-            cells += [f"{_short(row['si_sdr_gain_db'], 1)} dB", _short(reference), models.get(code, "")]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
-    data, settings = search["dataset"], search["settings"]
-    lines.append(
-        f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
-        f"{settings.get('trials', '?')} trials of up to {settings.get('epochs', '?')} epochs. "
-        "Split and baselines: artifact `dataset.yaml`; validation loss beside identity loss: artifacts `curves/`."
-    )
-    lines += ["", *(f"- **{INSTRUMENTS.get(code, code)}**: {text}" for code, text in search["caveats"].items())]
-    return "\n".join(lines)[:LONGEST_TAG]
-
-
-def _short(value: object, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
-
-
-def draw_curves(
-    curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], identity: Mapping[str, float], reference: set[str]
-) -> Iterator[tuple[str, Any]]:
-    """Figures of the validation loss by epoch of every trial and finalist, beside the identity loss.
-
-    Args:
-        curves: instrument → trial, or finalist and seed ("c0-s1") → (epoch, loss).
-        identity: instrument → identity loss.
-        reference: ids that train the report's configuration; they get a colour of their own.
-
-    Yields:
-        ("all", matplotlib figure of all instruments), then one for each instrument's code.
-    """
-    from matplotlib.figure import Figure  # no pyplot: it is not made for threads
-
-    codes = [code for code in INSTRUMENTS if code in curves]
-    if not codes:
-        return
-    columns = min(4, len(codes))
-    rows = -(-len(codes) // columns)
-    for name, shown, grid in [("all", codes, (rows, columns)), *((code, [code], (1, 1)) for code in codes)]:
-        figure = Figure(figsize=(max(7, 4 * grid[1]), max(4.5, 3 * grid[0])), layout="constrained")
-        panels = list(figure.subplots(*grid, squeeze=False).flat)
-        for panel in panels[len(shown) :]:
-            panel.set_axis_off()
-        for code, panel in zip(shown, panels, strict=False):
-            _draw_instrument(panel, code, curves[code], identity.get(code, math.nan), reference)
-        lines = {line.get_label(): line for panel in panels for line in panel.lines if line.get_label()[0] != "_"}
-        figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, frameon=False)
-        yield name, figure
-
-
-def _draw_instrument(
-    panel: Any, code: str, curves: Mapping[str, Sequence[tuple[int, float]]], identity: float, reference: set[str]
-) -> None:
-    styles = {
-        (False, False): ("trials", "0.75", 0.8),
-        (False, True): ("the report's trial", "tab:orange", 1.4),
-        (True, False): ("finalists", "tab:blue", 1.2),
-        (True, True): ("the report, retrained", "tab:red", 1.2),
-    }
-    for id, points in curves.items():
-        label, colour, width = styles["-s" in id, id in reference]
-        panel.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=width)
-    panel.axhline(identity, color="black", linestyle="--", linewidth=1, label="identity: doing nothing")
-    worst = max([loss for points in curves.values() for _, loss in points], default=0.0)
-    # What is worse than one and a half times the identity need not be seen.
-    panel.set_ylim(0, 1.5 * identity if math.isfinite(identity) else worst)
-    panel.set_title(f"{INSTRUMENTS[code]} ({code})")
-    panel.set_xlabel("epoch")
-    panel.set_ylabel("validation loss")
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
-@dataclass
 class _Known:
     """A run that MLflow has: its id, and what need not or cannot be written again.
 
@@ -385,7 +91,7 @@ class _Known:
 
 
 class _Writer:
-    """Writes `_Work` through an MLflow client; after an exception what was not written is still there.
+    """Writes `Work` through an MLflow client; after an exception what was not written is still there.
 
     Raises what MLflow raises when it is away; what it refuses for good is dropped and told to `refused`.
     """
@@ -396,7 +102,7 @@ class _Writer:
         self.experiment = ""
         self.known: dict[str, _Known] = {}  # by key; empty until the server was asked
 
-    def write(self, search: Event, work: dict[str, _Work]) -> None:
+    def write(self, search: Event, work: dict[str, Work]) -> None:
         """Write everything and take it out of `work`: first contents, parents before children, then states."""
         try:
             if work and not self.client:
@@ -413,7 +119,7 @@ class _Writer:
             raise
 
     @contextlib.contextmanager
-    def _dropping(self, run: _Work) -> Iterator[None]:
+    def _dropping(self, run: Work) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -445,7 +151,7 @@ class _Writer:
                 break
         self.client = client
 
-    def _ensure(self, search: Event, run: _Work) -> _Known:
+    def _ensure(self, search: Event, run: Work) -> _Known:
         """The MLflow run of some work, made if there is none."""
         key = f"{search['run']}/{run.id}"
         if key not in self.known:
@@ -457,7 +163,7 @@ class _Writer:
             self.known[key] = _Known(made.info.run_id, set(), "RUNNING", 0)
         return self.known[key]
 
-    def _write_contents(self, search: Event, run: _Work) -> None:
+    def _write_contents(self, search: Event, run: Work) -> None:
         known = self._ensure(search, run)
         for key in known.params & set(run.params):
             del run.params[key]  # parameters cannot be changed
@@ -489,7 +195,7 @@ class _Writer:
             _upload(self.client, known.run_id, path, run.files[path])
             del run.files[path]
 
-    def _write_status(self, search: Event, run: _Work) -> None:
+    def _write_status(self, search: Event, run: Work) -> None:
         known = self._ensure(search, run)
         if run.status is None or run.status[0] == known.status == "RUNNING":
             return
@@ -509,7 +215,7 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     if uri.startswith(("http://", "https://")):
         return None
     file = database_file(uri) or Path("mlflow.db")
-    return str((file.parent / "mlartifacts" / experiment).absolute())
+    return (file.parent / "mlartifacts" / experiment).absolute().as_uri()
 
 
 def _upload(client: Any, run_id: str, path: str, content: bytes) -> None:
@@ -559,7 +265,7 @@ class Tracker:
     ):
         self.uri = uri or tracking_uri()
         self._on_warning, self._interval = on_warning, interval
-        self._projection = _Projection()
+        self._projection = Projection()
         self._writer = _Writer(self.uri, connect, self._refused)
         self._inbox: list[Event] = []
         self._busy, self._closed, self._lost = False, False, False

@@ -10,8 +10,9 @@ import torch
 
 from sepsearch import tracking
 from sepsearch.errors import UserError
+from sepsearch.model_folder import ModelCard, load_model, save_model
 from sepsearch.network import ReportConfig, make_network
-from sepsearch.registry import ModelCard, load_model, register_model, resolve_model, save_model
+from sepsearch.registry import register_model, resolve_model
 from sepsearch.spectrogram import FrontEnd
 
 CONFIG = ReportConfig(filters=2, activation="silu")

