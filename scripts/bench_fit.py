@@ -1,12 +1,11 @@
 """The throughput of `sepsearch.training.fit` beside a bare PyTorch loop. Needs torch and numpy alone."""
 
-import time
 from collections.abc import Iterator
 from statistics import median
 
 import numpy as np
 import torch
-from bench_table import Figure, Part, Settings
+from bench_table import Figure, Part, Settings, clock
 from torch import Tensor, nn
 
 from sepsearch.examples import Dataset, Pairs, Rows
@@ -21,10 +20,11 @@ VALIDATION_EXAMPLES = 64
 EVALUATION_BATCH = 64
 AIM = 0.95
 HOW = f"""\
-Training examples per second of wall time of whole epochs, validation included: the report's network with the
-mask head (random rows can kill a ReLU head, and `fit` gives up on dead networks), Adam,
+Training examples per second of whole epochs, validation included: the report's network with the mask head
+(random rows can kill a ReLU head, and `fit` gives up on dead networks), Adam,
 {EPOCH_EXAMPLES} examples an epoch (or one batch, where that is more) and {VALIDATION_EXAMPLES} validation examples for
-each of the bank's members, one CPU thread.
+each of the bank's members. One CPU thread and its CPU seconds, which other processes disturb less than wall time; on a
+GPU wall time.
 
 - *sepsearch*: `sepsearch.training.fit` over {SHARDS} shards, as a worker calls it: draws by piece, gradient norms, a
   validation in which every piece counts alike, share of zeros, discontinuities.
@@ -66,9 +66,9 @@ def compare(data: Dataset, rows: Tensor, batch: int, members: int, settings: Set
     for turn in range(settings.repeats or ROUNDS):
         # Who goes first changes from round to round.
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            begin = time.perf_counter()
+            begin = clock(settings.device)
             losses[which] = next((ours, bare)[which])[0]
-            speeds[which].append(examples / (time.perf_counter() - begin))
+            speeds[which].append(examples / (clock(settings.device) - begin))
     name = f"fit on {settings.device}, batch {batch}, {members} members"
     figure = Figure(name, "examples/s", *speeds, "bare loop", True, least_ratio=AIM, digits=0)
     return figure, f"{losses[0]:.4f} beside {losses[1]:.4f}; medians {' and '.join(f'{median(s):.0f}' for s in speeds)}"

@@ -20,7 +20,7 @@ HOW = f"""\
 Private memory (USS: pages that no other process maps) that a worker gains by opening a data set and reading every row
 of it once, in batches of {BATCH}; the most that it holds at any time while reading, in percent of the data set.
 {SHARDS} shards of {SHARD_ROWS:,} rows of 128 × 128 float16, random numbers, {SHARDS * SHARD_ROWS * 2**15 / 1e6:.0f} MB.
-{WORKERS} workers read at the same time, and every one counts; they have imported torch and made a few batches before.
+{WORKERS} workers read at the same time, and every one counts; they have read a small data set in the same way before.
 
 - *sepsearch*: Arrow files as `sepsearch.shards` writes, `sepsearch.store.put_shards`, `resident_data`, `Rows.take`.
 - *Beside it*: the same rows as one torch tensor per shard, `ray.put`, `ray.get`, indexed for the same batches.
@@ -76,7 +76,8 @@ def measure_arrow(shards: Any, repeats: int) -> tuple[list[float], list[float]]:
     """Bytes gained and sums, worker by worker, by way of `sepsearch.store`."""
     from sepsearch.store import StoredData, put_shards, resident_data
 
-    stored = StoredData("bench", put_shards(shards), {}, {})
+    references = put_shards(shards)
+    sources = [StoredData("small", references[:1], {}, {}), StoredData("all", references, {}, {})]
 
     def read(stored: StoredData, seen: Callable[[], None]) -> float:
         import torch
@@ -84,7 +85,7 @@ def measure_arrow(shards: Any, repeats: int) -> tuple[list[float], list[float]]:
         rows = resident_data(stored, "cpu").rows
         return read_batches((rows.take(torch.arange(i, i + BATCH)) for i in range(0, len(rows), BATCH)), seen)
 
-    return in_workers(read, stored, repeats)
+    return in_workers(read, sources, repeats)
 
 
 def measure_tensors(shards: Any, repeats: int) -> tuple[list[float], list[float]]:
@@ -101,7 +102,7 @@ def measure_tensors(shards: Any, repeats: int) -> tuple[list[float], list[float]
         batches = (t[i : i + BATCH].unsqueeze(1).float() for t in tensors for i in range(0, len(t), BATCH))
         return read_batches(batches, seen)
 
-    return in_workers(read, references, repeats)
+    return in_workers(read, [references[:1], references], repeats)
 
 
 def read_batches(batches: Iterable[Any], seen: Callable[[], None]) -> float:
@@ -122,9 +123,6 @@ class Reader:
         import torch
 
         torch.set_num_threads(1)
-        # What any first batch brings about, whatever the data set: code pages and the allocator's own reserves.
-        read_batches((torch.rand(BATCH, 1, FRAMES, BINS).half().float() for _ in range(8)), self.private)
-        from sepsearch.store import resident_data  # noqa: F401
 
     def private(self) -> int:
         """Bytes that belong to this process alone."""
@@ -132,29 +130,33 @@ class Reader:
 
         return int(psutil.Process().memory_full_info().uss)
 
-    def measure(self, read: Callable[[Any, Callable[[], None]], float], source: list[Any]) -> tuple[int, float]:
-        """The most bytes gained while reading, and the sum."""
+    def measure(self, read: Callable[[Any, Callable[[], None]], float], sources: list[Any]) -> tuple[int, float]:
+        """The most bytes gained while reading the second source, and its sum.
+
+        The first is small: libraries, code pages and the allocator's reserves come with any data set.
+        """
+        read(sources[0], self.private)
         before, most = self.private(), 0
 
         def seen() -> None:
             nonlocal most
             most = max(most, self.private() - before)
 
-        total = read(source[0], seen)
+        total = read(sources[1], seen)
         return most, total
 
 
 def in_workers(
-    read: Callable[[Any, Callable[[], None]], float], source: Any, repeats: int
+    read: Callable[[Any, Callable[[], None]], float], sources: list[Any], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Have `WORKERS` fresh workers read the source at the same time, `repeats` times."""
+    """Have `WORKERS` fresh workers read the sources at the same time, `repeats` times."""
     import ray
 
     gained, sums = [], []
     for _ in range(repeats):
         workers = [ray.remote(Reader).options(num_cpus=1).remote() for _ in range(WORKERS)]
         # In a list, or Ray would get an object store's reference before the call.
-        for most, total in ray.get([worker.measure.remote(read, [source]) for worker in workers]):
+        for most, total in ray.get([worker.measure.remote(read, sources) for worker in workers]):
             gained.append(float(most))
             sums.append(total)
         for worker in workers:

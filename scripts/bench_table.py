@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -102,6 +103,11 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
+def clock(device: str) -> float:
+    """Seconds: of this process's CPU where it computes in one thread (other processes disturb that less), else wall."""
+    return time.process_time() if device == "cpu" else time.perf_counter()
+
+
 def machine() -> dict[str, str]:
     """The machine in words; neither its name nor a path."""
     facts = {"date": datetime.date.today().isoformat(), "processor": _processor(), "cores": str(os.cpu_count() or 1)}
@@ -140,10 +146,10 @@ def show(parts: Sequence[Part], facts: dict[str, str]) -> None:
         for row in [HEADER, *rows]:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     else:
-        table = Table(*HEADER, show_lines=True)
+        table = Table(*HEADER)
         for row in rows:
             table.add_row(*(cell.replace("**", "") for cell in row))
-        Console().print(table)
+        Console(width=160).print(table)
     for part in parts:
         for note in part.notes:
             print(f"{part.name}: {note}")

@@ -208,29 +208,29 @@ def score_models(
         `final` and `reference_final` of `results.json`; models lie in `folder`/<instrument>.
     """
     titles = TestTitles(material.recordings, material.shards, material.index, material.rows)
+    pairs = {code: material.examples[code]["test"] for code in settings.instruments}
+    choices = {code: _choices(plan, finalists, code) for code in settings.instruments}
+    networks = {code: [load_weights(choice, code) for choice in chosen] for code, chosen in choices.items()}
+    gains = titles.si_sdr_gains(networks, pairs)
     final: dict[str, Any] = {}
     reference_final: dict[str, Any] = {}
-    reference = [finalist for finalist in finalists if finalist.reference]
-    for code in settings.instruments:
-        chosen = choose_model(plan.runs, code, finalists)
-        opponent = choose_model(plan.runs, code, reference)
-        # Where the report's configuration was chosen it is scored once, not twice.
-        choices = [c for c in (chosen, opponent if chosen is None or opponent != chosen else None) if c is not None]
-        networks = [load_weights(choice, code) for choice in choices]
-        pairs = material.examples[code]["test"]
-        gains = titles.si_sdr_gains(code, networks, pairs)
-        scores = []
-        for choice, network, gain in zip(choices, networks, gains, strict=True):
-            ratio = titles.ratio(network, pairs, material.baselines["test"]["identity"][code])
-            scores.append(_score(choice, code, material, ratio, gain))
-        if chosen is not None:
-            final[code] = scores[0]
-            model = folder / code
-            save_model(model, networks[0], model_card(code, settings, material, chosen, scores[0]))
-            final[code]["model_uri"] = str(model)
-        if opponent is not None:
-            reference_final[code] = scores[0] if opponent == chosen else scores[-1]
+    for code, chosen in choices.items():
+        identity_loss = material.baselines["test"]["identity"][code]
+        for choice, network, gain in zip(chosen, networks[code], gains[code], strict=True):
+            score = _score(choice, code, material, titles.ratio(network, pairs[code], identity_loss), gain)
+            if choice == chosen[0]:
+                save_model(folder / code, network, model_card(code, settings, material, choice, score))
+                final[code] = {**score, "model_uri": str(folder / code)}
+            if choice == chosen[-1] and choice.finalist.reference:
+                reference_final[code] = score
     return final, reference_final
+
+
+def _choices(plan: FinalPlan, finalists: list[Finalist], code: str) -> list[Choice]:
+    """The instrument's model and, behind it, the report's; one alone where they are the same."""
+    chosen = choose_model(plan.runs, code, finalists)
+    opponent = choose_model(plan.runs, code, [finalist for finalist in finalists if finalist.reference])
+    return [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
 
 
 def load_weights(choice: Choice, instrument: str) -> Any:

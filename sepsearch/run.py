@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     from rich.console import Console
 
     arguments = parse_arguments(argv)
-    console = Console(highlight=False)
+    # Where nobody looks a table may be as wide as it likes to be.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     if arguments.resume:
         raise UserError(
             f"--resume {arguments.resume}: this version cannot resume yet; its journal keeps all that will be needed"

@@ -1,7 +1,7 @@
 """The one look at the test titles: losses, and SI-SDR gain of the separated audio, of models already chosen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import nn
 
 from sepsearch.examples import Pairs, RowIndex, Rows
 from sepsearch.metrics import si_sdr
+from sepsearch.progress import in_threads
 from sepsearch.recordings import Recordings, load_piece
 from sepsearch.separate import separate_waveform
 from sepsearch.shards import ShardSet
@@ -35,32 +36,51 @@ class TestTitles:
         loss, _ = evaluate(network, self._rows, pairs)
         return loss / identity_loss if identity_loss > 0 else math.nan
 
-    def si_sdr_gains(self, instrument: str, models: Sequence[nn.Module], pairs: Pairs) -> list[float]:
-        """SI-SDR of the separated voice less the mixture's, dB, per model: median over titles of the median over clips.
+    def si_sdr_gains(
+        self, models: Mapping[str, Sequence[nn.Module]], pairs: Mapping[str, Pairs]
+    ) -> dict[str, list[float]]:
+        """SI-SDR of the separated voice less the mixture's, dB: median over titles of the median over clips.
 
         Mixtures are those of all players, in the clips of `pairs`. Clips in which the instrument plays alone or rests
         say nothing and are left out; NaN if none is left.
+
+        Args:
+            models: instrument → its networks.
+            pairs: instrument → its test examples.
+
+        Returns:
+            instrument → a gain for every network.
         """
-        front_end, constant = self._shards.front_end, self._shards.constant
-        gains: list[dict[str, list[float]]] = [{} for _ in models]
-        for number in np.unique(pairs.piece):
-            piece = self._recordings.pieces[number]
-            own = [stem.instrument == instrument for stem in piece.stems]
-            if all(own):
-                continue
-            waveforms = load_piece(piece)
-            mixture, target = waveforms.sum(axis=0), waveforms[own].sum(axis=0)
-            length = front_end.clip_samples
-            for clip in np.unique(self._index.clip[pairs.mixture[pairs.piece == number]]):
+        pieces = sorted({int(piece) for code in models for piece in pairs[code].piece})
+        titles: dict[str, list[dict[str, list[float]]]] = {code: [{} for _ in models[code]] for code in models}
+        for gains in in_threads(lambda number: self._piece_gains(number, models, pairs), pieces):
+            for code, model, title, gain in gains:
+                titles[code][model].setdefault(title, []).append(gain)
+        return {
+            code: [_median([_median(values) for values in by_title.values()]) for by_title in by_model]
+            for code, by_model in titles.items()
+        }
+
+    def _piece_gains(
+        self, number: int, models: Mapping[str, Sequence[nn.Module]], pairs: Mapping[str, Pairs]
+    ) -> list[tuple[str, int, str, float]]:
+        """(instrument, model, title, gain in dB) for every clip of one piece."""
+        piece, length = self._recordings.pieces[number], self._shards.front_end.clip_samples
+        players = np.array([stem.instrument for stem in piece.stems])
+        waveforms = load_piece(piece)
+        mixture = waveforms.sum(axis=0)
+        found = []
+        for code, networks in models.items():
+            own = players == code
+            mine = pairs[code].mixture[pairs[code].piece == number]
+            for clip in [] if own.all() else np.unique(self._index.clip[mine]):
                 part = slice(clip * length, (clip + 1) * length)
-                before = si_sdr(mixture[part], target[part])
-                if math.isnan(before):
-                    continue
-                for gain, network in zip(gains, models, strict=True):
-                    estimate = separate_waveform(network, front_end, constant, mixture[part])
-                    after = si_sdr(estimate, target[part])
-                    gain.setdefault(piece.title, []).append(after - before)
-        return [_median([_median(values) for values in gain.values()]) for gain in gains]
+                target = waveforms[own, part].sum(axis=0)
+                before = si_sdr(mixture[part], target)
+                for model, network in enumerate(networks if math.isfinite(before) else []):
+                    estimate = separate_waveform(network, self._shards.front_end, self._shards.constant, mixture[part])
+                    found.append((code, model, piece.title, si_sdr(estimate, target) - before))
+        return found
 
 
 def _median(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
 from sepsearch.progress import Steps, in_threads
 from sepsearch.recordings import Piece, Recordings, load_piece
-from sepsearch.spectrogram import BINS, FRAMES, FrontEnd, compression_constant, count_clips, iterate_clips
+from sepsearch.spectrogram import BINS, FRAMES, LEVEL, FrontEnd, compression_constant, count_clips, iterate_clips
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,6 +184,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
     facts = {
         "schema_version": SCHEMA_VERSION,
         "front_end": dataclasses.asdict(front_end),
+        "level": LEVEL,
         "subsets": [FULL_PLAYERS, SAMPLED_SUBSETS],
         "pieces": [
             [

@@ -22,8 +22,9 @@ RATE = 48_000
 FRAMES = 128
 BINS = 128
 AXES = ("mel", "log", "linear")
-# c = HEADROOM / RMS of the recordings: noise at the recordings' level becomes log1p(10) = 2.4, 60 dB below it 0.01.
-HEADROOM = 10.0
+# c = LEVEL / RMS of the recordings: noise at the recordings' level becomes log1p(0.3) = 0.26, loud partials about 2.
+# Measured against 1, 3 and 10 (docs/decisions.md): the louder the quiet counts, the worse the separated audio.
+LEVEL = 0.3
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ PRESETS: dict[str, FrontEnd] = {
 
 def compression_constant(rms: float) -> float:
     """c of log1p(c · a) for recordings whose stems have this root mean square (full scale = 1)."""
-    return HEADROOM / rms
+    return LEVEL / rms
 
 
 def count_clips(front_end: FrontEnd, samples: int) -> int:
