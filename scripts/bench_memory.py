@@ -19,7 +19,7 @@ AIM_PERCENT = 2.0
 HOW = f"""\
 Private memory (USS: pages that no other process maps) that a worker gains by opening a data set and reading every row
 of it once, in batches of {BATCH}; the most that it holds at any time while reading, in percent of the data set.
-{SHARDS} shards of {SHARD_ROWS:,} rows of 128 × 128 float16, random numbers, {SHARDS * SHARD_ROWS * 2**15 / 1e6:.0f} MB.
+{SHARDS} shards of {SHARD_ROWS:,} rows of 128 × 128 float16, random, {SHARDS * SHARD_ROWS * 2**15 / 1e6:.0f} MB.
 {WORKERS} workers read at the same time, and every one counts; they have read a small data set in the same way before.
 
 - *sepsearch*: Arrow files as `sepsearch.shards` writes, `sepsearch.store.put_shards`, `resident_data`, `Rows.take`.
@@ -107,9 +107,11 @@ def measure_tensors(shards: Any, repeats: int) -> tuple[list[float], list[float]
 
 def read_batches(batches: Iterable[Any], seen: Callable[[], None]) -> float:
     """The sum over all batches; `seen` is called now and then, and at the end."""
+    import torch
+
     total = 0.0
     for number, batch in enumerate(batches):
-        total += float(batch.double().sum())
+        total += float(batch.sum(dtype=torch.float64))
         if number % 64 == 0:
             seen()
     seen()

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # comes with librosa
 from sepsearch.demo import demo_folder
 from sepsearch.recordings import Piece, Recordings, read_folder
 from sepsearch.shards import ShardSet, prepare_shards, spectrograms
-from sepsearch.spectrogram import FrontEnd, band_matrix, count_clips
+from sepsearch.spectrogram import SCALE, FrontEnd, band_matrix, count_clips
 
 REPEATS = 3
 PIECES_PER_SIZE = 2
@@ -149,7 +149,7 @@ def spectrogram(front_end: FrontEnd, mixture: NDArray[np.float32], constant: flo
     bands = band_matrix(front_end).numpy()
     spectrum = librosa.stft(mixture, n_fft=front_end.window, hop_length=front_end.hop, window="hann", center=False)
     power = np.abs(spectrum[: len(bands)]) ** 2 / (0.375 * front_end.window)  # a Hann window's energy: 3/8 a sample
-    return np.log1p(constant * np.sqrt(power.T @ bands)).astype(np.float16)
+    return SCALE * np.log1p(constant * np.sqrt(power.T @ bands)).astype(np.float16)
 
 
 def largest_difference(shards: ShardSet, recordings: Recordings, folder: Path) -> float:

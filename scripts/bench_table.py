@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 PACKAGES = ("torch", "ray", "numpy", "pyarrow", "librosa", "soundfile", "psutil")
+BUSY = 0.5  # processes that want to run, from which on the machine is not quiet
 HEADER = ("figure", "sepsearch", "beside it", "ratio", "aim", "met")
 INTRODUCTION = """\
 Every line compares sepsearch with something else that does the same work, **measured in the same run on the same
@@ -115,7 +116,9 @@ def machine() -> dict[str, str]:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         facts["memory"] = f"{memory / 2**30:.0f} GiB"
     if hasattr(os, "getloadavg"):
-        facts["load before"] = f"{os.getloadavg()[0]:.1f} processes, mean of a minute; far above 0 is a noisy machine"
+        load = os.getloadavg()[0]
+        warning = ": **other work ran at the same time, so take these figures as rough**" if load > BUSY else ""
+        facts["load before"] = f"{load:.1f} processes, mean of a minute{warning}"
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:
@@ -137,7 +140,7 @@ def _processor() -> str:
 def show(parts: Sequence[Part], facts: dict[str, str]) -> None:
     """Print all figures as one table, with rich where it is installed."""
     rows = [figure.cells() for part in parts for figure in part.figures]
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()).replace("**", ""))
     try:
         from rich.console import Console
         from rich.table import Table

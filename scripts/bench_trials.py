@@ -38,7 +38,7 @@ returns: the start of the two workers is part of it, the start of Ray is not. Ai
 
 def measure(settings: Settings) -> Part:
     """Both in turn, each time in a fresh driver."""
-    # As it was before the session below adds sepsearch's own settings; but for what lets a driver into a Ray on loopback.
+    # As it was before the session below adds sepsearch's settings, and what lets a driver into a Ray on loopback.
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from sepsearch.session import ray_session
 

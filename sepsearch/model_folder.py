@@ -35,7 +35,7 @@ class ModelCard:
         instrument: its code.
         config: the network's configuration.
         front_end: settings of the spectrograms that it reads and writes.
-        constant: c of their log1p(c · amplitude).
+        constant: c of their SCALE · log1p(c · amplitude).
         split: titles by side.
         baselines: side → baseline → loss, of this instrument.
         scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument.

@@ -14,6 +14,7 @@ from sepsearch.files import cache_folder, file_sha256, new_folder
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
 from sepsearch.network import BINS, FRAMES, config_params
+from sepsearch.spectrogram import SCALE
 from sepsearch.tracking import database_file, import_mlflow, tracking_uri
 
 PREFIX = "sepsearch-"
@@ -97,8 +98,8 @@ def _describe(card: ModelCard) -> str:
         lines.append(f"**Read with care:** {card.caveat}.")
     front = card.front_end
     lines.append(
-        f"Input: log1p({card.constant:.6g} · amplitude), {FRAMES} frames ({front.clip_seconds:g} s) × {BINS} "
-        f"{front.axis} bands, {front.low_hz:g} to {front.high_hz:g} Hz. All else: `artifacts/model/{CARD}`."
+        f"Input: {SCALE:g} · log1p({card.constant:.6g} · amplitude), {FRAMES} frames ({front.clip_seconds:g} s) × "
+        f"{BINS} {front.axis} bands, {front.low_hz:g} to {front.high_hz:g} Hz. All else: `artifacts/model/{CARD}`."
     )
     return "\n\n".join(lines)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sepsearch.errors import UserError, exit_on_user_error, no_space
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.registry import CHAMPION, PREFIX, load_model, resolve_model
-from sepsearch.spectrogram import FRAMES, RATE, FrontEnd, band_matrix, clip_spectra, subset_rows
+from sepsearch.spectrogram import FRAMES, RATE, FrontEnd, band_matrix, clip_spectra, expand, subset_rows
 
 WINDOW = 4096
 HOP = 1024
@@ -47,7 +47,7 @@ def clip_mask(
     """Mask of one clip, float32 (frame 128, band 128) in [0, 1]: predicted amplitude / the mixture's.
 
     Args:
-        network: (batch, 1, frame, band) → the same shape, log1p(constant · amplitude).
+        network: (batch, 1, frame, band) → the same shape, compressed amplitudes.
         front_end: of the network.
         constant: of the network.
         mixture: waveform (sample,), 48 kHz.
@@ -55,8 +55,8 @@ def clip_mask(
     """
     row = subset_rows(front_end, clip_spectra(front_end, mixture[None], begin), (1,), constant).float()
     predicted = network(row[None])[0, 0]
-    amplitude = torch.expm1(row[0])
-    return torch.where(amplitude > 0, torch.expm1(predicted) / amplitude, 0.0).clamp(0, 1)
+    amplitude = expand(row[0], constant)
+    return torch.where(amplitude > 0, expand(predicted, constant) / amplitude, 0.0).clamp(0, 1)
 
 
 def whole_mask(network: nn.Module, front_end: FrontEnd, constant: float, mixture: NDArray[np.float32]) -> Tensor:

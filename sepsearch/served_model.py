@@ -22,7 +22,7 @@ class ServedModel(PythonModel):
         self.network, self.card = load_model(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """(batch, frame 128, bin 128), log1p(c · amplitude), float32 → the same shape: the instrument's part."""
+        """(batch, frame 128, bin 128), SCALE · log1p(c · amplitude), float32 → the same shape: the voice."""
         mixture = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.float32))
         with torch.inference_mode():
             return self.network(mixture[:, None])[:, 0].numpy()

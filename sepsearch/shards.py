@@ -25,7 +25,17 @@ from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
 from sepsearch.progress import Steps, in_threads
 from sepsearch.recordings import Piece, Recordings, load_piece
-from sepsearch.spectrogram import BINS, FRAMES, LEVEL, FrontEnd, compression_constant, count_clips, iterate_clips
+from sepsearch.spectrogram import (
+    BINS,
+    FRAMES,
+    LEVEL,
+    SCALE,
+    FrontEnd,
+    compress,
+    compression_constant,
+    count_clips,
+    iterate_clips,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +70,7 @@ class ShardSet:
 
     @property
     def constant(self) -> float:
-        """c of log1p(c · a)."""
+        """c of the rows' SCALE · log1p(c · a)."""
         return float(self.manifest["constant"])
 
     @property
@@ -184,7 +194,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
     facts = {
         "schema_version": SCHEMA_VERSION,
         "front_end": dataclasses.asdict(front_end),
-        "level": LEVEL,
+        "level": [LEVEL, SCALE],
         "subsets": [FULL_PLAYERS, SAMPLED_SUBSETS],
         "pieces": [
             [
@@ -286,7 +296,7 @@ def _write_piece(piece: Piece, front_end: FrontEnd, constant: float, rms: float,
     members = [[stem for i, stem in enumerate(piece.stems) if subset >> i & 1] for subset in subsets]
     clips, tensors, sound = [], [], []
     # A frame sounds when its loudest band is not 40 dB below the level of the recordings.
-    threshold = float(np.log1p(constant * rms / 100))
+    threshold = float(compress(torch.tensor(rms / 100), constant))
     for clip, rows in iterate_clips(front_end, load_piece(piece), subsets, constant):
         tensors.append(rows.numpy())
         clips += [clip] * len(subsets)

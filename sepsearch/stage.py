@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -52,7 +53,7 @@ def run_stage(
             trial_dirname_creator=_unit_id,
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_Watcher(bridge)]
+            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_Watcher(bridge), _Silence()]
         ),
     )
     try:
@@ -173,6 +174,19 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It raised, or its worker died."""
         self._bridge.end(trial.trial_id, _error_reason(trial))
+
+
+class _Silence(TrialProgressCallback):
+    """Instead of Ray Tune's own callback, which prints a line for a trial that is stopped before its first result."""
+
+    def on_trial_result(self, *arguments: Any, **options: Any) -> None:
+        """Say nothing."""
+
+    def on_trial_error(self, *arguments: Any, **options: Any) -> None:
+        """Say nothing."""
+
+    def on_trial_complete(self, *arguments: Any, **options: Any) -> None:
+        """Say nothing."""
 
 
 def _error_reason(trial: Trial) -> str:
