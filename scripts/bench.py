@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     names = [part for part in PARTS if part in options.parts] or list(PARTS)
     settings = Settings(options.repeats, options.device, tuple(options.batch), tuple(options.members))
     facts = machine()
+    if options.repeats:
+        facts["repeats"] = f"{options.repeats} of every part, not the number told below"
     parts = []
     for name in names:
         begin = time.monotonic()

@@ -1,8 +1,9 @@
 """The front end: waveforms of a piece's players to one spectrogram per subset of players, and masks back to audio.
 
 A row is SCALE · log1p(c · a): a the amplitude (root of the mean power) in a band of the short-time Fourier
-transform, c one number for all recordings. The transform is linear, so the power of any mixture follows from the players' powers and
-cross terms, |Σ Xᵢ|² = Σ|Xᵢ|² + 2 Σ Re(Xᵢ Xⱼ*): a quintet's 31 mixtures cost 15 products instead of 31 transforms.
+transform, c one number for all recordings. The transform is linear, so the power of any mixture follows from the
+players' powers and cross terms, |Σ Xᵢ|² = Σ|Xᵢ|² + 2 Σ Re(Xᵢ Xⱼ*): a quintet's 31 mixtures cost 15 products instead
+of 31 transforms.
 """
 
 import math
