@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # A failed trial reports its reason instead of a metric.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Otherwise glibc hands every tensor of a batch back to the system, and a fifth of a CPU's time goes into page faults.
+    # Otherwise glibc hands every batch's tensors back to the system: a fifth of a CPU's time goes into page faults.
     # 32 MiB is the most it accepts.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
@@ -75,6 +76,8 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         _provide_token()
+    else:
+        _require_answer(address)
     import ray
 
     local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
@@ -92,6 +95,21 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0))
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raise `UserError` unless something listens at a cluster's address: Ray itself would try for minutes."""
+    current = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves the address that "auto" stands for
+    found = os.environ.get("RAY_ADDRESS") or (current.read_text().strip() if current.exists() else "")
+    target = found if address == "auto" else address
+    host, _, port = target.removeprefix("ray://").rpartition(":")
+    start = "start one with ray start --head, or leave --address out"
+    if not host or not port.isdigit():
+        raise UserError(f"--address {address}: no Ray cluster found ({target or 'none is known here'}): {start}")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers at {target} ({error}): {start}") from error
 
 
 def _provide_token() -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from trees import write_urmp_tree
 
 from sepsearch.baselines import all_baselines
 from sepsearch.examples import Dataset, RowIndex, Rows, split_pairs
@@ -45,6 +44,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short pieces in URMP's layout."""
+    from trees import write_urmp_tree  # needs soundfile, which tests of the networks alone do without
+
     return write_urmp_tree(tmp_path_factory.mktemp("urmp"), PIECES)
 
 
