@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from sepsearch.errors import UserError, exit_on_user_error, no_space
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.registry import CHAMPION, PREFIX, load_model, resolve_model
+from sepsearch.model_folder import load_model
+from sepsearch.registry import CHAMPION, PREFIX, resolve_model
 from sepsearch.spectrogram import FRAMES, RATE, FrontEnd, band_matrix, clip_spectra, expand, subset_rows
 
 WINDOW = 4096

@@ -47,12 +47,16 @@ def command(folder: Path, tree: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "sepsearch.run", *options]
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without what other tests in this process have set up for themselves."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
+
+
 def search(folder: Path, tree: Path, *more: str) -> tuple[subprocess.CompletedProcess, dict]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     done = subprocess.run(
         command(folder, tree, *more),
         cwd=folder,
-        env=environment,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -119,7 +123,8 @@ def test_nothing_noisy_reaches_the_terminal(finished):
 def test_the_models_are_registered_as_champions_and_load_from_there(finished):
     import mlflow
 
-    from sepsearch.registry import load_model, resolve_model
+    from sepsearch.model_folder import load_model
+    from sepsearch.registry import resolve_model
 
     folder, _, results = finished
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -158,7 +163,9 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     import mlflow
 
     line = command(tmp_path, tree, "--trials", "500")
-    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     journal = tmp_path / "runs" / "x" / "journal.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and '"trial_end"' in journal.read_text()):

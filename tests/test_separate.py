@@ -10,8 +10,8 @@ from torch import nn
 
 from sepsearch.errors import UserError
 from sepsearch.metrics import si_sdr
+from sepsearch.model_folder import ModelCard, save_model
 from sepsearch.network import ReportConfig, make_network
-from sepsearch.registry import ModelCard, save_model
 from sepsearch.separate import apply_mask, main, separate_waveform, whole_mask
 from sepsearch.spectrogram import PRESETS, FrontEnd, compress, expand
 
