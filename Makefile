@@ -21,7 +21,7 @@ test: $(VENV)/.tested
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.tested
-	$(BIN)/python scripts/bench.py
+	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/bench.py
 
 ui: $(VENV)/.installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

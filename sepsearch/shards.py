@@ -216,13 +216,15 @@ def _build(
     power = [(stem.rms**2 * stem.seconds, stem.seconds) for stem in facts.stems]
     rms = (sum(p for p, _ in power) / sum(s for _, s in power)) ** 0.5
     constant = compression_constant(rms)
-    pieces = list(enumerate(recordings.pieces))
+    # The longest first, so that no core is left with one at the end.
+    pieces = sorted(enumerate(recordings.pieces), key=lambda item: -item[1].seconds * len(item[1].stems))
     with new_folder(folder) as temporary, _one_torch_thread():
 
         def write(item: tuple[int, Piece]) -> dict[str, Any]:
             return _write_piece(item[1], front_end, constant, rms, temporary / f"shard-{item[0]:04d}.arrow")
 
-        shards = in_threads(write, pieces, Steps(partial(progress, "transforming"), len(pieces)))
+        written = in_threads(write, pieces, Steps(partial(progress, "transforming"), len(pieces)))
+        shards = sorted(written, key=lambda shard: shard["file"])
         manifest = _manifest(recordings, facts, front_end, shards)
         manifest |= {"fingerprint": fingerprint, "constant": constant, "rms": rms}
         manifest["sha256"] = _digest(manifest)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from trees import RATE, melody, write_wav
 
 from sepsearch.audio import read_audio, read_header
@@ -26,3 +27,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mix\.wav: expected readable audio, found: No such file or directory"):
         read_audio(tmp_path / "mix.wav")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
+def test_24_bit_samples_are_the_same_as_libsndfiles(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    audio = rng.integers(-(2**23), 2**23, 5001) / 2**23
+    audio[:3] = -1.0, 0.0, 1 - 2**-23
+    soundfile.write(tmp_path / "a.wav", audio, 48_000, subtype="PCM_24", format=kind)
+    np.testing.assert_array_equal(
+        read_audio(tmp_path / "a.wav"), soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+    )
+
+
+def test_24_bit_samples_behind_other_chunks_are_found(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.linspace(-0.5, 0.5, 1000), 48_000, subtype="PCM_24")
+    content = path.read_bytes()
+    at = content.index(b"data")
+    extra = b"LIST" + (10).to_bytes(4, "little") + b"0123456789"
+    size = (len(content) - 8 + len(extra)).to_bytes(4, "little")
+    path.write_bytes(content[:4] + size + content[8:at] + extra + content[at:])
+    np.testing.assert_allclose(read_audio(path), np.linspace(-0.5, 0.5, 1000), atol=2**-23)
