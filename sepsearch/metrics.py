@@ -1,7 +1,7 @@
-"""Numbers that judge a network: ratio to identity, discontinuities of a learning curve, SI-SDR."""
+"""Numbers that judge networks: discontinuities of a learning curve, SI-SDR, mean and spread over seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
@@ -12,16 +12,6 @@ RECENT = 5
 JUMP_SPREADS = 6.0
 JUMP_SHARE = 0.25
 SILENT_DB = -60.0
-
-
-def loss_ratios(losses: Mapping[str, float], identity: Mapping[str, float]) -> dict[str, float]:
-    """Loss over the identity baseline's, per instrument: below 1 beats doing nothing."""
-    return {code: loss / identity[code] if identity[code] > 0 else math.nan for code, loss in losses.items()}
-
-
-def mean_ratio(ratios: Mapping[str, float]) -> float:
-    """A trial's objective: the mean over instruments of their ratios; NaN if any is NaN."""
-    return fmean(ratios.values())
 
 
 def is_discontinuity(losses: Sequence[float]) -> bool:

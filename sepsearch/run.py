@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import re
+import shutil
 import signal
 import sys
 import time
@@ -96,6 +97,9 @@ def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, c
         write_results(folder)
         if not tracker.close():
             console.print("warning: not all of the journal is in MLflow", markup=False)
+    if state == "finished":
+        # Ray Tune's own state, and checkpoints that `finalists` holds: of use only while the run goes on.
+        shutil.rmtree(folder / "ray", ignore_errors=True)
     _tell_end(state, folder, material, name, console)
     return state == "finished"
 

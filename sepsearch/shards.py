@@ -31,6 +31,7 @@ from sepsearch.spectrogram import (
     LEVEL,
     SCALE,
     FrontEnd,
+    all_subsets,
     compress,
     compression_constant,
     count_clips,
@@ -279,7 +280,7 @@ def piece_subsets(piece: Piece) -> tuple[int, ...]:
     """
     players = len(piece.stems)
     if players <= FULL_PLAYERS:
-        return tuple(range(1, 2**players))
+        return all_subsets(players)
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(piece.name.encode()).digest()[:8], "big"))
     chosen = {1 << player for player in range(players)} | {2**players - 1}
     chosen |= {int(mask) for mask in rng.integers(1, 2**players, size=SAMPLED_SUBSETS)}
