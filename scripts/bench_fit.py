@@ -12,7 +12,7 @@ from sepsearch.examples import Dataset, Pairs, Rows
 from sepsearch.network import ReportConfig, make_network
 from sepsearch.training import Member, fit
 
-ROUNDS = 11
+ROUNDS = 7
 SHARDS = 31
 SHARD_ROWS = 32
 EPOCH_EXAMPLES = 256  # of every member

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench_table import Figure, Part, Settings
 
-REPEATS = 3
+REPEATS = 1
 TRIALS = 24
 AT_ONCE = 2
 EPOCHS = 5

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Callable
 
+EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it after Ctrl-C
 

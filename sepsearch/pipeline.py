@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch import __version__
 from sepsearch.baselines import all_baselines
 from sepsearch.config import Space
+from sepsearch.errors import UserError
 from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
 from sepsearch.journal import Journal
 from sepsearch.model_folder import ModelCard, save_model
@@ -180,7 +181,9 @@ class Stages:
         return plan
 
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
-        """The finalists of a search that is over."""
+        """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
+        if "t0000" not in plan.trials:
+            raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
         finalists = choose_finalists(best, plan.trials["t0000"])
         configurations = [dataclasses.asdict(finalist) for finalist in finalists]

@@ -146,7 +146,8 @@ class Projection:
 
     def _finish(self, event: Event, now: int) -> None:
         id, state = event["id"], event["state"]
-        run = self._close(id, now, state)
+        # A trial that Ctrl-C ended is to go on one day: it was killed, not stopped by anyone's judgement.
+        run = self._close(id, now, "interrupted" if event.get("reason") == "interrupted" else state)
         run.tags |= {"reason": event.get("reason") or "", "epochs": str(event["epochs"])}
         if event.get("weights"):
             run.tags["weights"] = event["weights"]

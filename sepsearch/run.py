@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.arguments import parse_arguments
 from sepsearch.config import Space, load_space
-from sepsearch.errors import EXIT_INTERRUPTED, UserError, exit_on_user_error
+from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
-from sepsearch.instruments import INSTRUMENTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,29 +28,8 @@ if TYPE_CHECKING:
     from sepsearch.tracking import Tracker
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` without the program's name."""
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.run", description=__doc__)
-    add = parser.add_argument
-    add("--space", type=Path, help="search space, such as search_spaces/detector.yaml")
-    add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
-    add("--name", help="name of the run and its folder; the space's name and the time by default")
-    add("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
-    add("--instruments", type=_codes, help="codes such as vn,vc; all that play by default")
-    add("--trials", type=_positive, help="configurations to try; the space file's number by default")
-    add("--max-epochs", type=_positive, help="no network is trained longer; the space file's numbers by default")
-    add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
-    add("--seed", type=int, default=0, help="of the split, the sampler and the networks (default: 0)")
-    add("--workers", type=_positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
-    add("--cpus-per-trial", type=_share, default=1.0, help="default: 1")
-    add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
-    add("--address", help="a Ray cluster to use, such as auto or ray://host:10001; this machine alone by default")
-    add("--resume", metavar="NAME", help="go on with an interrupted run")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> None:
-    """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C."""
+    """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
     from rich.console import Console
 
     arguments = parse_arguments(argv)
@@ -66,12 +46,13 @@ def main(argv: list[str] | None = None) -> None:
     folder = arguments.runs / name
     if folder.exists():
         raise UserError(f"{folder}: a run of this name exists, expected a new name: choose another --name")
-    if not _run(arguments, space, name, folder, console):
-        sys.exit(EXIT_INTERRUPTED)
+    state = _run(arguments, space, name, folder, console)
+    if state != "finished":
+        sys.exit(EXIT_INTERRUPTED if state == "interrupted" else EXIT_FAILED)
 
 
-def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, console: "Console") -> bool:
-    """The run itself; returns whether it came to its end."""
+def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, console: "Console") -> str:
+    """The run itself; returns how it ended: "finished", "interrupted" or "failed"."""
     begin = time.monotonic()
     material = _prepare(arguments, space, console)
     settings = _settings(arguments, space, name, material)
@@ -101,7 +82,7 @@ def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, c
         # Ray Tune's own state, and checkpoints that `finalists` holds: of use only while the run goes on.
         shutil.rmtree(folder / "ray", ignore_errors=True)
     _tell_end(state, folder, material, name, console)
-    return state == "finished"
+    return state
 
 
 def _prepare(arguments: argparse.Namespace, space: Space, console: "Console") -> "Material":
@@ -231,7 +212,10 @@ def write_results(folder: Path) -> dict[str, Any]:
 
 def _tell_begin(session: "Session", concurrent: int, settings: "Settings", console: "Console") -> None:
     if session.dashboard:
-        console.print(f"Ray dashboard: {session.dashboard} (asks once for a token: ray get-auth-token)", soft_wrap=True)
+        console.print(
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            soft_wrap=True,
+        )
     codes = ", ".join(settings.instruments)
     console.print(
         f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
@@ -245,18 +229,26 @@ def _tell_end(state: str, folder: Path, material: "Material", name: str, console
     from sepsearch.tracking import ui_command
 
     if state == "interrupted":
-        console.print(f"interrupted; to go on: python -m sepsearch.run --resume {name}", soft_wrap=True)
+        console.print(f"interrupted; to go on: {program('python')} -m sepsearch.run --resume {name}", soft_wrap=True)
         return
     results = json.loads((folder / "results.json").read_text())
     if results["final"]:
         console.print(final_table(results, material.caveats))
     console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
-    console.print(f"runs, curves and models: {ui_command()}", soft_wrap=True)
+    ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
+    console.print(f"runs, curves and models: {ui}", soft_wrap=True)
     if results["final"]:
         code = next(iter(results["final"]))
-        console.print(
-            f"separate: python -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav", soft_wrap=True
-        )
+        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"
+        console.print(f"separate: {line}", soft_wrap=True)
+
+
+def program(name: str) -> str:
+    """What to type for a program installed beside this Python: its path, unless the environment is active."""
+    folder = Path(sys.executable).parent
+    if os.environ.get("VIRTUAL_ENV") or not (folder / name).exists():
+        return name
+    return str((folder / name).relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder / name)
 
 
 @contextlib.contextmanager
@@ -284,43 +276,6 @@ def _run_name(arguments: argparse.Namespace) -> str:
             f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, not beginning with '.'"
         )
     return str(name)
-
-
-def _codes(text: str) -> tuple[str, ...]:
-    import difflib
-
-    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
-    for code in codes:
-        if code not in INSTRUMENTS:
-            close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"--instruments: unknown code {code!r}{hint}, expected some of {', '.join(INSTRUMENTS)}")
-    if not codes:
-        raise UserError(f"--instruments: empty, expected some of {', '.join(INSTRUMENTS)}")
-    return codes
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-    return value
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a time such as 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "instruments", "__init__"},
-    {"files", "metrics", "plan", "rungs", "progress", "splits", "journal"},
+    {"arguments", "files", "metrics", "plan", "rungs", "progress", "splits", "journal"},
     {"spectrogram", "network", "audio", "correlation", "demo_scores", "demo_arrangements", "demo_performance"},
     {"recordings", "demo", "examples", "config"},
     {"curves"},

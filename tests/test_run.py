@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sepsearch.arguments import parse_arguments
 from sepsearch.errors import UserError
 from sepsearch.journal import read_journal
-from sepsearch.run import main, parse_arguments
+from sepsearch.run import main
 
 SPACE = """
 parameters:
@@ -173,7 +174,7 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "python -m sepsearch.run --resume x" in output
+    assert "-m sepsearch.run --resume x" in output
     assert "Traceback" not in errors
     events = list(read_journal(journal))
     assert (events[-1]["event"], events[-1]["state"]) == ("end", "interrupted")
@@ -185,6 +186,8 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     }
     assert statuses["x"] == "KILLED"
     assert "RUNNING" not in statuses.values()
+    cut_off = {e["id"] for e in events if e["event"] == "trial_end" and e["reason"] == "interrupted"}
+    assert {statuses[trial] for trial in cut_off} == {"KILLED"}
 
 
 @pytest.mark.parametrize(

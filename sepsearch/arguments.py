@@ -1,0 +1,67 @@
+"""The command line of `sepsearch.run`: options, and what a person can get wrong in them."""
+
+import argparse
+import difflib
+import re
+from pathlib import Path
+
+from sepsearch.errors import UserError
+from sepsearch.instruments import INSTRUMENTS
+
+DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `argv` without the program's name."""
+    parser = argparse.ArgumentParser(prog="python -m sepsearch.run", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--space", type=Path, help="search space, such as search_spaces/detector.yaml")
+    add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
+    add("--name", help="name of the run and its folder; the space's name and the time by default")
+    add("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
+    add("--instruments", type=_codes, help="codes such as vn,vc; all that play by default")
+    add("--trials", type=_positive, help="configurations to try; the space file's number by default")
+    add("--max-epochs", type=_positive, help="no network is trained longer; the space file's numbers by default")
+    add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
+    add("--seed", type=int, default=0, help="of the split, the sampler and the networks (default: 0)")
+    add("--workers", type=_positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
+    add("--cpus-per-trial", type=_share, default=1.0, help="default: 1")
+    add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
+    add("--address", help="a Ray cluster to use, such as auto or ray://host:10001; this machine alone by default")
+    add("--resume", metavar="NAME", help="go on with an interrupted run")
+    return parser.parse_args(argv)
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    for code in codes:
+        if code not in INSTRUMENTS:
+            close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"--instruments: unknown code {code!r}{hint}, expected some of {', '.join(INSTRUMENTS)}")
+    if not codes:
+        raise UserError(f"--instruments: empty, expected some of {', '.join(INSTRUMENTS)}")
+    return codes
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a time such as 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
