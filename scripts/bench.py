@@ -2,9 +2,9 @@
 
     python scripts/bench.py                       # all parts; prints the table and writes docs/benchmarks.md
     python scripts/bench.py prepare trials        # some parts; prints the table
-    python scripts/bench.py fit network --device cuda --batch 32 256 --members 1 13     # needs torch and numpy alone
+    python scripts/bench.py fit --device cuda --batch 32 256 --members 1 13     # needs torch and numpy alone
 
-Parts: prepare, trials, memory, fit, network. Each runs in a process of its own.
+Parts: prepare, trials, memory, fit. Each runs in a process of its own.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench_table import Part, Settings, machine, page, show
 
-PARTS = ("prepare", "trials", "memory", "fit", "network")
+PARTS = ("prepare", "trials", "memory", "fit")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
@@ -37,8 +37,8 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--repeats", type=int, help="repeats of every part, at least 1 (default: its own number)")
-    parser.add_argument("--device", default="cpu", help="torch device of fit and network (default: cpu)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[32], help="batch sizes of fit and network")
+    parser.add_argument("--device", default="cpu", help="torch device of fit (default: cpu)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[32], help="batch sizes of fit")
     parser.add_argument("--members", type=int, nargs="+", default=[2], help="networks trained at once by fit")
     parser.add_argument("--output", type=Path, help="page to write (default: docs/benchmarks.md if all parts are run)")
     options = parser.parse_args(arguments)

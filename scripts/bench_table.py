@@ -18,7 +18,7 @@ Every line compares sepsearch with something else that does the same work, **mea
 machine**, repeat by repeat in turn. Ratios travel between machines better than the figures themselves do.
 
 `make bench` (`python scripts/bench.py`) measures all of it and writes this page;
-`python scripts/bench.py fit network` measures parts of it and prints them.
+`python scripts/bench.py fit memory` measures parts of it and prints them.
 
 Cells hold *median (minimum–maximum)* over the repeats. A ratio says how many times better sepsearch does: the ratio of
 the medians, with the spread of the ratios of the single repeats.
@@ -27,7 +27,7 @@ the medians, with the spread of the ratios of the single repeats.
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. `repeats` None leaves every part its own number; device, batches, members: of fit, network."""
+    """How to measure. `repeats` None leaves every part its own number; device, batches, members: of fit."""
 
     repeats: int | None = None
     device: str = "cpu"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check sepsearch's training on a machine with a CUDA GPU: its GPU tests, then fit and network beside plain PyTorch.
+# Check sepsearch's training on a machine with a CUDA GPU: its GPU tests, then fit beside plain PyTorch.
 # Needs Python with torch and numpy; pytest for the tests. PYTHON names another interpreter. See docs/gpu.md.
 set -euo pipefail
 
@@ -22,4 +22,4 @@ else
     echo "gpu_check: no pytest, tests left out"
 fi
 
-"$python" scripts/bench.py fit network --device cuda --batch 32 256 --members 1 13
+"$python" scripts/bench.py fit --device cuda --batch 32 256 --members 1 13

@@ -11,7 +11,6 @@ from sepsearch.network import (
     REPORT_INITIAL,
     ReportConfig,
     ReportNetwork,
-    SubpixelConvTranspose2d,
     config_params,
     count_parameters,
     make_config,
@@ -61,18 +60,6 @@ def test_every_corner_of_the_space_gives_a_spectrogram_of_the_inputs_shape(corne
         regenerator_kernel=regenerator, head=head,
     )  # fmt: skip
     assert make_network(config)(torch.rand(1, 1, 128, 128)).shape == (1, 1, 128, 128)
-
-
-@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 7])
-def test_the_subpixel_form_equals_the_transposed_convolution_and_its_gradients(kernel):
-    torch.manual_seed(0)
-    layer = SubpixelConvTranspose2d(3, kernel, padding=(kernel - 2) // 2).double()
-    x = torch.randn(2, 3, 10, 12, dtype=torch.double, requires_grad=True)
-    plain = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=layer.padding)
-    torch.testing.assert_close(layer(x), plain)
-    outside = torch.randn_like(plain)
-    wanted = torch.autograd.grad(plain, [x, layer.weight, layer.bias], outside)
-    torch.testing.assert_close(torch.autograd.grad(layer(x), [x, layer.weight, layer.bias], outside), wanted)
 
 
 def test_a_mask_never_exceeds_the_mixture():
