@@ -20,6 +20,7 @@ search: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest
 
+# With the memory settings that workers have (sepsearch/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested
 	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/bench.py
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sepsearch.errors import UserError
+from sepsearch.spectrogram import BINS, FRAMES
 
-FRAMES = 128
-BINS = 128
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "elu": nn.ELU,

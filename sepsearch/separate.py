@@ -84,7 +84,7 @@ def apply_mask(front_end: FrontEnd, mask: Tensor, mixture: NDArray[np.float32]) 
     `mask` is (frame, band), frames centred in hops from the waveform's beginning; between frames and bands it is
     interpolated.
     """
-    # Half a window of silence on both sides: shorter recordings than a window can be transformed, too.
+    # With silence behind it a recording shorter than a window can be transformed, too.
     audio = torch.from_numpy(np.pad(mixture, (0, max(0, WINDOW - len(mixture)))))
     window = torch.hann_window(WINDOW)
     spectrum = torch.stft(audio, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)

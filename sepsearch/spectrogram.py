@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sepsearch.audio import RATE
 from sepsearch.errors import UserError
 
-RATE = 48_000
 FRAMES = 128
 BINS = 128
 AXES = ("mel", "log", "linear")

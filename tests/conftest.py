@@ -103,3 +103,13 @@ def ray_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workers"]
 
     with ray_session(cpus=2, dashboard=False) as session:
         yield session.workers(1.0, None, None)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its schema, which takes seconds to make."""
+    from sepsearch import tracking
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking._connect(f"sqlite:///{path}").get_experiment_by_name("any")
+    return path

@@ -48,14 +48,6 @@ def folder(tmp_path):
     return tmp_path / "vn"
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An MLflow database with its schema, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._connect(f"sqlite:///{path}").get_experiment_by_name("any")
-    return path
-
-
 @pytest.fixture
 def uri(empty_store, tmp_path, monkeypatch):
     monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path / "cache"))
@@ -141,7 +133,7 @@ def test_an_unknown_schema_is_refused(folder):
 )
 def test_a_card_with_something_odd_is_refused(folder, changes):
     change_card(folder, **changes)
-    refusal(folder)
+    assert str(folder) in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
@@ -153,7 +145,7 @@ def test_a_missing_file_is_named(folder, name):
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe", b'{"schema": 1}'])
 def test_a_card_that_is_none_is_refused(folder, content):
     (folder / "model.json").write_bytes(content)
-    refusal(folder)
+    assert "model.json" in refusal(folder)
 
 
 def test_a_registered_model_loads_through_pyfunc_and_equals_the_network(folder, uri, run_id, monkeypatch):

@@ -77,14 +77,6 @@ def until(events, kind, id=None):
     return events[: last + 1]
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An MLflow database with its schema, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._connect(f"sqlite:///{path}").get_experiment_by_name("any")
-    return path
-
-
 @pytest.fixture
 def uri(empty_store, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
