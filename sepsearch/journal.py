@@ -1,22 +1,34 @@
 """The journal: an append-only file of events, one JSON object a line. It is the truth of a search.
 
-Every event has `event` (its kind) and `time` (seconds since 1970). Kinds, in the order they can appear:
+Every event has `event` (its kind) and `time` (seconds since 1970); a line ends with `sum`, a checksum of itself and of
+all lines before it, so that a damaged, lost, doubled or displaced line is found. Kinds, in the order they can appear:
 
     search     name, run, space, settings, versions, dataset, baselines, caveats, reference, seconds
     trial      id, params                    a trial was handed to a worker
     epoch      id, epoch, ratio, members     an epoch of it was done
+    spared     id, rung                      it would be stopped there, but runs to its end to know what was missed
     trial_end  id, state, reason, epochs     completed | stopped | failed
-    finalists  configurations                the search is over
+    finalists  configurations, seconds       the search is over
     final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights
     scores     final, reference_final        the models were chosen and scored on the test titles
     registered models                        they are in the registry
-    end        state, seconds                finished | interrupted
+    end        state, seconds                finished | interrupted | failed
+
+and anywhere in between
+
+    retry      id, reason, epochs, attempt   its worker died: it goes on from its last checkpoint
+    resume     units, changed                a new process goes on: with which units, and from which epoch
+                                             (an "interrupted" end of them is taken back), and the fields of
+                                             `search` that have changed since
 """
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,27 +37,73 @@ from sepsearch.errors import UserError, no_space
 
 Event = dict[str, Any]
 
+_UNIT = {"id": str, "epochs": int, "reason": str}
+# What every reader relies on; a line whose checksum holds can only lack it if somebody made it by hand.
+FIELDS: dict[str, dict[str, Any]] = {
+    "search": {"name": str, "run": str, "space": dict, "settings": dict, "versions": dict, "dataset": dict,
+               "baselines": dict, "caveats": dict, "reference": str, "seconds": int | float},
+    "trial": {"id": str, "params": dict},
+    "epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
+    "spared": {"id": str, "rung": int},
+    "trial_end": {**_UNIT, "state": str},
+    "finalists": {"configurations": list, "seconds": int | float},
+    "final": {"id": str, "configuration": str, "seed": int, "params": dict},
+    "final_epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
+    "final_end": {**_UNIT, "state": str, "weights": str | None},
+    "scores": {"final": dict, "reference_final": dict, "seconds": int | float},
+    "registered": {"models": dict},
+    "end": {"state": str},
+    "retry": {**_UNIT, "attempt": int},
+    "resume": {"units": dict, "changed": dict},
+}  # fmt: skip
+
 
 class Journal:
     """Appends events to a file and hands each to those who listen; an event is on the disk before anyone hears of it.
 
+    The file is locked: a run has one writer.
+
     Args:
-        path: a file that does not exist yet.
+        path: a file that does not exist yet or, to go on with one, that does.
+        resume: which of the two. What a crash has left of a last line is cut off.
 
     Raises:
-        UserError: the file exists, or cannot be written (then and at every event).
+        UserError: the file exists or does not, is damaged, another process writes to it, or it cannot be written
+            (then and at every event).
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, resume: bool = False):
         self.path = path
         self._listeners: list[Callable[[Event], None]] = []
+        self._size, self._sum = 0, 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            flags = os.O_RDWR | os.O_APPEND if resume else os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+            self._file = os.open(path, flags, 0o644)
         except FileExistsError as error:
             raise UserError(f"{path}: a journal is already there, expected none: choose another --name") from error
         except OSError as error:
             raise no_space(error, path) from error
+        try:
+            self._lock()
+            if resume:
+                self._go_on()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path}: another process is at work on this run: wait for it or stop it") from error
+        except OSError:
+            pass  # a file system without locks: two writers at once would be found by the checksums
+
+    def _go_on(self) -> None:
+        for _, checksum, size in _lines(self.path):
+            self._sum, self._size = checksum, size
+        os.ftruncate(self._file, self._size)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with every event from now on."""
@@ -54,19 +112,24 @@ class Journal:
     def append(self, kind: str, **fields: Any) -> None:
         """Write one event; it survives a crash of the machine once this returns."""
         event = {"event": kind, "time": time.time(), **fields}
-        line = json.dumps(_plain(event), allow_nan=False, separators=(",", ":")) + "\n"
+        body = json.dumps(_plain(event), allow_nan=False, separators=(",", ":"))[:-1].encode()
+        checksum = zlib.crc32(body, self._sum)
+        line = body + b',"sum":"%08x"}\n' % checksum
         try:
             # One write per line: a line is there as a whole, or was cut off by a crash and is passed over when read.
-            if os.write(self._file, line.encode()) != len(line.encode()):
+            if os.write(self._file, line) != len(line):
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
             raise no_space(error, self.path) from error
+        self._sum, self._size = checksum, self._size + len(line)
         for listener in self._listeners:
             listener(event)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; others may write to it from now on."""
         os.close(self._file)
 
 
@@ -85,17 +148,68 @@ def read_journal(path: Path) -> Iterator[Event]:
     """The events of a journal in order; a last line that was cut off by a crash is passed over.
 
     Raises:
-        UserError: the file cannot be read, or a line before the last is damaged.
+        UserError: the file cannot be read, or a line is not what was written there.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
-    for number, line in enumerate(lines[:-1], 1):
+    for number, (line, _, _) in enumerate(_lines(path), 1):
         try:
             event = json.loads(line)
-            kind = event["event"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: damaged line, expected one JSON event: restore the file") from error
-        if isinstance(kind, str):
-            yield event
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise UserError(f"{path}:{number}: not an event, expected a JSON object with its kind: restore the file")
+        yield event
+
+
+def read_run(path: Path) -> Iterator[Event]:
+    """The events of a whole run, which begin with its `search`: every one complete, and none of an unknown unit.
+
+    Raises:
+        UserError: as `read_journal`; also for a journal that nobody but a person can have written.
+    """
+    known: set[str] = set()
+    for number, event in enumerate(read_journal(path), 1):
+        if problem := _problem(event, known):
+            raise UserError(f"{path}:{number}: {problem}: restore the file")
+        yield event
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Every whole line with its checksum and the size of the file up to its end."""
+    checksum = size = number = 0
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # cut off by a crash
+                number += 1
+                body, _, tail = line.rpartition(b',"sum":"')
+                checksum = zlib.crc32(body, checksum)
+                if not body or tail != b'%08x"}\n' % checksum:
+                    raise UserError(
+                        f"{path}:{number}: damaged line, expected what was written there (its checksum does not fit):"
+                        f" restore the file, or keep its first {number - 1} lines and resume from there"
+                    )
+                size += len(line)
+                yield line, checksum, size
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
+
+
+def _problem(event: Event, known: set[str]) -> str:
+    """What is wrong with an event, if anything; `known` are the ids of units that have begun."""
+    kind = event["event"]
+    if not isinstance(event.get("time"), int | float):
+        return f"event {kind} has no time"
+    for field, expected in FIELDS.get(kind, {}).items():
+        if field not in event or not isinstance(event[field], expected):
+            return f"event {kind}: {field} is {str(event.get(field))[:40]!r}, expected {expected}"
+    if kind != "search" and "" not in known:
+        return f"event {kind} before the search began"
+    unit = event.get("id")
+    if kind in ("trial", "final"):
+        known.add(str(unit))
+    elif unit is not None and unit not in known:
+        return f"event {kind} of {unit}, which has not begun"
+    if kind == "search":
+        known.add("")
+    return ""

@@ -202,10 +202,10 @@ def _register(journal: "Journal", final: dict[str, Any], tracker: "Tracker", con
 
 def write_results(folder: Path) -> dict[str, Any]:
     """Write `results.json` from the journal of a run's folder, and return its content."""
-    from sepsearch.journal import read_journal
+    from sepsearch.journal import read_run
     from sepsearch.results import build_results
 
-    results = build_results(read_journal(folder / "journal.jsonl"))
+    results = build_results(read_run(folder / "journal.jsonl"))
     write_atomically(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
 
