@@ -79,7 +79,9 @@ class SearchSettings(_Strict):
     """How the space is searched.
 
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
-    than the instrument with the most has.
+    than the instrument with the most has. `tell` is what the sampler hears of a trial that was stopped early
+    (`sampling.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
+    costs (`sepsearch.replay` tells).
     """
 
     trials: int = Field(default=100, ge=1)
@@ -90,6 +92,8 @@ class SearchSettings(_Strict):
     startup_trials: int = Field(default=10, ge=1)
     grace_epochs: int = Field(default=4, ge=1)
     reduction_factor: int = Field(default=3, ge=2)
+    tell: Literal["pruned", "last", "extrapolated"] = "pruned"
+    spared_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class FinalSettings(_Strict):

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from sepsearch.config import Space, load_space, parse_space
 from sepsearch.network import REPORT_FINAL, config_params, make_config
-from sepsearch.sampling import Sampler
+from sepsearch.sampling import Sampler, extrapolate
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 
@@ -86,3 +86,96 @@ def test_a_space_without_the_reports_configuration_still_runs_it_first_and_does_
     sampler.tell("t0", "completed", 0.4)
     assert sampler.ask("t1")["filters"] in (8, 12)
     assert len(sampler.study.trials) == 1
+
+
+def half_way(name: str, tell: str, path: Path | None) -> tuple[Sampler, list[dict]]:
+    """A search of nine trials: the fifth is stopped, the sixth fails, the last two still run."""
+    space = small_space(name)
+    space = space.model_copy(update={"search": space.search.model_copy(update={"tell": tell})})
+    sampler = Sampler(space, path, "x", seed=4)
+    asked = []
+    for number in range(9):
+        params = sampler.ask(f"t{number}")
+        asked.append(params)
+        for epoch in (1, 2) if number != 5 else ():
+            sampler.report(f"t{number}", epoch, 1 / epoch + params["learning_rate"])
+        if number < 7:
+            state = {4: "stopped", 5: "failed"}.get(number, "completed")
+            sampler.tell(f"t{number}", state, 0.5 + params["learning_rate"] if state == "completed" else None, "why")
+    return sampler, asked
+
+
+@pytest.mark.parametrize("tell", ["pruned", "last", "extrapolated"])
+@pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])
+def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, tmp_path):
+    first, asked = half_way(name, tell, tmp_path / "study.log")
+    again = Sampler(first.space, tmp_path / "again.log", "x", seed=4)
+    for number, params in enumerate(asked):
+        again.restore(f"t{number}", params)
+    for number, params in enumerate(asked):
+        known = first._asked[f"t{number}"]
+        for epoch, value in known.curve.items():
+            again.report(f"t{number}", epoch, value)
+        if number < 7:
+            state = {4: "stopped", 5: "failed"}.get(number, "completed")
+            again.tell(f"t{number}", state, 0.5 + params["learning_rate"] if state == "completed" else None, "why")
+    again.restored()
+    seen = [
+        [(t.state, t.value, t.params, t.intermediate_values, t.user_attrs) for t in s.study.trials]
+        for s in (first, again)
+    ]
+    assert seen[0] == seen[1]
+    assert [again.ask(f"t{n}") for n in (9, 10, 11)] == [first.ask(f"t{n}") for n in (9, 10, 11)]
+    assert all(params not in asked for params in [again._asked[f"t{n}"].params for n in (9, 10, 11)])
+
+
+def test_a_restored_open_trial_can_be_told(tmp_path):
+    first, asked = half_way("tpe", "pruned", None)
+    again = Sampler(first.space, None, "x", seed=4)
+    for number, params in enumerate(asked):
+        again.restore(f"t{number}", params)
+    again.restored()
+    again.report("t8", 3, 0.1)
+    again.tell("t8", "completed", 0.1)
+    assert (again.study.trials[8].state, again.study.trials[8].value) == (TrialState.COMPLETE, 0.1)
+    again.close("over")
+    assert TrialState.RUNNING not in [trial.state for trial in again.study.trials]
+
+
+@pytest.mark.parametrize(
+    ("tell", "state", "value"),
+    [
+        ("pruned", TrialState.PRUNED, 0.8),
+        ("last", TrialState.COMPLETE, 0.8),
+        ("extrapolated", TrialState.COMPLETE, 0.2),
+    ],
+)
+def test_what_is_told_of_a_stopped_trial_is_a_choice(tell, state, value):
+    space = small_space()
+    space = space.model_copy(update={"search": space.search.model_copy(update={"tell": tell})})
+    sampler = Sampler(space, None, "x", seed=0)
+    sampler.ask("t0")
+    for epoch, ratio in ((1, 1.0), (2, 0.5), (3, 0.25)):
+        sampler.report("t0", epoch, ratio)
+    sampler.tell("t0", "completed", 0.25)
+    sampler.ask("t1")
+    sampler.report("t1", 1, 0.8)
+    sampler.tell("t1", "stopped", None)
+    stopped = sampler.study.trials[1]
+    assert stopped.state == state
+    assert stopped.value == pytest.approx(value)  # Optuna gives a pruned trial its last intermediate value
+
+
+def test_a_trial_is_extrapolated_by_how_the_completed_ones_changed():
+    completed = [{1: 1.0, 2: 0.5}, {1: 1.0, 2: 0.7}, {1: 1.0, 2: 0.6}]
+    assert extrapolate({1: 2.0}, completed) == pytest.approx(1.2)
+    assert extrapolate({1: 2.0}, []) == 2.0
+    assert extrapolate({3: 2.0}, completed) == 2.0
+
+
+def test_a_lock_that_a_killed_process_left_does_not_hold_up_the_next(tmp_path):
+    Sampler(small_space(), tmp_path / "study.log", "x", seed=0).ask("t0")
+    (tmp_path / "study.log.lock").symlink_to(tmp_path / "study.log")
+    again = Sampler(small_space(), tmp_path / "study.log", "x", seed=0)
+    assert again.ask("t0") == again.reference_params()
+    assert len(again.study.trials) == 1
