@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sepsearch.errors import UserError
 from sepsearch.instruments import INSTRUMENTS
@@ -23,13 +25,36 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--trials", type=_positive, help="configurations to try; the space file's number by default")
     add("--max-epochs", type=_positive, help="no network is trained longer; the space file's numbers by default")
     add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
-    add("--seed", type=int, default=0, help="of the split, the sampler and the networks (default: 0)")
+    add("--seed", type=int, help="of the split, the sampler and the networks (default: 0)")
     add("--workers", type=_positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
-    add("--cpus-per-trial", type=_share, default=1.0, help="default: 1")
+    add("--cpus-per-trial", type=_share, help="default: 1")
     add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
     add("--address", help="a Ray cluster to use, such as auto or ray://host:10001; this machine alone by default")
-    add("--resume", metavar="NAME", help="go on with an interrupted run")
-    return parser.parse_args(argv)
+    add("--retries", type=_count, help="how often a trial is tried again after its worker died (default: 2)")
+    add("--resume", metavar="NAME", help="go on with a run that was interrupted or killed, with the same options")
+    add("--accept-changes", action="store_true", help="resume though space file, recordings or versions have changed")
+    arguments = parser.parse_args(argv)
+    if arguments.accept_changes and not arguments.resume:
+        raise UserError("--accept-changes: expected with --resume: leave it out")
+    return arguments
+
+
+# How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.
+OPTIONS: dict[str, Any] = {
+    "data": None, "time_budget": None, "workers": None, "cpus_per_trial": 1.0, "gpus_per_trial": None,
+    "address": None, "retries": 2,
+}  # fmt: skip
+
+
+def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run as plain values: those given, else those of `before`, else the defaults."""
+    options = {}
+    for name, default in OPTIONS.items():
+        given = getattr(arguments, name)
+        if name == "data" and given is not None:
+            given = str(given.absolute())
+        options[name] = given if given is not None else before.get(name, default)
+    return options
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -47,6 +72,12 @@ def _codes(text: str) -> tuple[str, ...]:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 0")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,6 +158,15 @@ class Batches:
         self._mixture, self._target = pairs.mixture[order], pairs.target[order]
         _, self._first, self._count = np.unique(pairs.piece[order], return_index=True, return_counts=True)
         self._size, self._rng = size, np.random.default_rng(seed)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the draws are: plain numbers; batches of the same examples and size go on from there once it is set."""
+        return dict(self._rng.bit_generator.state)
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._rng.bit_generator.state = dict(state)
 
     def draw(self, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Row numbers (mixture, target), each int64 (size,), batch by batch."""

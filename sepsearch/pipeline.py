@@ -1,133 +1,28 @@
-"""The whole way of one search, stage by stage: material, search, finalists, scores. `run.py` is its command line."""
+"""The way of one search, stage by stage: trials, finalists, scores. `run.py` is its command line."""
 
 import dataclasses
-import hashlib
 import math
-import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch import __version__
-from sepsearch.baselines import all_baselines
 from sepsearch.config import Space
 from sepsearch.errors import UserError
-from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
+from sepsearch.history import History
 from sepsearch.journal import Journal
+from sepsearch.material import Material, Settings
 from sepsearch.model_folder import ModelCard, save_model
 from sepsearch.network import make_config, make_network
-from sepsearch.recordings import Recordings
 from sepsearch.retrain import Choice, Finalist, FinalPlan, choose_finalists, choose_model
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.scoring import TestTitles
 from sepsearch.search import SearchPlan, best_trials
-from sepsearch.shards import ShardSet, spectrograms
-from sepsearch.splits import RULES, Split, split_titles
 
 if TYPE_CHECKING:
     from sepsearch.plan import StopSignal, Workers
     from sepsearch.store import StoredData
-
-BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
-TEST_EXAMPLES = 2048  # of the test side, per instrument
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run was asked for, beside its space file."""
-
-    name: str
-    seed: int
-    trials: int
-    epochs: int
-    final_epochs: int
-    instruments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What there is to learn from, before any training.
-
-    `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
-    side → baseline → instrument → loss.
-    """
-
-    recordings: Recordings
-    shards: ShardSet
-    index: RowIndex
-    split: Split
-    rows: Rows
-    examples: Mapping[str, Mapping[str, Pairs]]
-    rules: Mapping[str, str]
-    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
-
-    @property
-    def caveats(self) -> dict[str, str]:
-        """What must be said wherever an instrument's score is shown."""
-        return {code: RULES[rule] for code, rule in self.rules.items()}
-
-    def dataset(self) -> dict[str, Any]:
-        """The data set in a few numbers, as in `results.json`."""
-        clips = self.index.clips_of_piece()
-        return {
-            "source": str(self.recordings.folder),
-            "fingerprint": self.shards.fingerprint,
-            "pieces": len(self.recordings.pieces),
-            "clips": int(clips.sum()),
-            "rows": self.shards.rows,
-            "split": self.split.titles(),
-        }
-
-
-def gather_material(
-    recordings: Recordings, shards: ShardSet, space: Space, instruments: tuple[str, ...] | None, seed: int
-) -> Material:
-    """Split, examples and baselines of a shard set; all instruments that play unless some are named.
-
-    Raises:
-        UserError: an instrument does not play, or never sounds.
-    """
-    index = shards.index()
-    fractions = (space.split.train, space.split.validation, space.split.test)
-    split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
-    examples, rules = split_pairs(index, split, instruments or tuple(index.instruments))
-    limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
-    limited = {
-        code: {
-            side: pairs if (n := limits[side]) is None else sample_pairs(pairs, n, seed)
-            for side, pairs in sides.items()
-        }
-        for code, sides in examples.items()
-    }
-    rows = Rows([spectrograms(table) for table in shards.tables()])
-    judged = {
-        code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
-        for code, sides in limited.items()
-    }
-    return Material(recordings, shards, index, split, rows, limited, rules, all_baselines(rows, judged))
-
-
-def journal_begin(journal: Journal, settings: Settings, space: Space, material: Material, seconds: float) -> None:
-    """The first event: all that the search depends on."""
-    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
-    packages = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
-    journal.append(
-        "search",
-        name=settings.name,
-        run=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        space=space.model_dump(mode="json", exclude_none=True),
-        settings={**dataclasses.asdict(settings), **space.search.model_dump(include={"sampler", "reduction_factor"})},
-        versions={"sepsearch": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
-        dataset=material.dataset(),
-        baselines=material.baselines,
-        caveats=material.caveats,
-        reference="t0000",
-        seconds=seconds,
-    )
 
 
 @dataclass(frozen=True)
@@ -137,6 +32,8 @@ class Stages:
     Args:
         folder: of the run.
         tick: called a few times a second while a stage runs.
+        past: what earlier processes did of the run.
+        retries: how often a unit is tried again after its worker died.
     """
 
     settings: Settings
@@ -148,6 +45,13 @@ class Stages:
     stop: "StopSignal"
     stored: "StoredData"
     tick: Callable[[], None]
+    past: History
+    retries: int
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the workers keep the checkpoints of units that have not ended."""
+        return self.folder / "checkpoints"
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one unit, with the stage's task bound to it."""
@@ -163,22 +67,39 @@ class Stages:
             examples_per_epoch=min(self.space.search.examples_per_epoch, most),
             threads=max(1, int(self.workers.cpus)),
             gpu=self.workers.gpus > 0,
+            checkpoints=self.checkpoints.absolute(),
         )
         return tune.with_parameters(train_unit, task=dataclasses.replace(task, **changes))
 
     def search(self, **changes: Any) -> SearchPlan:
-        """Run the trials; `changes` replace fields of the workers' task."""
-        from sepsearch.stage import run_stage
-
+        """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
         settings, search = self.settings, self.space.search
         sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed)
-        rungs = Rungs(search.grace_epochs, search.reduction_factor, settings.epochs)
-        plan = SearchPlan(sampler, rungs, self.journal, settings.trials, settings.epochs, settings.seed)
+        plan = SearchPlan(
+            sampler,
+            Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),
+            self.journal,
+            settings.trials,
+            settings.epochs,
+            settings.seed,
+            retries=self.retries,
+            spared_share=search.spared_share,
+            checkpoints=self.checkpoints,
+        )
         try:
-            run_stage("search", plan, self._train(**changes), self.workers, self.folder / "ray", self.stop, self.tick)
+            self._run("search", plan, self._train(**changes))
         finally:
             sampler.close("interrupted")
         return plan
+
+    def _run(self, name: str, plan: SearchPlan | FinalPlan, train: Callable[[dict[str, Any]], None]) -> None:
+        from sepsearch.stage import run_stage
+
+        if self.past.events:
+            plan.restore(self.past.events)
+            plan.resume()
+        if not plan.finished():
+            run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick)
 
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
@@ -191,14 +112,13 @@ class Stages:
         return finalists
 
     def retrain(self, finalists: list[Finalist], **changes: Any) -> FinalPlan:
-        """Train every finalist with every seed; none of them is the search's own seed."""
-        from sepsearch.stage import run_stage
-
+        """Train every finalist with every seed, or what is left of that; none of them is the search's own seed."""
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
-        epochs = self.settings.final_epochs
-        plan = FinalPlan(finalists, seeds, self.journal, self.folder / "finalists", epochs)
-        train = self._train(epochs=epochs, keep_weights=True, **changes)
-        run_stage("finalists", plan, train, self.workers, self.folder / "ray", self.stop, self.tick)
+        epochs, folder = self.settings.final_epochs, self.folder / "finalists"
+        plan = FinalPlan(
+            finalists, seeds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.checkpoints
+        )
+        self._run("finalists", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
         return plan
 
 

@@ -1,24 +1,78 @@
 """What a stage of training is asked for: the plan it follows, the workers it may use, the signal that ends it early."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 Params = dict[str, Any]
+
+INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a unit came to its end: by itself or by the plan ("returned"), from outside ("halted"), by an exception
+
+    ("raised"), or with its worker ("died"). `reason` says more where there is more to say.
+    """
+
+    how: Literal["returned", "halted", "raised", "died"] = "returned"
+    reason: str = ""
+
+
+RETURNED = Ending()
 
 
 class Plan(Protocol):
     """What a stage trains."""
 
     def next(self) -> tuple[str, Params] | None:
-        """Id and parameters of the next unit; None when there is no more."""
+        """Id and parameters of the next unit; None when there is none now."""
+
+    def finished(self) -> bool:
+        """Whether all units have ended and no more will come."""
 
     def result(self, unit: str, result: Params) -> str | None:
         """Take in an epoch's result; a reason ends the unit there, None lets it go on."""
 
-    def ended(self, unit: str, problem: str | None, checkpoint: Path | None) -> None:
-        """A unit ended. `problem` is why, where it did not end by itself or by `result`; checkpoint its last one."""
+    def ended(self, unit: str, ending: Ending) -> None:
+        """A unit ended; the plan may hand it out again."""
+
+    def give_up(self, reason: str) -> None:
+        """Nobody will train what is still unfinished."""
+
+
+class Attempts:
+    """Units that wait to be handed out again, and how often the worker of each has died.
+
+    Args:
+        limit: how often a unit is tried again after its worker's death.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.deaths: dict[str, int] = {}
+        self.waiting: list[str] = []
+
+    def again(self, unit: str) -> int | None:
+        """Count a death: the number of the attempt to come, or None when there were enough."""
+        deaths = self.deaths.get(unit, 0) + 1
+        return deaths if deaths <= self.limit else None
+
+    def failure(self, unit: str, ending: Ending) -> str:
+        """Why a unit that is not tried again has failed."""
+        if ending.how == "died" and self.limit:
+            return f"{ending.reason} ({self.deaths.get(unit, 0) + 1} times)"
+        return ending.reason or "the worker returned early"
+
+
+def remove_checkpoints(folder: Path | None, units: Iterable[str]) -> None:
+    """Remove the checkpoints of units that have ended."""
+    for unit in units if folder else ():
+        assert folder is not None
+        (folder / f"{unit}.checkpoint").unlink(missing_ok=True)
 
 
 @dataclass
@@ -34,13 +88,13 @@ class StopSignal:
     def check(self) -> str:
         """The reason to stop, or an empty string."""
         if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
-            self.reason = "time budget"
+            self.reason = TIME_BUDGET
         return self.reason
 
     def end_budget(self) -> None:
         """What comes next has no deadline."""
         self.deadline = None
-        if self.reason == "time budget":
+        if self.reason == TIME_BUDGET:
             self.reason = ""
 
 

@@ -29,15 +29,20 @@ def build_results(events: Iterable[Event]) -> dict[str, Any]:
         "reference": None, "final": {}, "reference_final": {}, "seconds": {},
     }  # fmt: skip
     trials: dict[str, dict[str, Any]] = {}
+    search: Event = {}
     for event in events:
         match event["event"]:
-            case "search":
-                dataset = event["dataset"]
-                results |= {key: event[key] for key in ("name", "space", "reference")}
+            case "search" | "resume":
+                search |= event.get("changed", event)
+                dataset = search["dataset"]
+                results |= {key: search[key] for key in ("name", "space", "reference")}
                 results["fingerprint"] = dataset["fingerprint"]
                 results["dataset"] = {key: dataset[key] for key in ("source", "pieces", "clips", "rows", "split")}
-                results["baselines"] = event["baselines"]["validation"]
-                results["seconds"]["prepare"] = event["seconds"]
+                results["baselines"] = search["baselines"]["validation"]
+                results["seconds"]["prepare"] = search["seconds"]
+                for trial in trials.values():
+                    if trial["reason"] == "interrupted":
+                        trial |= {"state": "running", "reason": ""}
             case "trial":
                 trials[event["id"]] = {
                     "id": event["id"], "params": event["params"], "state": "running", "reason": "",

@@ -1,15 +1,15 @@
 """Finalists: the best configurations and the report's, each retrained with several seeds; the choice among them."""
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sepsearch.journal import Journal
+from sepsearch.journal import Event
 from sepsearch.metrics import mean_and_sd
-from sepsearch.plan import Params
-from sepsearch.search import EPOCH_FIELDS, Trial
+from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
+from sepsearch.search import EPOCH_FIELDS, Appends, Trial
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ class MemberRun:
 
 @dataclass
 class SeedRun:
-    """A finalist trained with one seed; `weights` is the folder of its networks once it has finished."""
+    """A finalist trained with one seed; `weights` is the folder of its networks once it has finished.
+
+    `state` is empty while it runs, `failure` why it ended without weights.
+    """
 
     id: str
     finalist: Finalist
@@ -54,36 +57,66 @@ class SeedRun:
     epochs: int = 0
     members: dict[str, MemberRun] = field(default_factory=dict)
     weights: Path | None = None
+    state: str = ""
     failure: str = ""
+
+    def add_epoch(self, event: Event) -> None:
+        """Take in an epoch's numbers."""
+        self.epochs = event["epoch"]
+        for numbers in event["members"]:
+            member = self.members.setdefault(numbers["instrument"], MemberRun())
+            member.discontinuities += numbers["discontinuity"]
+            if numbers["val_loss"] is not None and numbers["val_loss"] < member.val_loss:
+                member.val_loss, member.ratio, member.epoch = numbers["val_loss"], numbers["ratio"], self.epochs
 
 
 class FinalPlan:
     """Finalists × seeds; see `plan.Plan`. Seed by seed, so that an early end leaves all finalists with as many.
 
+    As with `SearchPlan`, all that it knows follows from the journal's events.
+
     Args:
         finalists: what to retrain.
         seeds: which seeds, the same for each.
         journal: gets every event.
-        folder: where the networks' weights are kept, a folder per run.
+        folder: where workers keep the networks' weights, a folder per run.
         epochs: the budget.
+        retries: how often a run is tried again, from its last checkpoint, after its worker died.
+        checkpoints: folder of the runs' checkpoints, which are removed when a run ends.
     """
 
     def __init__(
-        self, finalists: Sequence[Finalist], seeds: Sequence[int], journal: Journal, folder: Path, epochs: int
+        self,
+        finalists: Sequence[Finalist],
+        seeds: Sequence[int],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        *,
+        retries: int = 0,
+        checkpoints: Path | None = None,
     ):
         self.journal, self.folder, self.epochs = journal, folder, epochs
-        self._waiting = [SeedRun(f"{f.id}-s{seed}", f, seed) for seed in seeds for f in finalists]
+        self._waiting = {run.id: run for run in (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)}
         self.runs: dict[str, SeedRun] = {}
+        self._attempts, self._checkpoints = Attempts(retries), checkpoints
 
     def next(self) -> tuple[str, Params] | None:
-        """The next finalist and seed."""
-        if not self._waiting:
+        """A run to go on with, or the next finalist and seed."""
+        if self._attempts.waiting:
+            unit = self._attempts.waiting.pop(0)
+        elif self._waiting:
+            unit, run = next(iter(self._waiting.items()))
+            params = run.finalist.params
+            self._record("final", id=unit, configuration=run.finalist.id, seed=run.seed, params=params)
+        else:
             return None
-        run = self._waiting.pop(0)
-        self.runs[run.id] = run
-        params = run.finalist.params
-        self.journal.append("final", id=run.id, configuration=run.finalist.id, seed=run.seed, params=params)
-        return run.id, {"params": params, "seed": run.seed}
+        run = self.runs[unit]
+        return unit, {"params": run.finalist.params, "seed": run.seed}
+
+    def finished(self) -> bool:
+        """Whether all runs have ended."""
+        return not self._waiting and all(run.state for run in self.runs.values())
 
     def result(self, unit: str, result: Params) -> str | None:
         """Take in an epoch; finalists are never stopped."""
@@ -91,27 +124,79 @@ class FinalPlan:
         if "failed" in result:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
-            self.journal.append("final_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
-            run.epochs = result["epoch"]
-            for numbers in result["members"]:
-                member = run.members.setdefault(numbers["instrument"], MemberRun())
-                member.discontinuities += numbers["discontinuity"]
-                if numbers["val_loss"] < member.val_loss:
-                    member.val_loss, member.ratio, member.epoch = numbers["val_loss"], numbers["ratio"], run.epochs
+            self._record("final_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
         return None
 
-    def ended(self, unit: str, problem: str | None, checkpoint: Path | None) -> None:
-        """Keep the weights of a run that reached its last epoch."""
+    def ended(self, unit: str, ending: Ending) -> None:
+        """Settle a run's state, or hand it out again when its worker died."""
         run = self.runs[unit]
-        if run.epochs >= self.epochs and checkpoint is not None:
-            run.weights = self.folder / unit
-            shutil.copytree(checkpoint, run.weights, ignore=shutil.ignore_patterns(".*"))
-        elif not run.failure:
-            run.failure = problem or "ended before its last epoch"
-        outside = problem in ("time budget", "interrupted")
-        state = "completed" if run.weights else "stopped" if outside else "failed"
-        weights = str(run.weights.relative_to(self.folder.parent)) if run.weights else None
-        self.journal.append("final_end", id=unit, state=state, reason=run.failure, epochs=run.epochs, weights=weights)
+        if not run.failure and ending.how == "died" and (attempt := self._attempts.again(unit)):
+            self._record("retry", id=unit, reason=ending.reason, epochs=run.epochs, attempt=attempt)
+            self._attempts.waiting.append(unit)
+            return
+        weights, reason = None, ""
+        if run.epochs >= self.epochs and (self.folder / unit).is_dir():
+            state, weights = "completed", str(Path(self.folder.name, unit))
+        elif ending.how == "halted" and not run.failure:
+            state, reason = "stopped", ending.reason
+        else:
+            state, reason = "failed", run.failure or self._attempts.failure(unit, ending)
+        self._record("final_end", id=unit, state=state, reason=reason, epochs=run.epochs, weights=weights)
+        if reason != INTERRUPTED:
+            remove_checkpoints(self._checkpoints, [unit])
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self.journal.append(kind, **fields)
+        self._apply({"event": kind, **fields})
+
+    def _apply(self, event: Event) -> None:
+        """Change what is known by one event; the only place that does."""
+        kind = event["event"]
+        if kind == "final":
+            self.runs[event["id"]] = self._waiting.pop(event["id"])
+        elif kind == "final_epoch":
+            self.runs[event["id"]].add_epoch(event)
+        elif kind == "retry":
+            self._attempts.deaths[event["id"]] = event["attempt"]
+        elif kind == "final_end":
+            run = self.runs[event["id"]]
+            run.state, run.failure = event["state"], event["reason"]
+            run.weights = self.folder / event["id"] if event["weights"] else None
+        elif kind == "resume":
+            for run in self.runs.values():
+                # Weights that are gone are trained again: without them nothing can be made of the run.
+                lost = run.weights is not None and not run.weights.is_dir()
+                if run.failure == INTERRUPTED or lost:
+                    run.state = run.failure = ""
+                    run.weights = None
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Take in all events of an earlier process; then `unfinished` are handed out first."""
+        own = set(self._waiting)
+        for event in events:
+            if event.get("id", "") in own or event["event"] == "resume":
+                self._apply(event)
+        over = [unit for unit, run in self.runs.items() if run.state and run.failure != INTERRUPTED]
+        remove_checkpoints(self._checkpoints, over)
+
+    def unfinished(self) -> dict[str, int]:
+        """Runs that have begun and not ended, with the last epoch that is known of each."""
+        return {
+            unit: run.epochs
+            for unit, run in self.runs.items()
+            if not run.state or run.failure == INTERRUPTED or (run.weights and not run.weights.is_dir())
+        }
+
+    def resume(self) -> None:
+        """Hand out the unfinished runs again, after the event "resume" was written."""
+        self._attempts.waiting += self.unfinished()
+        self._apply({"event": "resume"})
+
+    def give_up(self, reason: str) -> None:
+        """End what is still unfinished, because nobody will train it."""
+        self._attempts.waiting.clear()
+        for unit in [unit for unit, run in self.runs.items() if not run.state]:
+            self.ended(unit, Ending("halted", reason))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
-import re
 import shutil
 import signal
 import sys
@@ -14,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
-from sepsearch.config import Space, load_space
-from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, UserError, exit_on_user_error
+from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
 from sepsearch.files import write_atomically
+from sepsearch.resuming import Begin, changed_facts, clear_remains, new_run, resumed_run, resumed_settings
+from sepsearch.run_folder import JOURNAL
+from sepsearch.telling import tell_begin, tell_end, tell_interrupted, tell_resume
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sepsearch.journal import Journal
-    from sepsearch.pipeline import Material, Settings, Stages
+    from sepsearch.material import Material, Settings
+    from sepsearch.pipeline import Stages
     from sepsearch.plan import StopSignal
-    from sepsearch.session import Session
     from sepsearch.tracking import Tracker
 
 
@@ -35,70 +35,111 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # Where nobody looks a table may be as wide as it likes to be.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    if arguments.resume:
-        raise UserError(
-            f"--resume {arguments.resume}: this version cannot resume yet; its journal keeps all that will be needed"
-        )
-    if arguments.space is None:
-        raise UserError("--space is missing, expected a search space: --space search_spaces/detector.yaml")
-    space = load_space(arguments.space)
-    name = _run_name(arguments)
-    folder = arguments.runs / name
-    if folder.exists():
-        raise UserError(f"{folder}: a run of this name exists, expected a new name: choose another --name")
-    state = _run(arguments, space, name, folder, console)
+    begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
+    try:
+        state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)
+    finally:
+        if begin.journal:
+            begin.journal.close()
     if state != "finished":
         sys.exit(EXIT_INTERRUPTED if state == "interrupted" else EXIT_FAILED)
 
 
-def _run(arguments: argparse.Namespace, space: Space, name: str, folder: Path, console: "Console") -> str:
+def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
     """The run itself; returns how it ended: "finished", "interrupted" or "failed"."""
-    begin = time.monotonic()
-    material = _prepare(arguments, space, console)
-    settings = _settings(arguments, space, name, material)
-    write_atomically(folder / "space.yaml", arguments.space.read_bytes())
-
     from sepsearch.journal import Journal
-    from sepsearch.pipeline import journal_begin
     from sepsearch.plan import StopSignal
     from sepsearch.tracking import Tracker
 
+    clock = time.monotonic()
+    material = _prepare(arguments, begin, console)
+    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False))
-    journal = Journal(folder / "journal.jsonl")
-    journal.listen(tracker.handle)
+    journal = begin.journal
+    if journal is None:
+        clear_remains(begin.folder)
+        write_atomically(begin.folder / "space.yaml", begin.space_file.read_bytes())
+        journal = Journal(begin.folder / JOURNAL)
+    elif "space" in changed:
+        write_atomically(begin.folder / "space.yaml", begin.space_file.read_bytes())
     stop = StopSignal()
     state = "failed"
     try:
         with _stopping_on_interrupt(stop, console):
-            journal_begin(journal, settings, space, material, time.monotonic() - begin)
-            state = _search(arguments, settings, space, material, journal, folder, stop, tracker, console)
+            _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
+            tell_resume(begin, settings, console)
+            state = _search(settings, begin, material, journal, stop, tracker, console)
     finally:
         journal.append("end", state=state)
-        journal.close()
-        write_results(folder)
-        if not tracker.close():
-            console.print("warning: not all of the journal is in MLflow", markup=False)
+        if not begin.journal:
+            journal.close()
+        results = write_results(begin.folder)
+        arrived = tracker.close()
     if state == "finished":
-        # Ray Tune's own state, and checkpoints that `finalists` holds: of use only while the run goes on.
-        shutil.rmtree(folder / "ray", ignore_errors=True)
-    _tell_end(state, folder, material, name, console)
+        # Ray Tune's own state and checkpoints: of use only while the run goes on.
+        for name in ("ray", "checkpoints"):
+            shutil.rmtree(begin.folder / name, ignore_errors=True)
+    if state == "interrupted":
+        tell_interrupted(begin.folder, console)
+    else:
+        tell_end(results, begin.folder, material.caveats, arrived, console)
     return state
 
 
-def _prepare(arguments: argparse.Namespace, space: Space, console: "Console") -> "Material":
+def _rebuild(begin: Begin, console: "Console") -> str:
+    """Nothing is left to do of a run that has finished; what follows from its journal is made sure of."""
+    from sepsearch.tracking import Tracker
+
+    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False))
+    for event in begin.history.events:
+        tracker.handle(event)
+    console.print(f"{begin.name} has finished already")
+    results = write_results(begin.folder)
+    tell_end(results, begin.folder, begin.history.search["caveats"], tracker.close(), console)
+    return "finished"
+
+
+def _begin_journal(
+    journal: "Journal", begin: Begin, settings: "Settings", material: "Material", tracker: "Tracker",
+    changed: dict[str, Any], seconds: float,
+) -> None:  # fmt: skip
+    """The first event, of the run or of this process; MLflow hears of all that came before it."""
+    from sepsearch.material import journal_begin
+
+    for event in begin.history.events:
+        tracker.handle(event)
+    journal.listen(tracker.handle)
+    if begin.journal:
+        journal.append("resume", units=begin.history.unfinished(), changed=changed)
+    else:
+        journal_begin(journal, settings, begin.space, material, seconds)
+
+
+def _changes(arguments: argparse.Namespace, begin: Begin, settings: "Settings", material: "Material") -> dict[str, Any]:
+    from sepsearch.material import search_facts
+
+    return changed_facts(begin, search_facts(settings, begin.space, material), arguments.accept_changes)
+
+
+def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") -> "Material":
     """Recordings (the demo ensemble without --data), shards, split, baselines."""
-    from sepsearch.pipeline import gather_material
+    from sepsearch.material import gather_material
     from sepsearch.prepare import prepare
     from sepsearch.progress import Progress
 
+    before = begin.history.search.get("settings", {})
     with Progress() as progress:
-        folder = arguments.data
-        if folder is None:
+        if begin.options["data"] is None:
             from sepsearch.demo import demo_folder
 
             folder = demo_folder(progress=lambda done, total: progress("rendering the demo ensemble", done, total))
-        recordings, shards = prepare(folder, space.front_end.resolve(), progress)
-    material = gather_material(recordings, shards, space, arguments.instruments, arguments.seed)
+        else:
+            folder = Path(begin.options["data"])
+        recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress)
+    instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
+    seed = before.get("seed", arguments.seed or 0)
+    material = gather_material(recordings, shards, begin.space, instruments, seed)
     dataset = material.dataset()
     titles = ", ".join(f"{len(names)} {side}" for side, names in dataset["split"].items())
     console.print(
@@ -111,23 +152,24 @@ def _prepare(arguments: argparse.Namespace, space: Space, console: "Console") ->
     return material
 
 
-def _settings(arguments: argparse.Namespace, space: Space, name: str, material: "Material") -> "Settings":
-    from sepsearch.pipeline import Settings
+def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material") -> "Settings":
+    from sepsearch.material import Settings
 
     most = arguments.max_epochs or sys.maxsize
     return Settings(
-        name=name,
-        seed=arguments.seed,
-        trials=arguments.trials or space.search.trials,
-        epochs=min(most, space.search.epochs),
-        final_epochs=min(most, space.final.epochs),
+        name=begin.name,
+        seed=arguments.seed or 0,
+        trials=arguments.trials or begin.space.search.trials,
+        epochs=min(most, begin.space.search.epochs),
+        final_epochs=min(most, begin.space.final.epochs),
         instruments=tuple(material.examples),
+        options=begin.options,
     )
 
 
 def _search(
-    arguments: argparse.Namespace, settings: "Settings", space: Space, material: "Material", journal: "Journal",
-    folder: Path, stop: "StopSignal", tracker: "Tracker", console: "Console",
+    settings: "Settings", begin: Begin, material: "Material", journal: "Journal", stop: "StopSignal",
+    tracker: "Tracker", console: "Console",
 ) -> str:  # fmt: skip
     """Search, finalists, scores, registry; returns how it ended: "finished", "interrupted" or "failed"."""
     from sepsearch.gauges import Gauges
@@ -136,68 +178,82 @@ def _search(
     from sepsearch.session import ray_session
     from sepsearch.store import StoredData, put_shards
 
-    with ray_session(arguments.address) as session:
-        workers = session.workers(arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.workers)
-        _tell_begin(session, workers.concurrent, settings, console)
+    past, options = begin.history, settings.options
+    if past.scores is not None:  # only the registry is left, if anything
+        return _finish(journal, begin, past.scores["final"], tracker, console)
+    with ray_session(options["address"]) as session:
+        workers = session.workers(options["cpus_per_trial"], options["gpus_per_trial"], options["workers"])
+        tell_begin(session, workers.concurrent, settings, begin, console)
         gauges, screen = Gauges(settings.epochs), Screen(console, settings.epochs)
         journal.listen(gauges.handle)
+        for event in past.events:
+            screen.remember(event)
         journal.listen(screen.handle)
         key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
         identity = material.baselines["validation"]["identity"]
         stored = StoredData(key, put_shards(material.shards), material.examples, identity)
         stages = Stages(
-            settings, space, material, journal, folder, workers, stop, stored, lambda: gauges.refresh(time.monotonic())
-        )
+            settings, begin.space, material, journal, begin.folder, workers, stop, stored,
+            lambda: gauges.refresh(time.monotonic()), past, options["retries"],
+        )  # fmt: skip
         with contextlib.closing(screen):
-            return _stages(arguments, stages, tracker, screen, console)
+            final = _stages(begin, stages, screen, console)
+    return "interrupted" if final is None else _finish(journal, begin, final, tracker, console)
 
 
-def _stages(
-    arguments: argparse.Namespace, stages: "Stages", tracker: "Tracker", screen: Any, console: "Console"
-) -> str:
+def _stages(begin: Begin, stages: "Stages", screen: Any, console: "Console") -> dict[str, Any] | None:
+    """The stages that are still to do; the final models' scores, or None after Ctrl-C."""
     from sepsearch.pipeline import score_models
+    from sepsearch.retrain import Finalist
 
-    journal, settings, stop = stages.journal, stages.settings, stages.stop
-    begin = time.monotonic()
-    stop.deadline = begin + arguments.time_budget if arguments.time_budget else None
-    screen.begin("search", settings.trials)
-    plan = stages.search()
-    if stop.reason == "interrupted":
-        return "interrupted"
-    stop.end_budget()
-    finalists = stages.choose(plan, time.monotonic() - begin)
-    begin = time.monotonic()
+    journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.history
+    clock = time.monotonic()
+    if past.finalists is None:
+        before = past.seconds("search")
+        budget = settings.options["time_budget"]
+        stop.deadline = clock + max(0.0, budget - before) if budget else None
+        screen.begin("search", settings.trials)
+        plan = stages.search()
+        if stop.reason == "interrupted":
+            return None
+        stop.end_budget()
+        finalists = stages.choose(plan, before + time.monotonic() - clock)
+    else:
+        finalists = [Finalist(**configuration) for configuration in past.finalists]
+    clock = time.monotonic()
     screen.begin("finalists", len(finalists) * stages.space.final.seeds)
     final_plan = stages.retrain(finalists)
     if stop.reason == "interrupted":
-        return "interrupted"
+        return None
     screen.close()
     console.print("scoring the chosen models on the test titles")
-    final, reference = score_models(settings, stages.material, finalists, final_plan, stages.folder / "models")
-    journal.append("scores", final=final, reference_final=reference, seconds=time.monotonic() - begin)
-    if not final:
-        console.print("error: no finalist could be trained; the reasons are above and in the journal")
-        return "failed"
-    _register(journal, final, tracker, console)
-    return "finished"
+    models = begin.folder / "models"
+    shutil.rmtree(models, ignore_errors=True)  # of a process that was killed while it wrote them
+    final, reference = score_models(settings, stages.material, finalists, final_plan, models)
+    seconds = past.seconds("finalists") + time.monotonic() - clock
+    journal.append("scores", final=final, reference_final=reference, seconds=seconds)
+    return final
 
 
-def _register(journal: "Journal", final: dict[str, Any], tracker: "Tracker", console: "Console") -> None:
+def _finish(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: "Tracker", console: "Console") -> str:
     """Register every model; a registry that is away costs a warning, and the models stay in the run's folder."""
     from sepsearch.registry import register_model
 
+    if not final:
+        console.print("error: no finalist could be trained; the reasons are above and in the journal")
+        return "failed"
+    run_id = None if begin.history.registered else tracker.run_id()
     models = {}
-    run_id = tracker.run_id()
-    if run_id is None:
-        console.print("warning: MLflow does not answer: the models are in the run's folder, not in the registry")
-        return
-    for code, score in final.items():
+    for code in final:
+        if run_id is None:
+            break
         try:
-            models[code] = register_model(Path(score["model_uri"]), run_id)
+            models[code] = register_model(begin.folder / "models" / code, run_id)
         except Exception as error:  # whatever a server can answer with
             console.print(f"warning: {code} was not registered: {str(error).splitlines()[0]}", markup=False)
     if models:
         journal.append("registered", models=models)
+    return "finished"
 
 
 def write_results(folder: Path) -> dict[str, Any]:
@@ -205,50 +261,9 @@ def write_results(folder: Path) -> dict[str, Any]:
     from sepsearch.journal import read_run
     from sepsearch.results import build_results
 
-    results = build_results(read_run(folder / "journal.jsonl"))
+    results = build_results(read_run(folder / JOURNAL))
     write_atomically(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
-
-
-def _tell_begin(session: "Session", concurrent: int, settings: "Settings", console: "Console") -> None:
-    if session.dashboard:
-        console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
-            soft_wrap=True,
-        )
-    codes = ", ".join(settings.instruments)
-    console.print(
-        f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
-        " t0000 is the report's network",
-        soft_wrap=True,
-    )
-
-
-def _tell_end(state: str, folder: Path, material: "Material", name: str, console: "Console") -> None:
-    from sepsearch.results import final_table
-    from sepsearch.tracking import ui_command
-
-    if state == "interrupted":
-        console.print(f"interrupted; to go on: {program('python')} -m sepsearch.run --resume {name}", soft_wrap=True)
-        return
-    results = json.loads((folder / "results.json").read_text())
-    if results["final"]:
-        console.print(final_table(results, material.caveats))
-    console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
-    ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
-    console.print(f"runs, curves and models: {ui}", soft_wrap=True)
-    if results["final"]:
-        code = next(iter(results["final"]))
-        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"
-        console.print(f"separate: {line}", soft_wrap=True)
-
-
-def program(name: str) -> str:
-    """What to type for a program installed beside this Python: its path, unless the environment is active."""
-    folder = Path(sys.executable).parent
-    if os.environ.get("VIRTUAL_ENV") or not (folder / name).exists():
-        return name
-    return str((folder / name).relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder / name)
 
 
 @contextlib.contextmanager
@@ -267,15 +282,6 @@ def _stopping_on_interrupt(stop: "StopSignal", console: "Console") -> Iterator[N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _run_name(arguments: argparse.Namespace) -> str:
-    name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise UserError(
-            f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, not beginning with '.'"
-        )
-    return str(name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a person sees while a search runs: progress with an estimate, and a line for every trial that ended."""
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.results import number
@@ -24,20 +25,22 @@ class Screen:
         self._console, self._epochs = console, epochs
         self._best: tuple[float, str] | None = None
         self._ratio: dict[str, float] = {}
-        self._ended = self._expected = 0
+        self._ended = self._expected = self._before = 0
+        self._remembered: Counter[str] = Counter()
         self._begin = time.monotonic()
         self._progress: Progress | None = None
 
     def begin(self, stage: str, expected: int) -> None:
         """A stage of `expected` units begins."""
         self.close()
-        self._expected, self._ended, self._begin = expected, 0, time.monotonic()
+        self._ended = self._before = self._remembered["trial_end" if stage == "search" else "final_end"]
+        self._expected, self._begin = expected, time.monotonic()
         if self._console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
-            self._task = self._progress.add_task(stage, total=expected, left="")
+            self._task = self._progress.add_task(stage, total=expected, completed=self._ended, left="")
             self._progress.start()
 
     def close(self) -> None:
@@ -46,17 +49,26 @@ class Screen:
             self._progress.stop()
             self._progress = None
 
-    def handle(self, event: dict[str, Any]) -> None:
-        """Take in a journal event."""
+    def remember(self, event: dict[str, Any]) -> None:
+        """Take in an event of an earlier process: nothing is said of it."""
         kind = event["event"]
         if kind in ("epoch", "final_epoch"):
             self._ratio[event["id"]] = event["ratio"]
-            finished = kind == "epoch" and event["epoch"] >= self._epochs
+            finished = kind == "epoch" and event["epoch"] >= self._epochs and event["ratio"] is not None
             if finished and (self._best is None or event["ratio"] < self._best[0]):
                 self._best = event["ratio"], event["id"]
-        elif kind in ("trial_end", "final_end"):
+        elif kind in ("trial_end", "final_end") and event["reason"] != "interrupted":
+            self._remembered[kind] += 1
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """Take in an event as it happens."""
+        self.remember(event)
+        if event["event"] in ("trial_end", "final_end"):
             self._ended += 1
             self._tell(event)
+        elif event["event"] == "retry":
+            line = f"{event['id']:7} {event['reason']}; goes on after epoch {event['epochs']}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _tell(self, event: dict[str, Any]) -> None:
         state = event["reason"] if event["state"] == "stopped" else event["state"]
@@ -67,7 +79,8 @@ class Screen:
         ]
         if event["event"] == "trial_end" and self._best:
             parts.append(f"best {self._best[0]:.3f} ({self._best[1]})")
-        left = (time.monotonic() - self._begin) / self._ended * (self._expected - self._ended)
+        done = max(1, self._ended - self._before)
+        left = (time.monotonic() - self._begin) / done * (self._expected - self._ended)
         estimate = f"about {_duration(left)} left" if left else ""
         if self._progress is not None:
             self._progress.update(self._task, completed=self._ended, left=estimate)

@@ -5,6 +5,8 @@ searcher, scheduler and callbacks. Plans know nothing of Ray.
 """
 
 import logging
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sepsearch.plan import Params, Plan, StopSignal, Workers
+from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
+
+# What Ray says of a worker's death, in fewer words.
+CAUSES = (
+    (r"OutOfMemoryError|low on memory", "out of memory"),
+    (r"[Nn]ode( \S+)? (has )?(died|terminated|been marked dead|failed)|node preempted", "its node was lost"),
+)
 
 
 def run_stage(
@@ -34,13 +42,18 @@ def run_stage(
         plan: what to train.
         train: a function trainable; gets {"id": …, **parameters} and calls `ray.tune.report` every epoch.
         workers: concurrency and resources.
-        storage: folder of Ray Tune's own files and of checkpoints.
+        storage: folder of Ray Tune's own files.
         stop: ends the stage early.
         tick: called a few times a second from the driver's loop.
+
+    A unit whose worker dies is handed to the plan, and if the plan hands it out again it runs on another node where
+    there is one.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by the plan
-    bridge = _Bridge(plan, stop, tick)
-    trainable = tune.with_resources(train, {"CPU": workers.cpus, "GPU": workers.gpus})
+    bridge = _Bridge(plan, stop, tick, workers)
+    trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
+    # What an earlier process left: Ray Tune's view of a search is not the one that counts.
+    shutil.rmtree(storage / name, ignore_errors=True)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -50,7 +63,7 @@ def run_stage(
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
             trial_name_creator=_unit_id,
-            trial_dirname_creator=_unit_id,
+            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a unit may come twice
         ),
         run_config=tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_Watcher(bridge), _Silence()]
@@ -59,7 +72,15 @@ def run_stage(
     try:
         tuner.fit()
     finally:
-        bridge.end_all(stop.reason or "interrupted")
+        bridge.end_all(Ending("halted", stop.reason or INTERRUPTED))
+        plan.give_up(stop.reason or INTERRUPTED)
+
+
+def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
+    """What a unit gets; not on the node `avoid`, where its worker died before."""
+    bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
+    elsewhere: dict[str, Any] = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
+    return tune.PlacementGroupFactory([bundle], **elsewhere)
 
 
 def _unit_id(trial: Trial) -> str:
@@ -79,29 +100,51 @@ class _Bridge:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (object, ())
 
-    def __init__(self, plan: Plan, stop: StopSignal, tick: Callable[[], None]):
-        self.plan, self.stop, self.tick = plan, stop, tick
+    def __init__(self, plan: Plan, stop: StopSignal, tick: Callable[[], None], workers: Workers):
+        self.plan, self.stop, self.tick, self._workers = plan, stop, tick, workers
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
-        self.checkpoints: dict[str, Path] = {}
+        self._node: dict[str, str] = {}  # the plan's id → the node where it runs or ran last
+        self._died: set[str] = set()
 
-    def begin(self, trial: str) -> Params | None:
-        unit = self.plan.next()
+    def begin(self, trial: str) -> Params | str | None:
+        """What to run; "FINISHED" when no more will come, None when there is nothing now."""
+        unit = None if self.stop.check() else self.plan.next()
         if unit is None:
-            return None
+            return Searcher.FINISHED if self.stop.check() or self.plan.finished() else None
         self.open[trial] = unit[0]
-        return {**unit[1], "id": unit[0]}
+        config = {**unit[1], "id": unit[0]}
+        if unit[0] in self._died and (node := self._node.get(unit[0])) and self._fits_elsewhere(node):
+            config["avoid"] = node
+        return config
+
+    def _fits_elsewhere(self, node: str) -> bool:
+        import ray
+
+        return any(
+            other["Alive"]
+            and other["NodeID"] != node
+            and other["Resources"].get("CPU", 0) >= self._workers.cpus
+            and other["Resources"].get("GPU", 0) >= self._workers.gpus
+            for other in ray.nodes()
+        )
 
     def result(self, trial: str, result: Params) -> str | None:
-        return self.plan.result(self.open[trial], result) if trial in self.open else None
+        if trial not in self.open:
+            return None
+        if "node" in result:
+            self._node[self.open[trial]] = result["node"]
+        return self.plan.result(self.open[trial], result)
 
-    def end(self, trial: str, problem: str | None) -> None:
+    def end(self, trial: str, ending: Ending) -> None:
         unit = self.open.pop(trial, None)
         if unit is not None:
-            self.plan.ended(unit, problem, self.checkpoints.pop(trial, None))
+            if ending.how == "died":
+                self._died.add(unit)
+            self.plan.ended(unit, ending)
 
-    def end_all(self, problem: str) -> None:
+    def end_all(self, ending: Ending) -> None:
         for trial in list(self.open):
-            self.end(trial, problem)
+            self.end(trial, ending)
 
 
 class _Source(Searcher):
@@ -112,9 +155,8 @@ class _Source(Searcher):
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
-        """The next unit's parameters, or that there are no more."""
-        config = None if self._bridge.stop.check() else self._bridge.begin(trial_id)
-        return config if config is not None else Searcher.FINISHED
+        """The next unit's parameters, that there is none now, or that there are no more."""
+        return self._bridge.begin(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: Params | None = None, error: bool = False) -> None:
         """Ends are told by `_Watcher`, which hears of all of them."""
@@ -143,14 +185,14 @@ class _Judge(FIFOScheduler):
         self._bridge.tick()
         if reason := self._bridge.stop.check():
             for trial in list(tune_controller.get_live_trials()):
-                self._bridge.end(trial.trial_id, reason)
+                self._bridge.end(trial.trial_id, Ending("halted", reason))
                 tune_controller.stop_trial(trial)
             return None
         return super().choose_trial_to_run(tune_controller)
 
 
 class _Watcher(tune.Callback):
-    """Shows trials under their own id in the dashboard, and hears of checkpoints and ends."""
+    """Shows trials under their own id in the dashboard, and hears of ends."""
 
     def __init__(self, bridge: _Bridge):
         self._bridge = bridge
@@ -161,19 +203,13 @@ class _Watcher(tune.Callback):
         actor.__dict__.pop("train", None)
         actor.train = actor.train.options(name=_unit_id(trial))
 
-    def on_checkpoint(
-        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
-    ) -> None:
-        """Remember where the trial's last checkpoint is."""
-        self._bridge.checkpoints[trial.trial_id] = Path(checkpoint.path)
-
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It returned, or was stopped."""
-        self._bridge.end(trial.trial_id, None)
+        self._bridge.end(trial.trial_id, RETURNED)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It raised, or its worker died."""
-        self._bridge.end(trial.trial_id, _error_reason(trial))
+        self._bridge.end(trial.trial_id, _error(trial))
 
 
 class _Silence(TrialProgressCallback):
@@ -189,15 +225,18 @@ class _Silence(TrialProgressCallback):
         """Say nothing."""
 
 
-def _error_reason(trial: Trial) -> str:
+def _error(trial: Trial) -> Ending:
     """Why a trial's task failed, from the text that Ray Tune keeps of it: the exception, or the death of the worker."""
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).exists() else ""
     # The file begins with a line of Tune's own ("Failure # 1 (occurred at …)").
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     if not lines:
-        return "exception: unknown"
-    if "actor died" in text:
-        detail = next((line for line in lines if "exit detail:" in line), "")
-        return f"worker died: {detail.partition('exit detail:')[2].strip()[:120] or 'no reason known'}"
-    return f"exception: {lines[-1][:200]}"
+        return Ending("raised", "exception: unknown")
+    # The text of the function's own exception begins with the task's name; any other is about the worker or its node.
+    if "ray::" not in lines[0]:
+        text = " ".join(lines)
+        detail = text.partition("exit detail:")[2].partition(". Some common causes")[0].strip()[:160]
+        cause = next((short for pattern, short in CAUSES if re.search(pattern, text)), detail or lines[0][:160])
+        return Ending("died", f"worker died: {cause}")
+    return Ending("raised", f"exception: {lines[-1][:200]}")

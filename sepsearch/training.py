@@ -1,11 +1,13 @@
 """Training: `fit`, a generator of epochs over a bank of networks. Knows nothing of Ray, MLflow or the command line."""
 
+import functools
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,13 +57,33 @@ class MemberResult:
 
 
 @dataclass(frozen=True)
+class MemberState:
+    """All that a member needs to go on with the same numbers: tensors by name, and values that JSON can hold."""
+
+    tensors: Mapping[str, torch.Tensor]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BankState:
+    """A bank after `epoch` epochs."""
+
+    epoch: int
+    members: Mapping[Member, MemberState]
+
+
+@dataclass(frozen=True)
 class EpochResult:
-    """A bank after an epoch (counted from 1). `seconds` is the epoch's wall time, validation included."""
+    """A bank after an epoch (counted from 1). `seconds` is the epoch's wall time, validation included.
+
+    `state()` is what `fit` goes on from; it holds the bank's own tensors, so it must be saved before the next epoch.
+    """
 
     epoch: int
     members: tuple[MemberResult, ...]
     seconds: float
     examples_per_second: float
+    state: Callable[[], BankState] = field(repr=False, compare=False)
 
     @property
     def ratio(self) -> float:
@@ -70,7 +92,13 @@ class EpochResult:
 
 
 def fit(
-    config: Config, data: Dataset, members: Sequence[Member], *, epochs: int, batches_per_epoch: int
+    config: Config,
+    data: Dataset,
+    members: Sequence[Member],
+    *,
+    epochs: int,
+    batches_per_epoch: int,
+    state: BankState | None = None,
 ) -> Iterator[EpochResult]:
     """Train one network per member, all with one configuration, and yield after every epoch.
 
@@ -81,20 +109,30 @@ def fit(
         config: the networks' configuration, learning rate, L2 penalty and batch size.
         data: rows on a device, examples and identity losses.
         members: (instrument, seed) pairs.
-        epochs: how many epochs to yield at most; the consumer may stop earlier.
+        epochs: the last epoch to yield; the consumer may stop earlier.
         batches_per_epoch: batches per member and epoch.
+        state: go on after that epoch, of a bank of the same configuration and members, as if it had never stopped.
 
     Raises:
         TrainingFailed: a loss is not finite, or a network puts out nothing but zeros.
     """
     bank = [_Learner(config, data, member) for member in members]
-    for epoch in range(1, epochs + 1):
+    for learner in bank if state else ():
+        assert state is not None
+        learner.restore(state.members[learner.member])
+    for epoch in range(state.epoch + 1 if state else 1, epochs + 1):
         begin = time.perf_counter()
         trained = [learner.train(batches_per_epoch) for learner in bank]
         seconds = time.perf_counter() - begin
         results = tuple(learner.judge(epoch, loss, norm) for learner, (loss, norm) in zip(bank, trained, strict=True))
         examples = len(bank) * batches_per_epoch * config.batch_size
-        yield EpochResult(epoch, results, time.perf_counter() - begin, examples / seconds)
+        yield EpochResult(
+            epoch, results, time.perf_counter() - begin, examples / seconds, functools.partial(_state, bank, epoch)
+        )
+
+
+def _state(bank: Sequence["_Learner"], epoch: int) -> BankState:
+    return BankState(epoch, {learner.member: learner.state() for learner in bank})
 
 
 @dataclass
@@ -117,6 +155,30 @@ class _Learner:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, weight_decay=config.l2)
         self.batches = Batches(examples["train"], config.batch_size, member.random_seed("batches"))
         self.curves = _Curves()
+
+    def state(self) -> MemberState:
+        """Network, optimizer, random numbers of the batches, and the curves that discontinuities are found in."""
+        tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{number}/{name}": tensor for name, tensor in slots.items()}
+        values = {"batches": self.batches.state, "train": self.curves.train, "validation": self.curves.validation}
+        return MemberState(tensors, values)
+
+    def restore(self, state: MemberState) -> None:
+        """Take over a state."""
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        network = {}
+        for key, tensor in state.tensors.items():
+            part, _, name = key.partition("/")
+            if part == "network":
+                network[name] = tensor
+            else:
+                number, _, slot = name.partition("/")
+                slots.setdefault(int(number), {})[slot] = tensor
+        self.network.load_state_dict(network)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.batches.state = state.values["batches"]
+        self.curves = _Curves(list(state.values["train"]), list(state.values["validation"]))
 
     def train(self, batches: int) -> tuple[float, float]:
         """One epoch; returns the means over its batches of the loss and of the gradient's norm."""

@@ -2,25 +2,29 @@
 
 import copy
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from sepsearch.files import new_folder
 from sepsearch.network import make_config
 from sepsearch.store import StoredData, resident_data
 from sepsearch.training import EpochResult, Member, TrainingFailed, fit
 
 Fit = Callable[..., Iterator[EpochResult]]
+Best = dict[Member, tuple[float, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Task:
     """What all units of a stage have in common.
 
-    `examples_per_epoch` is per instrument. `keep_weights` saves every network as it was after its best epoch, in the
-    unit's last checkpoint: `<instrument>.safetensors` each.
+    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is in the folder `checkpoints`, before
+    anyone hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after
+    its best epoch in `weights`/<unit>/<instrument>.safetensors; None where nobody wants them. Both folders are the
+    same on every node.
     """
 
     data: StoredData
@@ -29,12 +33,13 @@ class Task:
     examples_per_epoch: int
     threads: int
     gpu: bool
-    keep_weights: bool = False
+    checkpoints: Path | None = None
+    weights: Path | None = None
     fit: Fit = fit
 
 
 def train_unit(config: dict[str, Any], task: Task) -> None:
-    """Train one bank over all instruments and report every epoch.
+    """Train one bank over all instruments and report every epoch, going on from the unit's checkpoint if there is one.
 
     Args:
         config: "id", "params" (a configuration) and "seed".
@@ -43,28 +48,16 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
     A failure of training is reported ("failed": reason) instead of raised: the worker survives for the next trial,
     whose start it saves seconds.
     """
+    import ray
     import torch
     from ray import tune
 
+    # The driver learns where the unit runs, in case this worker dies.
+    tune.report({"node": ray.get_runtime_context().get_node_id()})
     torch.set_num_threads(task.threads)
-    best: dict[Member, tuple[float, dict[str, Any]]] = {}
     try:
-        data = resident_data(task.data, "cuda" if task.gpu else "cpu")
-        members = [Member(code, config["seed"]) for code in task.instruments]
-        network = make_config(config["params"])
-        # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
-        batches = max(1, round(task.examples_per_epoch / network.batch_size))
-        epochs = task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches)
-        for result in epochs:
-            if task.keep_weights:
-                _keep_best(best, result)
-            last = task.keep_weights and result.epoch == task.epochs
-            if last:
-                with tempfile.TemporaryDirectory() as folder:
-                    _save(best, Path(folder))
-                    tune.report(epoch_report(result), checkpoint=tune.Checkpoint.from_directory(folder))
-            else:
-                tune.report(epoch_report(result))
+        for report in _epochs(config, task):
+            tune.report(report)
     except TrainingFailed as failure:
         tune.report({"failed": str(failure)})
     except Exception as error:
@@ -72,6 +65,43 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
         tune.report(
             {"failed": f"exception: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         )
+
+
+def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
+    """The reports of a unit's epochs; each is given out when all that it stands for is on the disk."""
+    data = resident_data(task.data, "cuda" if task.gpu else "cpu")
+    members = [Member(code, config["seed"]) for code in task.instruments]
+    network = make_config(config["params"])
+    # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
+    batches = max(1, round(task.examples_per_epoch / network.batch_size))
+    identity = {key: config[key] for key in ("id", "params", "seed")}
+    unit = {**identity, "instruments": task.instruments, "batches": batches, "data": task.data.key}
+    path = task.checkpoints / f"{config['id']}.checkpoint" if task.checkpoints else None
+    before = load_checkpoint(path, unit) if path else None
+    best: Best = {}
+    if before:
+        best = {member: (loss, dict(weights)) for member, (loss, weights) in before.best.items()}
+        # The search may not have heard of it; if it has, it passes over it.
+        yield _finish(before.report, before.state.epoch, best, task, config["id"])
+    options = {"state": before.state} if before else {}
+    for result in task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches, **options):
+        if task.weights:
+            _keep_best(best, result)
+        report = epoch_report(result)
+        if path:
+            save_checkpoint(path, unit, Checkpoint(result.state(), report, best))
+        yield _finish(report, result.epoch, best, task, config["id"])
+
+
+def _finish(report: Any, epoch: int, best: Best, task: Task, unit: str) -> dict[str, Any]:
+    """The report; after the last epoch the weights are kept first."""
+    if task.weights and epoch >= task.epochs:
+        from safetensors.torch import save_file
+
+        with new_folder(task.weights / unit) as folder:
+            for member, (_, weights) in best.items():
+                save_file(weights, folder / f"{member.instrument}.safetensors")
+    return dict(report)
 
 
 def epoch_report(result: EpochResult) -> dict[str, Any]:
@@ -93,15 +123,8 @@ def epoch_report(result: EpochResult) -> dict[str, Any]:
     }
 
 
-def _keep_best(best: dict[Member, tuple[float, dict[str, Any]]], result: EpochResult) -> None:
+def _keep_best(best: Best, result: EpochResult) -> None:
     for member in result.members:
         if member.member not in best or member.val_loss < best[member.member][0]:
             weights = {key: value.cpu() for key, value in copy.deepcopy(member.network.state_dict()).items()}
             best[member.member] = (member.val_loss, weights)
-
-
-def _save(best: dict[Member, tuple[float, dict[str, Any]]], folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    for member, (_, weights) in best.items():
-        save_file(weights, folder / f"{member.instrument}.safetensors")

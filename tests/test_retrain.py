@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sepsearch.journal import Journal, read_journal
+from sepsearch.plan import RETURNED
 from sepsearch.retrain import Finalist, FinalPlan, MemberRun, SeedRun, choose_finalists, choose_model
 from sepsearch.search import Trial
 
@@ -62,18 +63,16 @@ def test_seeds_come_in_turn_so_that_an_early_end_leaves_all_finalists_with_as_ma
     assert units == ["c0-s1", "c1-s1", "c0-s2", "c1-s2"]
 
 
-def test_the_best_epoch_counts_and_the_weights_are_kept_in_the_runs_folder(tmp_path):
+def test_the_best_epoch_counts_and_the_weights_are_where_the_worker_left_them(tmp_path):
     plan = FinalPlan([GOOD], [1], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", epochs=3)
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    (checkpoint / "vn.safetensors").write_bytes(b"weights")
     plan.next()
+    (tmp_path / "finalists" / "c0-s1").mkdir(parents=True)  # as the worker leaves it
     for epoch, loss in enumerate([0.5, 0.3, 0.4], 1):
         member = {"instrument": "vn", "val_loss": loss, "ratio": loss * 2, "discontinuity": epoch == 3}
         numbers = {"epoch": epoch, "ratio": loss, "seconds": 1.0, "examples_per_second": 1.0, "members": [member]}
         assert plan.result("c0-s1", numbers) is None
-    plan.ended("c0-s1", None, checkpoint)
+    plan.ended("c0-s1", RETURNED)
     run = plan.runs["c0-s1"]
     assert run.members["vn"] == MemberRun(val_loss=0.3, ratio=0.6, epoch=2, discontinuities=1)
-    assert (tmp_path / "finalists" / "c0-s1" / "vn.safetensors").read_bytes() == b"weights"
+    assert run.weights == tmp_path / "finalists" / "c0-s1"
     assert list(read_journal(plan.journal.path))[-1]["weights"] == "finalists/c0-s1"

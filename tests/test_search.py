@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sepsearch.config import parse_space
 from sepsearch.journal import Journal, read_journal
+from sepsearch.plan import RETURNED, Ending
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan, Trial, best_trials
@@ -37,7 +38,7 @@ def test_a_trial_that_reaches_the_full_budget_is_completed_with_its_last_ratio(t
     plan = make_plan(tmp_path)
     unit = start(plan)
     assert [report(plan, unit, epoch, 1 / epoch) for epoch in (1, 2, 3, 4)] == [None] * 4
-    plan.ended(unit, None, None)
+    plan.ended(unit, RETURNED)
     assert (plan.trials[unit].state, plan.trials[unit].ratio) == ("completed", 0.25)
     assert plan.sampler.study.trials[0].value == 0.25
 
@@ -47,7 +48,7 @@ def test_a_trial_stopped_at_a_rung_is_pruned_and_says_at_which(tmp_path):
     good, bad = start(plan), start(plan)
     assert report(plan, good, 1, 0.4) is None
     assert report(plan, bad, 1, 0.9) == "stopped at rung 1"
-    plan.ended(bad, None, None)
+    plan.ended(bad, RETURNED)
     assert (plan.trials[bad].state, plan.trials[bad].reason) == ("stopped", "stopped at rung 1")
     assert told(plan)[1] == "PRUNED"
 
@@ -57,7 +58,7 @@ def test_a_reported_failure_keeps_its_reason(tmp_path):
     unit = start(plan)
     report(plan, unit, 1, 0.9)
     plan.result(unit, {"failed": "dead: the network of vn puts out nothing but zeros in epoch 2"})
-    plan.ended(unit, None, None)
+    plan.ended(unit, RETURNED)
     assert plan.trials[unit].state == "failed"
     assert plan.trials[unit].reason.startswith("dead: the network of vn")
     assert told(plan) == ["FAIL"]
@@ -67,14 +68,14 @@ def test_a_ratio_that_is_no_number_fails_the_trial(tmp_path):
     plan = make_plan(tmp_path)
     unit = start(plan)
     assert "NaN" in str(report(plan, unit, 1, math.nan))
-    plan.ended(unit, None, None)
+    plan.ended(unit, RETURNED)
     assert told(plan) == ["FAIL"]
 
 
 def test_a_worker_that_dies_fails_the_trial_with_what_is_known(tmp_path):
     plan = make_plan(tmp_path)
     unit = start(plan)
-    plan.ended(unit, "worker died: out of memory", None)
+    plan.ended(unit, Ending("died", "worker died: out of memory"))
     assert (plan.trials[unit].state, plan.trials[unit].reason) == ("failed", "worker died: out of memory")
 
 
@@ -82,7 +83,7 @@ def test_the_time_budget_stops_a_trial_and_does_not_fail_it(tmp_path):
     plan = make_plan(tmp_path)
     unit = start(plan)
     report(plan, unit, 1, 0.5)
-    plan.ended(unit, "time budget", None)
+    plan.ended(unit, Ending("halted", "time budget"))
     assert (plan.trials[unit].state, plan.trials[unit].reason) == ("stopped", "time budget")
 
 

@@ -21,17 +21,23 @@ class Listed:
     def __init__(self, units: list[dict]):
         self.units = [(f"u{number}", unit) for number, unit in enumerate(units)]
         self.heard: dict[str, list[dict]] = {}
-        self.ends: list[tuple[str, str | None, Path | None]] = []
+        self.ends: list[tuple[str, str, str]] = []
 
     def next(self):
         return self.units.pop(0) if self.units else None
+
+    def finished(self):
+        return not self.units
+
+    def give_up(self, reason):
+        self.given_up = reason
 
     def result(self, unit, result):
         self.heard.setdefault(unit, []).append(result)
         return "bad" if result.get("ratio", 0) > 1 else None
 
-    def ended(self, unit, problem, checkpoint):
-        self.ends.append((unit, problem, checkpoint))
+    def ended(self, unit, ending):
+        self.ends.append((unit, ending.how, ending.reason))
 
 
 def run(plan, train, workers, tmp_path, stop=None, **options):
@@ -55,7 +61,7 @@ def test_every_unit_runs_to_its_end_and_is_told_once(ray_workers, tmp_path):
     plan = Listed([{}] * 5)
     run(plan, well, ray_workers, tmp_path)
     assert sorted(unit for unit, _, _ in plan.ends) == ["u0", "u1", "u2", "u3", "u4"]
-    assert {problem for _, problem, _ in plan.ends} == {None}
+    assert {how for _, how, _ in plan.ends} == {"returned"}
     assert all([r["epoch"] for r in heard][:2] == [1, 2] for heard in plan.heard.values())
 
 
@@ -88,7 +94,7 @@ def test_a_reason_from_the_plan_ends_a_unit_at_once(ray_workers, tmp_path):
     plan = Listed([{}])
     run(plan, worse, ray_workers, tmp_path)
     assert [result["epoch"] for result in plan.heard["u0"]] == [1, 2, 3]
-    assert plan.ends == [("u0", None, None)]
+    assert plan.ends == [("u0", "returned", "")]
 
 
 def test_an_exception_and_a_dead_worker_end_their_own_units_only(ray_workers, tmp_path):
@@ -103,10 +109,12 @@ def test_an_exception_and_a_dead_worker_end_their_own_units_only(ray_workers, tm
 
     plan = Listed([{"how": "raise"}, {"how": "die"}, {"how": "well"}, {"how": "well"}])
     run(plan, train, ray_workers, tmp_path)
-    problems = {unit: problem for unit, problem, _ in plan.ends}
-    assert "planted" in problems["u0"]
-    assert "worker died" in problems["u1"]
-    assert (problems["u2"], problems["u3"]) == (None, None)
+    ends = {unit: (how, reason) for unit, how, reason in plan.ends}
+    assert ends["u0"][0] == "raised"
+    assert "planted" in ends["u0"][1]
+    assert ends["u1"][0] == "died"
+    assert "worker died" in ends["u1"][1]
+    assert (ends["u2"], ends["u3"]) == (("returned", ""), ("returned", ""))
 
 
 def test_the_deadline_ends_running_units_with_its_reason_and_starts_no_more(ray_workers, tmp_path):
@@ -120,25 +128,8 @@ def test_the_deadline_ends_running_units_with_its_reason_and_starts_no_more(ray_
     plan = Listed([{}] * 50)
     run(plan, endless, ray_workers, tmp_path, StopSignal(deadline=time.monotonic() + 6))
     assert plan.ends
-    assert {problem for _, problem, _ in plan.ends} == {"time budget"}
+    assert {end[1:] for end in plan.ends} == {("halted", "time budget")}
     assert plan.units
-
-
-def test_a_checkpoint_reaches_the_plan(ray_workers, tmp_path):
-    def saving(config):
-        import tempfile
-
-        from ray import tune
-
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "weights").write_text("these")
-            tune.report({"epoch": 1, "ratio": 0.5}, checkpoint=tune.Checkpoint.from_directory(folder))
-
-    plan = Listed([{}])
-    run(plan, saving, ray_workers, tmp_path)
-    ((_, _, checkpoint),) = plan.ends
-    assert checkpoint is not None
-    assert (checkpoint / "weights").read_text() == "these"
 
 
 def plant(config):

@@ -1,0 +1,132 @@
+"""What there is to learn from before any training, and what a run was asked for."""
+
+import dataclasses
+import hashlib
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sepsearch import __version__
+from sepsearch.baselines import all_baselines
+from sepsearch.config import Space
+from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
+from sepsearch.journal import Journal
+from sepsearch.recordings import Recordings
+from sepsearch.shards import ShardSet, spectrograms
+from sepsearch.splits import RULES, Split, split_titles
+
+BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
+TEST_EXAMPLES = 2048  # of the test side, per instrument
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for, beside its space file. `options` say how it is carried out, not what comes out."""
+
+    name: str
+    seed: int
+    trials: int
+    epochs: int
+    final_epochs: int
+    instruments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from, before any training.
+
+    `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
+    side → baseline → instrument → loss.
+    """
+
+    recordings: Recordings
+    shards: ShardSet
+    index: RowIndex
+    split: Split
+    rows: Rows
+    examples: Mapping[str, Mapping[str, Pairs]]
+    rules: Mapping[str, str]
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @property
+    def caveats(self) -> dict[str, str]:
+        """What must be said wherever an instrument's score is shown."""
+        return {code: RULES[rule] for code, rule in self.rules.items()}
+
+    def dataset(self) -> dict[str, Any]:
+        """The data set in a few numbers, as in `results.json`."""
+        clips = self.index.clips_of_piece()
+        return {
+            "source": str(self.recordings.folder),
+            "fingerprint": self.shards.fingerprint,
+            "pieces": len(self.recordings.pieces),
+            "clips": int(clips.sum()),
+            "rows": self.shards.rows,
+            "split": self.split.titles(),
+        }
+
+
+def gather_material(
+    recordings: Recordings, shards: ShardSet, space: Space, instruments: tuple[str, ...] | None, seed: int
+) -> Material:
+    """Split, examples and baselines of a shard set; all instruments that play unless some are named.
+
+    Raises:
+        UserError: an instrument does not play, or never sounds.
+    """
+    index = shards.index()
+    fractions = (space.split.train, space.split.validation, space.split.test)
+    split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
+    examples, rules = split_pairs(index, split, instruments or tuple(index.instruments))
+    limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
+    limited = {
+        code: {
+            side: pairs if (n := limits[side]) is None else sample_pairs(pairs, n, seed)
+            for side, pairs in sides.items()
+        }
+        for code, sides in examples.items()
+    }
+    rows = Rows([spectrograms(table) for table in shards.tables()])
+    judged = {
+        code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
+        for code, sides in limited.items()
+    }
+    return Material(recordings, shards, index, split, rows, limited, rules, all_baselines(rows, judged))
+
+
+def search_facts(settings: Settings, space: Space, material: Material) -> dict[str, Any]:
+    """All that a search depends on, as the journal's first event keeps it."""
+    return {
+        "space": space.model_dump(mode="json", exclude_none=True),
+        "settings": {
+            **dataclasses.asdict(settings),
+            **space.search.model_dump(include={"sampler", "reduction_factor"}),
+        },
+        "versions": versions(),
+        "dataset": material.dataset(),
+        "baselines": material.baselines,
+        "caveats": material.caveats,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes; that of this package also tells one state of its source from another."""
+    packages = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(path.read_bytes())
+    own = f"{__version__}+{source.hexdigest()[:12]}"
+    return {"sepsearch": own, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def journal_begin(journal: Journal, settings: Settings, space: Space, material: Material, seconds: float) -> None:
+    """The first event: all that the search depends on, and a name that no other run has."""
+    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
+    run = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    facts = search_facts(settings, space, material)
+    journal.append("search", name=settings.name, run=run, **facts, reference="t0000", seconds=seconds)

@@ -1,0 +1,84 @@
+"""What a run says on the screen at its beginning and at its end, commands to type next included."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepsearch.material import Settings
+    from sepsearch.resuming import Begin
+    from sepsearch.session import Session
+
+
+def program(name: str) -> str:
+    """What to type for a program installed beside this Python: its path, unless the environment is active."""
+    folder = Path(sys.executable).parent
+    if os.environ.get("VIRTUAL_ENV") or not (folder / name).exists():
+        return name
+    return str((folder / name).relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder / name)
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run of this folder."""
+    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
+    return f"{program('python')} -m sepsearch.run --resume {folder.name}{runs}"
+
+
+def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin: "Begin", console: "Console") -> None:
+    """Where to watch, what will be done, and how to go on if anything kills it."""
+    if session.dashboard:
+        console.print(
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            soft_wrap=True,
+        )
+    codes = ", ".join(settings.instruments)
+    console.print(
+        f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
+        " t0000 is the report's network",
+        soft_wrap=True,
+    )
+    console.print(f"whatever happens, this goes on with it: {resume_command(begin.folder)}", soft_wrap=True)
+
+
+def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> None:
+    """Where a run that goes on stands; nothing for a new one."""
+    if not begin.journal:
+        return
+    unfinished = begin.history.unfinished()
+    parts = [f"{begin.history.begun} of {settings.trials} trials have begun"]
+    if begin.history.finalists is not None:
+        parts = ["the search is over"]
+    if unfinished:
+        parts.append("go on: " + ", ".join(f"{unit} after epoch {epoch}" for unit, epoch in unfinished.items()))
+    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True, markup=False)
+
+
+def tell_interrupted(folder: Path, console: "Console") -> None:
+    """How to go on after Ctrl-C."""
+    console.print(f"interrupted; to go on: {resume_command(folder)}", soft_wrap=True)
+
+
+def tell_end(
+    results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], arrived: bool, console: "Console"
+) -> None:
+    """The final table, where everything is, and what to type next. `arrived`: all of the journal is in MLflow."""
+    from sepsearch.results import final_table
+    from sepsearch.tracking import ui_command
+
+    if results["final"]:
+        console.print(final_table(results, caveats))
+    console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
+    if arrived:
+        ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
+        console.print(f"runs, curves and models: {ui}", soft_wrap=True)
+    else:
+        line = f"{program('python')} -m sepsearch.track {folder.name}"
+        console.print(f"MLflow does not have all of it; once it answers again: {line}", soft_wrap=True)
+    if results["final"]:
+        code = next(iter(results["final"]))
+        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"
+        console.print(f"separate: {line}", soft_wrap=True)
