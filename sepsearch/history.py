@@ -48,8 +48,9 @@ class History:
 
     @property
     def registered(self) -> bool:
-        """Whether the models are in the registry."""
-        return any(e["event"] == "registered" for e in self.events)
+        """Whether all final models are in the registry."""
+        models = {code for e in self.events if e["event"] == "registered" for code in e["models"]}
+        return self.scores is not None and set(self.scores["final"]) <= models
 
     @property
     def finished(self) -> bool:

@@ -11,8 +11,8 @@ all lines before it, so that a damaged, lost, doubled or displaced line is found
     finalists  configurations, seconds       the search is over
     final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights
     scores     final, reference_final        the models were chosen and scored on the test titles
-    registered models                        they are in the registry
-    end        state, seconds                finished | interrupted | failed
+    registered models                        they are in the registry; again, even after the end, for others
+    end        state                         finished | interrupted | failed
 
 and anywhere in between
 

@@ -23,6 +23,25 @@ from sepsearch.search import SearchPlan, best_trials
 if TYPE_CHECKING:
     from sepsearch.plan import StopSignal, Workers
     from sepsearch.store import StoredData
+    from sepsearch.trial import Task
+
+
+def search_task(
+    settings: Settings, space: Space, material: Material, workers: "Workers", stored: "StoredData", folder: Path
+) -> "Task":
+    """What all workers of a search have in common; `folder` is the run's."""
+    from sepsearch.trial import Task
+
+    most = max(len(sides["train"]) for sides in material.examples.values())
+    return Task(
+        data=stored,
+        instruments=settings.instruments,
+        epochs=settings.epochs,
+        examples_per_epoch=min(space.search.examples_per_epoch, most),
+        threads=max(1, int(workers.cpus)),
+        gpu=workers.gpus > 0,
+        checkpoints=(folder / "checkpoints").absolute(),
+    )
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class Stages:
 
     Args:
         folder: of the run.
+        task: of the search's workers (`search_task`).
         tick: called a few times a second while a stage runs.
         past: what earlier processes did of the run.
         retries: how often a unit is tried again after its worker died.
@@ -42,34 +62,19 @@ class Stages:
     journal: Journal
     folder: Path
     workers: "Workers"
+    task: "Task"
     stop: "StopSignal"
-    stored: "StoredData"
     tick: Callable[[], None]
     past: History
     retries: int
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where the workers keep the checkpoints of units that have not ended."""
-        return self.folder / "checkpoints"
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one unit, with the stage's task bound to it."""
         from ray import tune
 
-        from sepsearch.trial import Task, train_unit
+        from sepsearch.trial import train_unit
 
-        most = max(len(sides["train"]) for sides in self.material.examples.values())
-        task = Task(
-            data=self.stored,
-            instruments=self.settings.instruments,
-            epochs=self.settings.epochs,
-            examples_per_epoch=min(self.space.search.examples_per_epoch, most),
-            threads=max(1, int(self.workers.cpus)),
-            gpu=self.workers.gpus > 0,
-            checkpoints=self.checkpoints.absolute(),
-        )
-        return tune.with_parameters(train_unit, task=dataclasses.replace(task, **changes))
+        return tune.with_parameters(train_unit, task=dataclasses.replace(self.task, **changes))
 
     def search(self, **changes: Any) -> SearchPlan:
         """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
@@ -84,7 +89,7 @@ class Stages:
             settings.seed,
             retries=self.retries,
             spared_share=search.spared_share,
-            checkpoints=self.checkpoints,
+            checkpoints=self.task.checkpoints,
         )
         try:
             self._run("search", plan, self._train(**changes))
@@ -116,7 +121,7 @@ class Stages:
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
         plan = FinalPlan(
-            finalists, seeds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.checkpoints
+            finalists, seeds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.task.checkpoints
         )
         self._run("finalists", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
         return plan

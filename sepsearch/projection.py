@@ -15,6 +15,7 @@ from sepsearch.journal import Event
 PARENT = ""  # the id of the search's own run, beside those of its trials
 MEMBER_METRICS = ("ratio", "val_loss", "train_loss", "identity_loss", "gradient_norm", "zero_share")
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # else KILLED
+IDENTITY = ("event", "time", "name", "run")  # of a search, which no resuming changes
 # MLflow's limits, in characters.
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 
@@ -48,12 +49,14 @@ class Projection:
         self.ratios: dict[str, float] = {}
         self.jumps: Counter[str] = Counter()
         self.states: Counter[str] = Counter()
+        self.ended: dict[str, str] = {}  # the trials that `states` counts
+        self.ends = self.resumes = 0
         self.best = math.inf
         self.reference: set[str] = set()  # the ids of the report's trial and finalist
         self.curves: dict[str, dict[str, list[tuple[int, float]]]] = {}  # instrument → id → (epoch, validation loss)
         self.identity: dict[str, float] = {}
         self.scores: Event = {}
-        self.models: Mapping[str, str] = {}
+        self.models: dict[str, str] = {}
         self.outdated = False  # the figures
 
     def apply(self, event: Event) -> None:
@@ -61,8 +64,6 @@ class Projection:
         kind, now = event["event"], int(event["time"] * 1000)
         if not self.search and kind != "search":
             raise ValueError("no search event came before it")
-        if kind != "end" and kind != "search" and PARENT not in self.open:  # it is resumed
-            self._begin(PARENT, now)
         match kind:
             case "search":
                 self._search(event, now)
@@ -70,18 +71,21 @@ class Projection:
                 self._child(event, now)
             case "epoch" | "final_epoch":
                 self._epoch(event, now)
+            case "spared":
+                self._run(event["id"], now).tags["spared"] = str(event["rung"])
+            case "retry":
+                tags = {"retries": str(event["attempt"]), "last_retry": event["reason"]}
+                self._run(event["id"], now).tags |= tags
             case "trial_end" | "final_end":
                 self._finish(event, now)
+            case "resume":
+                self._resume(event, now)
             case "finalists":
-                self.reference |= {c["id"] for c in event["configurations"] if c["reference"]}
-                self._run(PARENT, now).tags["finalists"] = ", ".join(
-                    f"{c['id']} = {c['trial']}" for c in event["configurations"]
-                )
-                self.outdated = True
+                self._finalists(event, now)
             case "scores":
                 self._scores(event, now)
             case "registered":
-                self.models = event["models"]
+                self.models |= event["models"]
                 self._describe(now)
             case "end":
                 self._end(event, now)
@@ -107,14 +111,37 @@ class Projection:
         self.search = event
         self.reference.add(event.get("reference", ""))
         run = self._begin(PARENT, now)
-        dataset = dict(event["dataset"])
-        run.tags |= {"stage": "search", "fingerprint": dataset.pop("fingerprint", "")}
-        run.tags["versions"] = ", ".join(f"{name} {version}" for name, version in event["versions"].items())
-        dataset.pop("split", None)  # in the file
-        run.params |= _flat(event["settings"]) | _flat(dataset, "dataset/")
-        run.files["space.yaml"] = _yaml(event["space"])
-        run.files["dataset.yaml"] = _yaml({**event["dataset"], "baselines": event["baselines"]})
+        run.params |= _settings(event)
+        run.metric("seconds/prepare", event.get("seconds"), now)
+        self._tell_search(now)
+
+    def _tell_search(self, now: int) -> None:
+        """All that the search depends on, but for the parameters, which cannot be changed."""
+        run, search = self._run(PARENT, now), self.search
+        run.tags |= {"stage": "search", "fingerprint": search["dataset"].get("fingerprint", "")}
+        run.tags["versions"] = ", ".join(f"{name} {version}" for name, version in search["versions"].items())
+        run.files["space.yaml"] = _yaml(search["space"])
+        run.files["dataset.yaml"] = _yaml({**search["dataset"], "baselines": search["baselines"]})
         self._describe(now)
+
+    def _resume(self, event: Event, now: int) -> None:
+        """The same runs go on: an end that an interruption gave them is taken back."""
+        if strangers := set(event["units"]) - set(self.starts):
+            raise ValueError(f"resumed, but never begun: {', '.join(sorted(strangers))}")
+        self.resumes += 1
+        self._begin(PARENT, now).tags["resumed"] = str(self.resumes)
+        for id, epoch in event["units"].items():
+            self._begin(id, now).tags |= {"reason": "", "epochs": str(epoch)}
+            if id in self.ended:
+                self.states[self.ended.pop(id)] -= 1
+        changed = {key: value for key, value in event["changed"].items() if key not in IDENTITY}
+        if changed:
+            before = _settings(self.search)
+            self.search = {**self.search, **changed}
+            after = _settings(self.search)
+            tags = {key: after.get(key, "") for key in {**before, **after} if before.get(key) != after.get(key)}
+            self._run(PARENT, now).tags |= {f"changed/{key}": value for key, value in sorted(tags.items())}
+            self._tell_search(now)
 
     def _child(self, event: Event, now: int) -> None:
         run = self._begin(event["id"], now)
@@ -153,8 +180,12 @@ class Projection:
             run.tags["weights"] = event["weights"]
         if event["event"] == "final_end":
             return
+        if event.get("reason") == "interrupted":
+            return
         self.states[state] += 1
-        parent, step = self._run(PARENT, now), self.states.total()
+        self.ended[id] = state
+        self.ends += 1  # where an end is taken back, a step is still not used twice
+        parent, step = self._run(PARENT, now), self.ends
         for name in ("completed", "stopped", "failed"):
             parent.metric(f"trials_{name}", self.states[name], now, step)
         # A trial that was stopped early is no candidate: only those with the full budget are compared.
@@ -162,8 +193,16 @@ class Projection:
             self.best = min(self.best, self.ratios.get(id, math.inf))
         parent.metric("best_ratio", self.best, now, step)
 
+    def _finalists(self, event: Event, now: int) -> None:
+        configurations = event["configurations"]
+        self.reference |= {c["id"] for c in configurations if c["reference"]}
+        run = self._run(PARENT, now)
+        run.tags["finalists"] = ", ".join(f"{c['id']} = {c['trial']}" for c in configurations)
+        run.metric("seconds/search", event.get("seconds"), now)
+        self.outdated = True
+
     def _scores(self, event: Event, now: int) -> None:
-        self.scores = event
+        self.scores, self.models = event, {}
         run, final, reference = self._run(PARENT, now), event["final"], event["reference_final"]
         for code, scores in final.items():
             run.metric(f"final_ratio/{code}", scores["ratio"], now)
@@ -174,14 +213,13 @@ class Projection:
         for key, table in (("final_ratio_mean", final), ("reference_ratio_mean", reference)):
             ratios = [scores["ratio"] for scores in table.values() if scores["ratio"] is not None]
             run.metric(key, fmean(ratios) if ratios else None, now)
+        run.metric("seconds/retrain", event.get("seconds"), now)
         self._describe(now)
 
     def _end(self, event: Event, now: int) -> None:
         for id in sorted(self.open - {PARENT}):
             self._close(id, now, "interrupted")
-        run = self._close(PARENT, now, event["state"])
-        for stage, seconds in (event.get("seconds") or {}).items():
-            run.metric(f"seconds/{stage}", seconds, now)
+        self._close(PARENT, now, event["state"])
         self.outdated = True
 
     def _describe(self, now: int) -> None:
@@ -196,6 +234,12 @@ class Projection:
         run = self._run(PARENT, self.starts[PARENT])
         for name, figure in draw_curves(self.curves, self.identity, self.reference):
             run.files[f"curves/{name}.png"] = png(figure)
+
+
+def _settings(search: Event) -> dict[str, str]:
+    """The parameters of a search's run: its settings and, but for the split, its data set."""
+    dataset = {key: value for key, value in search["dataset"].items() if key not in ("split", "fingerprint")}
+    return _flat(search["settings"]) | _flat(dataset, "dataset/")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,51 @@ from typing import Any
 from sepsearch.errors import UserError
 from sepsearch.files import cache_folder, file_sha256, new_folder
 from sepsearch.instruments import INSTRUMENTS
+from sepsearch.mlflow_writer import first_line, why_away, without_password
 from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
 from sepsearch.network import BINS, FRAMES, config_params
 from sepsearch.spectrogram import SCALE
-from sepsearch.tracking import database_file, import_mlflow, tracking_uri
+from sepsearch.tracking import connect, database_file, tracking_uri
 
 PREFIX = "sepsearch-"
 CHAMPION = "champion"
+# Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
+REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
+CHECKSUM = "weights_sha256"  # the tag that tells whether a model was logged before
+
+
+def register_models(
+    folders: dict[str, Path], run_id: str, uri: str | None = None, advance: Callable[[], object] = lambda: None
+) -> tuple[dict[str, str], list[str]]:
+    """Register the models of a search. Where MLflow is away the first one tells it, and no other is tried.
+
+    Args:
+        folders: instrument → folder, written by `save_model`.
+        run_id, uri: as `register_model` takes them.
+        advance: called after every model.
+
+    Returns:
+        Instrument → "models:/sepsearch-vn/3" of those that are registered; and why others are not, a line each.
+    """
+    models: dict[str, str] = {}
+    problems: list[str] = []
+    for code, folder in folders.items():
+        try:
+            models[code] = register_model(folder, run_id, uri)
+        except UserError as error:
+            problems.append(f"{code} was not registered: {first_line(error)}")
+        except Exception as error:  # whatever a server can answer with
+            problems.append(f"{code} was not registered: {why_away(error)}")
+            break
+        advance()
+    return models, problems
 
 
 def register_model(folder: Path, run_id: str, uri: str | None = None) -> str:
     """Log a model's folder to an MLflow run and register it as `sepsearch-<instrument>`, alias `champion`.
 
-    The same weights of the same run are registered once, however often this is called.
+    The same weights of the same run are logged and registered once, however often this is called and wherever it was
+    broken off before. The alias never moves back to an older version.
 
     Args:
         folder: written by `save_model`.
@@ -32,39 +66,38 @@ def register_model(folder: Path, run_id: str, uri: str | None = None) -> str:
         uri: MLflow's address; `tracking_uri()` if None.
 
     Returns:
-        "models:/sepsearch-vn/3", and "models:/sepsearch-vn@champion" from now on means the same.
+        "models:/sepsearch-vn/3", and "models:/sepsearch-vn@champion" from now on means the same or a newer one.
 
     Raises:
         UserError: the folder is damaged.
         mlflow.exceptions.MlflowException: MLflow is away or refuses.
     """
     _, card = load_model(folder)
-    client = _client(uri)
+    client = connect(uri or tracking_uri())
     name, checksum = PREFIX + card.instrument, file_sha256(folder / WEIGHTS)
     _make_registered(client, name, card)
     versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    made = next((v for v in versions if v.tags.get("weights_sha256") == checksum), None)
+    made = next((v for v in versions if v.tags.get(CHECKSUM) == checksum), None)
+    model = _logged(client, run_id, checksum)
     if made is None:
-        model = _log(client, folder, card, run_id)
+        model = _log(client, folder, card, run_id, checksum, model)
         # A database's store follows `models:/…` through MLflow's global address, a server wants nothing else.
         served = (uri or tracking_uri()).startswith(("http://", "https://"))
         made = client.create_model_version(
             name,
             source=f"models:/{model.model_id}" if served else model.artifact_location,
             run_id=run_id,
-            tags=_version_tags(card) | {"weights_sha256": checksum},
+            tags=_version_tags(card) | {CHECKSUM: checksum},
             description=_describe(card),
             model_id=model.model_id,
         )
-        link = json.dumps([{"name": name, "version": made.version}])
+    if model is not None:
+        link = json.dumps([{"name": name, "version": str(made.version)}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
-    client.set_registered_model_alias(name, CHAMPION, made.version)
+    champion = client.get_registered_model(name).aliases.get(CHAMPION)
+    if champion is None or int(champion) < int(made.version):
+        client.set_registered_model_alias(name, CHAMPION, made.version)
     return f"models:/{name}/{made.version}"
-
-
-def _client(uri: str | None) -> Any:
-    uri = uri or tracking_uri()
-    return import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _make_registered(client: Any, name: str, card: ModelCard) -> None:
@@ -104,26 +137,41 @@ def _describe(card: ModelCard) -> str:
     return "\n\n".join(lines)
 
 
-def _log(client: Any, folder: Path, card: ModelCard, run_id: str) -> Any:
-    """Log a model's folder as MLflow's LoggedModel of a run, without its slow guesses at requirements and serving."""
+def _logged(client: Any, run_id: str, checksum: str) -> Any:
+    """MLflow's LoggedModel of a run with these weights, finished or not; None if there is none."""
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models([experiment], f"tags.`{CHECKSUM}` = '{checksum}'")
+    return next((model for model in found if model.source_run_id == run_id), None)
+
+
+def _log(client: Any, folder: Path, card: ModelCard, run_id: str, checksum: str, logged: Any) -> Any:
+    """Log a model's folder as MLflow's LoggedModel of a run, or finish the one that was begun before.
+
+    Without MLflow's slow guesses at requirements and serving.
+    """
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    experiment = client.get_run(run_id).info.experiment_id
-    params = {key: str(value) for key, value in config_params(card.config).items()}
-    logged = client.create_logged_model(experiment, card.instrument, run_id, _version_tags(card), params, "separator")
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary, "model")
-        model = Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=run_id,
-            model_id=logged.model_id,
-        )
-        _save_pyfunc(path, folder, model, Path(temporary))
-        client.log_model_artifacts(logged.model_id, str(path))
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    run = client.get_run(run_id)
+    if logged is None:
+        params = {key: str(value) for key, value in config_params(card.config).items()}
+        tags = _version_tags(card) | {CHECKSUM: checksum}
+        logged = client.create_logged_model(run.info.experiment_id, card.instrument, run_id, tags, params, "separator")
+    if str(logged.status) != "READY":
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary, "model")
+            model = Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                run_id=run_id,
+                model_id=logged.model_id,
+            )
+            _save_pyfunc(path, folder, model, Path(temporary))
+            client.log_model_artifacts(logged.model_id, str(path))
+        client.finalize_logged_model(logged.model_id, "READY")
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return logged
 
 
@@ -180,14 +228,16 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
         if not (Path(text) / CARD).is_file():
             raise UserError(f"{text}: no model there, expected a folder with {CARD}, or models:/{PREFIX}vn@{CHAMPION}")
         return Path(text)
+    if not REFERENCE.fullmatch(text):
+        raise UserError(
+            f"{text!r}: names no model, expected models:/{PREFIX}vn@{CHAMPION}, models:/{PREFIX}vn/3 or a folder"
+        )
     uri = uri or tracking_uri()
     database = database_file(uri)
     if database and not database.is_file():
         raise UserError(f"{text}: no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
-    client = _client(uri)
-    from mlflow.exceptions import MlflowException
-
     try:
+        client = connect(uri)
         found = _find_version(client, text)
         # Another store can have the same name and version.
         identity = f"{found.name} {found.version} {found.run_id} {found.source} {found.creation_timestamp}"
@@ -195,8 +245,10 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
         if not (folder / CARD).is_file():
             # Not as `models:/…`: MLflow looks those up at its global address, which need not be ours.
             _download(client.get_model_version_download_uri(found.name, found.version), folder, uri)
-    except MlflowException as error:
-        raise UserError(f"{text}: MLflow at {uri} does not give it: {str(error).splitlines()[0]}") from error
+    except UserError:
+        raise
+    except Exception as error:  # its own kinds and its database's
+        raise UserError(f"{text}: MLflow at {without_password(uri)} does not give it: {why_away(error)}") from error
     return folder
 
 

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
+from sepsearch.course import getting_ready, run_course
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.resuming import Begin, changed_facts, clear_remains, new_run, resumed_run, resumed_settings
 from sepsearch.run_folder import JOURNAL
-from sepsearch.telling import tell_begin, tell_end, tell_interrupted, tell_resume
+from sepsearch.telling import tell_end, tell_interrupted, tell_resume
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sepsearch.course import Ready
     from sepsearch.journal import Journal
     from sepsearch.material import Material, Settings
-    from sepsearch.pipeline import Stages
     from sepsearch.plan import StopSignal
     from sepsearch.tracking import Tracker
 
@@ -46,36 +47,48 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
-    """The run itself; returns how it ended: "finished", "interrupted" or "failed"."""
+    """Get everything ready, then search; returns how it ended: "finished", "interrupted" or "failed"."""
+    from sepsearch.preflight import check_folders
+
+    clock = time.monotonic()
+    check_folders(begin.folder)
+    material = _prepare(arguments, begin, console)
+    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    changed = _changes(arguments, begin, settings, material) if begin.journal else {}
+    with contextlib.ExitStack() as stack:
+        ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
+        return _record(begin, settings, material, changed, ready, console, clock)
+
+
+def _record(
+    begin: Begin, settings: "Settings", material: "Material", changed: dict[str, Any], ready: "Ready | None",
+    console: "Console", clock: float,
+) -> str:  # fmt: skip
+    """Nothing was written so far. From here on all that happens is in the journal, to its end."""
     from sepsearch.journal import Journal
     from sepsearch.plan import StopSignal
     from sepsearch.tracking import Tracker
 
-    clock = time.monotonic()
-    material = _prepare(arguments, begin, console)
-    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
-    changed = _changes(arguments, begin, settings, material) if begin.journal else {}
-    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False))
+    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False), folder=begin.folder)
     journal = begin.journal
     if journal is None:
         clear_remains(begin.folder)
+    if journal is None or "space" in changed:
         write_atomically(begin.folder / "space.yaml", begin.space_file.read_bytes())
-        journal = Journal(begin.folder / JOURNAL)
-    elif "space" in changed:
-        write_atomically(begin.folder / "space.yaml", begin.space_file.read_bytes())
+    journal = journal or Journal(begin.folder / JOURNAL)
     stop = StopSignal()
     state = "failed"
     try:
         with _stopping_on_interrupt(stop, console):
             _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
             tell_resume(begin, settings, console)
-            state = _search(settings, begin, material, journal, stop, tracker, console)
+            state = run_course(settings, begin, material, journal, ready, stop, tracker, console)
     finally:
         journal.append("end", state=state)
         if not begin.journal:
             journal.close()
         results = write_results(begin.folder)
-        arrived = tracker.close()
+        arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
     if state == "finished":
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
         for name in ("ray", "checkpoints"):
@@ -91,12 +104,13 @@ def _rebuild(begin: Begin, console: "Console") -> str:
     """Nothing is left to do of a run that has finished; what follows from its journal is made sure of."""
     from sepsearch.tracking import Tracker
 
-    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False))
+    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False), folder=begin.folder)
     for event in begin.history.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
     results = write_results(begin.folder)
-    tell_end(results, begin.folder, begin.history.search["caveats"], tracker.close(), console)
+    arrived = tracker.close() and begin.history.registered
+    tell_end(results, begin.folder, begin.history.search["caveats"], arrived, console)
     return "finished"
 
 
@@ -165,95 +179,6 @@ def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material")
         instruments=tuple(material.examples),
         options=begin.options,
     )
-
-
-def _search(
-    settings: "Settings", begin: Begin, material: "Material", journal: "Journal", stop: "StopSignal",
-    tracker: "Tracker", console: "Console",
-) -> str:  # fmt: skip
-    """Search, finalists, scores, registry; returns how it ended: "finished", "interrupted" or "failed"."""
-    from sepsearch.gauges import Gauges
-    from sepsearch.pipeline import Stages
-    from sepsearch.screen import Screen
-    from sepsearch.session import ray_session
-    from sepsearch.store import StoredData, put_shards
-
-    past, options = begin.history, settings.options
-    if past.scores is not None:  # only the registry is left, if anything
-        return _finish(journal, begin, past.scores["final"], tracker, console)
-    with ray_session(options["address"]) as session:
-        workers = session.workers(options["cpus_per_trial"], options["gpus_per_trial"], options["workers"])
-        tell_begin(session, workers.concurrent, settings, begin, console)
-        gauges, screen = Gauges(settings.epochs), Screen(console, settings.epochs)
-        journal.listen(gauges.handle)
-        for event in past.events:
-            screen.remember(event)
-        journal.listen(screen.handle)
-        key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
-        identity = material.baselines["validation"]["identity"]
-        stored = StoredData(key, put_shards(material.shards), material.examples, identity)
-        stages = Stages(
-            settings, begin.space, material, journal, begin.folder, workers, stop, stored,
-            lambda: gauges.refresh(time.monotonic()), past, options["retries"],
-        )  # fmt: skip
-        with contextlib.closing(screen):
-            final = _stages(begin, stages, screen, console)
-    return "interrupted" if final is None else _finish(journal, begin, final, tracker, console)
-
-
-def _stages(begin: Begin, stages: "Stages", screen: Any, console: "Console") -> dict[str, Any] | None:
-    """The stages that are still to do; the final models' scores, or None after Ctrl-C."""
-    from sepsearch.pipeline import score_models
-    from sepsearch.retrain import Finalist
-
-    journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.history
-    clock = time.monotonic()
-    if past.finalists is None:
-        before = past.seconds("search")
-        budget = settings.options["time_budget"]
-        stop.deadline = clock + max(0.0, budget - before) if budget else None
-        screen.begin("search", settings.trials)
-        plan = stages.search()
-        if stop.reason == "interrupted":
-            return None
-        stop.end_budget()
-        finalists = stages.choose(plan, before + time.monotonic() - clock)
-    else:
-        finalists = [Finalist(**configuration) for configuration in past.finalists]
-    clock = time.monotonic()
-    screen.begin("finalists", len(finalists) * stages.space.final.seeds)
-    final_plan = stages.retrain(finalists)
-    if stop.reason == "interrupted":
-        return None
-    screen.close()
-    console.print("scoring the chosen models on the test titles")
-    models = begin.folder / "models"
-    shutil.rmtree(models, ignore_errors=True)  # of a process that was killed while it wrote them
-    final, reference = score_models(settings, stages.material, finalists, final_plan, models)
-    seconds = past.seconds("finalists") + time.monotonic() - clock
-    journal.append("scores", final=final, reference_final=reference, seconds=seconds)
-    return final
-
-
-def _finish(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: "Tracker", console: "Console") -> str:
-    """Register every model; a registry that is away costs a warning, and the models stay in the run's folder."""
-    from sepsearch.registry import register_model
-
-    if not final:
-        console.print("error: no finalist could be trained; the reasons are above and in the journal")
-        return "failed"
-    run_id = None if begin.history.registered else tracker.run_id()
-    models = {}
-    for code in final:
-        if run_id is None:
-            break
-        try:
-            models[code] = register_model(begin.folder / "models" / code, run_id)
-        except Exception as error:  # whatever a server can answer with
-            console.print(f"warning: {code} was not registered: {str(error).splitlines()[0]}", markup=False)
-    if models:
-        journal.append("registered", models=models)
-    return "finished"
 
 
 def write_results(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSign
 CAUSES = (
     (r"OutOfMemoryError|low on memory", "out of memory"),
     (r"[Nn]ode( \S+)? (has )?(died|terminated|been marked dead|failed)|node preempted", "its node was lost"),
+    (r"temporarily unavailable", "it does not answer"),
 )
 
 
@@ -233,6 +234,8 @@ def _error(trial: Trial) -> Ending:
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     if not lines:
         return Ending("raised", "exception: unknown")
+    if re.search(r"Owner's (node|worker) has (crashed|died)", text):
+        return Ending("halted", INTERRUPTED)  # the driver's own node is gone, and the driver will be in a moment
     # The text of the function's own exception begins with the task's name; any other is about the worker or its node.
     if "ray::" not in lines[0]:
         text = " ".join(lines)

@@ -24,8 +24,16 @@ def program(name: str) -> str:
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with the run of this folder."""
-    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
-    return f"{program('python')} -m sepsearch.run --resume {folder.name}{runs}"
+    return f"{program('python')} -m sepsearch.run --resume {_named(folder)}"
+
+
+def track_command(folder: Path) -> str:
+    """What to type to bring the run of this folder into MLflow."""
+    return f"{program('python')} -m sepsearch.track {_named(folder)}"
+
+
+def _named(folder: Path) -> str:
+    return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
 
 def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin: "Begin", console: "Console") -> None:
@@ -65,7 +73,7 @@ def tell_interrupted(folder: Path, console: "Console") -> None:
 def tell_end(
     results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], arrived: bool, console: "Console"
 ) -> None:
-    """The final table, where everything is, and what to type next. `arrived`: all of the journal is in MLflow."""
+    """The final table, where everything is, and what to type next. `arrived`: all of it is in MLflow."""
     from sepsearch.results import final_table
     from sepsearch.tracking import ui_command
 
@@ -76,8 +84,8 @@ def tell_end(
         ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
         console.print(f"runs, curves and models: {ui}", soft_wrap=True)
     else:
-        line = f"{program('python')} -m sepsearch.track {folder.name}"
-        console.print(f"MLflow does not have all of it; once it answers again: {line}", soft_wrap=True)
+        line = f"not all of this run is in MLflow; once it answers: {track_command(folder)}"
+        console.print(line, soft_wrap=True)
     if results["final"]:
         code = next(iter(results["final"]))
         line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"

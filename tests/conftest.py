@@ -111,5 +111,5 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sepsearch import tracking
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._connect(f"sqlite:///{path}").get_experiment_by_name("any")
+    tracking.connect(f"sqlite:///{path}").get_experiment_by_name("any")
     return path

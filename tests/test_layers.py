@@ -11,23 +11,35 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "instruments", "__init__"},
-    {"arguments", "files", "metrics", "plan", "rungs", "progress", "splits", "journal"},
-    {"spectrogram", "network", "audio", "correlation", "demo_scores", "demo_arrangements", "demo_performance"},
+    {"arguments", "files", "run_folder", "safe_yaml", "headers", "mlflow_turn"},
+    {"metrics", "plan", "rungs", "progress", "splits", "journal"},
+    {
+        "spectrogram",
+        "network",
+        "audio",
+        "correlation",
+        "history",
+        "demo_scores",
+        "demo_arrangements",
+        "demo_performance",
+    },
     {"recordings", "demo", "examples", "config"},
-    {"curves"},
+    {"curves", "corners", "forecast", "pool", "recorded", "manifest"},
     {"takes", "baselines", "training", "sampling", "projection", "model_folder"},
-    {"shards", "search", "tracking", "served_model"},
-    {"registry"},
+    {"shards", "search", "tracking", "mlflow_writer", "served_model", "checkpoints"},
+    {"registry", "material", "simulation"},
     {"separate"},
-    {"retrain", "scoring", "store", "prepare", "results"},
-    {"trial", "stage", "session", "gauges", "screen"},
-    {"pipeline"},
+    {"retrain", "scoring", "store", "nodes", "prepare", "results", "replay", "replay_page", "resuming"},
+    {"trial", "stage", "session", "gauges", "screen", "telling", "rehearsal"},
+    {"pipeline", "preflight"},
+    {"course"},
     {"run"},
+    {"track"},
     {"__main__"},
 ]
 OWNERS = {
-    "ray": {"stage", "store", "trial", "session", "gauges", "pipeline"},
-    "mlflow": {"tracking", "registry", "served_model"},
+    "ray": {"stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
+    "mlflow": {"tracking", "mlflow_writer", "registry", "served_model"},
     "optuna": {"sampling"},
     "pyarrow": {"shards"},
     "soundfile": {"audio", "demo", "separate"},
@@ -65,7 +77,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
 
 
-@pytest.mark.parametrize("module", ["run", "pipeline"])
+@pytest.mark.parametrize("module", ["run", "pipeline", "track", "replay"])
 def test_importing_a_module_starts_nothing_heavy(module):
     code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

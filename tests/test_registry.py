@@ -8,11 +8,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from sepsearch import tracking
+from sepsearch import registry, tracking
 from sepsearch.errors import UserError
 from sepsearch.model_folder import ModelCard, load_model, save_model
 from sepsearch.network import ReportConfig, make_network
-from sepsearch.registry import register_model, resolve_model
+from sepsearch.registry import register_model, register_models, resolve_model
 from sepsearch.spectrogram import FrontEnd
 
 CONFIG = ReportConfig(filters=2, activation="silu")
@@ -57,7 +57,7 @@ def uri(empty_store, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_id(uri, tmp_path):
-    client = tracking._connect(uri)
+    client = tracking.connect(uri)
     experiment = client.create_experiment("sepsearch", (tmp_path / "mlartifacts").as_uri())
     return client.create_run(experiment, run_name="c0-s0").info.run_id
 
@@ -177,7 +177,7 @@ def test_a_logged_model_holds_no_pickle_and_brings_its_own_code(folder, uri, run
 
 def test_a_version_says_how_good_it_is_and_how_to_read_that(folder, uri, run_id):
     register_model(folder, run_id, uri)
-    version = tracking._connect(uri).get_model_version_by_alias("sepsearch-vn", "champion")
+    version = tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion")
     assert version.run_id == run_id
     assert {key: version.tags[key] for key in ("ratio", "test_ratio", "search", "caveat")} == {
         "ratio": "0.500", "test_ratio": "0.625", "search": "duets", "caveat": "one title only",
@@ -199,11 +199,83 @@ def test_registering_the_same_model_again_makes_no_second_version(folder, uri, r
     assert register_model(folder, run_id, uri) == register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
 
 
+class Dying:
+    """A client of a process that dies in one call: before it, or when it went through but nobody heard of it."""
+
+    def __init__(self, client, method, through):
+        self._client, self._method, self._through = client, method, through
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            if self._through:
+                getattr(self._client, name)(*arguments, **options)
+            raise KeyboardInterrupt
+
+        return call if name == self._method else getattr(self._client, name)
+
+
+@pytest.mark.parametrize("through", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs",
+        "create_model_version", "set_logged_model_tags", "set_registered_model_alias",
+    ],
+)  # fmt: skip
+def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
+    folder, uri, run_id, monkeypatch, method, through
+):
+    client = tracking.connect(uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "connect", lambda uri: Dying(client, method, through))
+        with pytest.raises(KeyboardInterrupt):
+            register_model(folder, run_id, uri)
+    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    run = client.get_run(run_id)
+    (logged,) = client.search_logged_models([run.info.experiment_id])
+    (version,) = client.search_model_versions("name = 'sepsearch-vn'")
+    assert (str(logged.status), version.source) == ("READY", logged.artifact_location)
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "sepsearch-vn", "version": "1"}]
+    assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
+    assert str(client.get_model_version_by_alias("sepsearch-vn", "champion").version) == "1"
+    load_model(resolve_model("models:/sepsearch-vn@champion", uri))
+
+
+def test_the_alias_does_not_move_back_when_an_older_model_is_registered_again(folder, uri, run_id, tmp_path):
+    register_model(folder, run_id, uri)
+    save_model(tmp_path / "better", network(seed=1), card())
+    register_model(tmp_path / "better", run_id, uri)
+    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert str(tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion").version) == "2"
+
+
+def test_a_damaged_model_does_not_keep_the_others_from_being_registered(folder, uri, run_id, tmp_path):
+    save_model(tmp_path / "vc", network(), card(instrument="vc"))
+    change_card(folder, schema=99)
+    models, problems = register_models({"vn": folder, "vc": tmp_path / "vc"}, run_id, uri)
+    assert models == {"vc": "models:/sepsearch-vc/1"}
+    assert len(problems) == 1
+    assert "schema 99" in problems[0]
+
+
+def test_a_registry_that_is_away_is_asked_for_one_model_only(folder, uri, run_id, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(uri):
+        asked.append(uri)
+        raise ConnectionError("connection refused\nand a long trace")
+
+    monkeypatch.setattr(registry, "connect", refuse)
+    models, problems = register_models({"vn": folder, "va": folder}, run_id, uri)
+    assert (models, problems) == ({}, ["vn was not registered: connection refused"])
+    assert asked == [uri]
+
+
 def test_a_damaged_model_is_not_registered(folder, uri, run_id):
     change_card(folder, schema=99)
     with pytest.raises(UserError, match="schema 99"):
         register_model(folder, run_id, uri)
-    assert not tracking._connect(uri).search_registered_models()
+    assert not tracking.connect(uri).search_registered_models()
 
 
 def test_a_folder_resolves_to_itself(folder, uri):
@@ -227,6 +299,29 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(folder, uri, run_
     assert there in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models:/../../x", "models:/", "models://sepsearch-vn/1", "models:/sepsearch-vn/1/2", "models:/sepsearch-vn@",
+        "models:/sepsearch-vn/..", "models:/sepsearch-vn@a/b", "models:/vn' or name != '", "models:/a\nb", "models:/.",
+        "models:/sepsearch-vn/1@champion", "models:/a:b",
+    ],
+)  # fmt: skip
+def test_an_odd_name_of_a_model_is_refused_in_one_line_with_what_is_expected(uri, name):
+    with pytest.raises(
+        UserError, match="expected models:/sepsearch-vn@champion, models:/sepsearch-vn/3 or a folder"
+    ) as caught:
+        resolve_model(name, uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_is_none_is_told_in_one_line(tmp_path):
+    (tmp_path / "none.db").write_text("a text")
+    with pytest.raises(UserError, match="does not give it") as caught:
+        resolve_model("models:/sepsearch-vn@champion", f"sqlite:///{tmp_path / 'none.db'}")
+    assert "\n" not in str(caught.value)
+
+
 def test_looking_for_a_model_makes_no_database(tmp_path):
     with pytest.raises(UserError, match="no MLflow database"):
         resolve_model("models:/sepsearch-vn@champion", f"sqlite:///{tmp_path / 'none.db'}")
@@ -237,7 +332,7 @@ def test_the_same_name_and_version_of_two_stores_are_kept_apart(folder, uri, run
     register_model(folder, run_id, uri)
     other = f"sqlite:///{tmp_path / 'other.db'}"
     shutil.copy(empty_store, tmp_path / "other.db")
-    client = tracking._connect(other)
+    client = tracking.connect(other)
     run = client.create_run(client.create_experiment("sepsearch", (tmp_path / "others").as_uri()))
     save_model(tmp_path / "other", network(seed=1), card())
     register_model(tmp_path / "other", run.info.run_id, other)
@@ -246,7 +341,7 @@ def test_the_same_name_and_version_of_two_stores_are_kept_apart(folder, uri, run
 
 
 def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
-    client = tracking._connect(uri)
+    client = tracking.connect(uri)
     client.create_registered_model("sepsearch-vn")
     (tmp_path / "strange").mkdir()
     client.create_model_version("sepsearch-vn", str(tmp_path / "strange"))

@@ -198,7 +198,10 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
         (["--name", "../x"], "--name '../x': expected letters"),
         (["--data", "nowhere"], "nowhere"),
         (["--space", "nowhere.yaml"], "no such space file"),
-        (["--resume", "x"], "cannot resume yet"),
+        (["--resume", "y", "--name", "y"], "--resume y: no such run"),
+        (["--resume", "../y", "--name", "../y"], "--resume '../y': expected letters"),
+        (["--resume", "y"], "the run to resume is y: leave --name out"),
+        (["--accept-changes"], "--accept-changes: expected with --resume"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_leaves_nothing_behind(
@@ -216,8 +219,22 @@ def test_a_mistake_on_the_command_line_is_one_line_and_leaves_nothing_behind(
 def test_a_run_name_that_exists_is_refused(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "results.json").write_text("{}")
     with pytest.raises(UserError, match="a run of this name exists"):
         main(command(tmp_path, tree)[3:])
+
+
+def test_a_finished_run_is_resumed_to_the_same_results_without_training(finished):
+    folder, _, results = finished
+    (folder / "runs" / "x" / "results.json").unlink()
+    line = [sys.executable, "-m", "sepsearch.run", "--resume", "x"]
+    done = subprocess.run(
+        line, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "x has finished already" in done.stdout
+    assert "Final models of x" in done.stdout
+    assert json.loads((folder / "runs" / "x" / "results.json").read_text()) == results
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])

@@ -7,74 +7,11 @@ import sqlite3
 import threading
 
 import pytest
+from stories import epoch_event, interrupted_story, journal, members, runs, steps, story, until
 
-from sepsearch import projection, tracking
+from sepsearch import mlflow_writer, projection, tracking
 from sepsearch.curves import draw_curves
 from sepsearch.tracking import Tracker, tracking_uri, ui_command
-
-CODES = ("vn", "vc")
-PARAMS = {"family": "report", "filters": 16, "learning_rate": 0.001}
-
-
-def members(epoch, seed=0, **changes):
-    return [
-        {
-            "instrument": code, "seed": seed, "train_loss": 0.4 / epoch, "val_loss": 0.5 / epoch, "identity_loss": 1.0,
-            "ratio": 0.5 / epoch, "gradient_norm": 1.5, "zero_share": 0.25, "discontinuity": False, **changes,
-        }
-        for code in CODES
-    ]  # fmt: skip
-
-
-def scores(ratio):
-    keys = {"ratio_mean": ratio, "ratio_sd": 0.01, "test_ratio": ratio + 0.1, "si_sdr_gain_db": 6.0}
-    return {code: {"ratio": ratio, "identity_loss": 1.0, **keys} for code in CODES}
-
-
-def story():
-    """A search with three trials (the report's, a stopped one, a failed one) and one finalist with two seeds."""
-    losses = {"identity": {"vn": 1.0, "vc": 1.0}}
-    yield "search", {
-        "name": "duets", "run": "abc123", "space": {"filters": [8, 16]},
-        "settings": {"trials": 3, "epochs": 2, "retrain": {"seeds": 2}}, "versions": {"torch": "2.13"},
-        "dataset": {"source": "demo", "pieces": 4, "clips": 9, "rows": 27, "fingerprint": "f1", "split": {"train": []}},
-        "baselines": {"validation": losses}, "caveats": {"vc": "one title only"}, "reference": "t0000",
-    }  # fmt: skip
-    for id, epochs, state, reason in (
-        ("t0000", 2, "completed", ""),
-        ("t0001", 1, "stopped", "rung 1"),
-        ("t0002", 1, "failed", "NaN: the training loss of vn is nan in epoch 2"),
-    ):
-        yield "trial", {"id": id, "params": PARAMS}
-        for epoch in range(1, epochs + 1):
-            yield epoch_event("epoch", id, epoch)
-        yield "trial_end", {"id": id, "state": state, "reason": reason, "epochs": epochs}
-    yield "finalists", {"configurations": [{"id": "c0", "trial": "t0000", "params": PARAMS, "reference": True}]}
-    for seed in (0, 1):
-        id = f"c0-s{seed}"
-        yield "final", {"id": id, "configuration": "c0", "seed": seed, "params": PARAMS}
-        yield epoch_event("final_epoch", id, 1, members(1, seed))
-        yield "final_end", {"id": id, "state": "completed", "reason": "", "epochs": 1, "weights": f"models/{id}"}
-    yield "scores", {"final": scores(0.25), "reference_final": scores(0.5)}
-    yield "registered", {"models": {"vn": "models:/sepsearch-vn/1"}}
-    yield "end", {"state": "finished", "seconds": {"prepare": 1.0, "search": 2.0, "retrain": 3.0}}
-
-
-def epoch_event(kind, id, epoch, of=None):
-    of = members(epoch) if of is None else of
-    return kind, {
-        "id": id, "epoch": epoch, "ratio": of[0]["ratio"], "seconds": 1.0, "examples_per_second": 10.0, "members": of,
-    }  # fmt: skip
-
-
-def journal(story):
-    return [{"event": kind, "time": 1000.0 + i, **fields} for i, (kind, fields) in enumerate(story)]
-
-
-def until(events, kind, id=None):
-    """The events up to the first of a kind, that one included."""
-    last = next(i for i, e in enumerate(events) if e["event"] == kind and id in (None, e.get("id")))
-    return events[: last + 1]
 
 
 @pytest.fixture
@@ -91,15 +28,6 @@ def replay(uri, events, **options):
     for event in events:
         tracker.handle(event)
     return tracker.close(60), warnings
-
-
-def runs(uri):
-    """MLflow's runs by name."""
-    client = tracking._connect(uri)
-    experiment = client.get_experiment_by_name("sepsearch")
-    found = client.search_runs([experiment.experiment_id])
-    assert len({run.info.run_name for run in found}) == len(found)
-    return {run.info.run_name: run for run in found}
 
 
 def rows(uri):
@@ -151,7 +79,7 @@ def test_a_childs_parameters_are_its_configuration_and_the_parents_the_settings(
 
 
 def test_metrics_have_the_epoch_as_step_and_the_events_time(uri, told):
-    history = tracking._connect(uri).get_metric_history(told["t0000"].info.run_id, "val_loss/vn")
+    history = tracking.connect(uri).get_metric_history(told["t0000"].info.run_id, "val_loss/vn")
     assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.5, 1_002_000), (2, 0.25, 1_003_000)]
 
 
@@ -169,7 +97,7 @@ def test_the_parent_has_counts_scores_caveats_space_and_curves(uri, told):
     assert [metrics[f"trials_{state}"] for state in ("completed", "stopped", "failed")] == [1, 1, 1]
     assert (metrics["final_ratio/vn"], metrics["reference_ratio/vn"], metrics["test_ratio/vn"]) == (0.25, 0.5, 0.35)
     assert "one title only" in parent.data.tags["mlflow.note.content"]
-    client = tracking._connect(uri)
+    client = tracking.connect(uri)
     assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"curves", "dataset.yaml", "space.yaml"}
     curves = {f.path for f in client.list_artifacts(parent.info.run_id, "curves")}
     assert curves == {"curves/all.png", "curves/vn.png", "curves/vc.png"}
@@ -216,22 +144,169 @@ def test_an_interrupted_search_and_its_open_trials_are_killed(uri):
     assert found["t0001"].data.tags["state"] == "interrupted"
 
 
+def tell(uri, events, *ends):
+    """Send a journal's events through as many trackers as there are `ends`: each replays all and goes on to its own."""
+    for end in ends:
+        arrived, warnings = replay(uri, events[:end])
+        assert (arrived, warnings) == (True, [])
+
+
+def resumes(events):
+    """Where a new process takes over."""
+    return [number for number, event in enumerate(events) if event["event"] == "resume"]
+
+
 def test_a_resumed_search_goes_on_in_the_same_runs(uri):
-    events = journal(story())
-    before = until(events, "trial", "t0001")
-    replay(uri, [*before, {"event": "end", "time": 1005.5, "state": "interrupted", "seconds": {}}])
-    ids = {name: run.info.run_id for name, run in runs(uri).items()}
-    assert replay(uri, [*before, *events[len(before) - 1 :]]) == (True, [])
+    events = journal(interrupted_story())
+    first, second = resumes(events)
+    tell(uri, events, first)
+    before = runs(uri)
+    assert {name: run.info.status for name, run in before.items()} == dict.fromkeys(
+        ("duets", "t0000", "t0001"), "KILLED"
+    )
+    tell(uri, events, first + 1, second)
+    assert {name: run.info.run_id for name, run in runs(uri).items()} == {n: r.info.run_id for n, r in before.items()}
+    assert {name: run.info.status for name, run in runs(uri).items()} == {
+        "duets": "RUNNING", "t0000": "FINISHED", "t0001": "RUNNING",
+    }  # fmt: skip
+    tell(uri, events, len(events))
     found = runs(uri)
-    assert len(found) == 6
-    assert {name: found[name].info.run_id for name in ids} == ids
-    assert (found["duets"].info.status, found["t0001"].data.tags["state"]) == ("FINISHED", "stopped")
+    assert len(found) == 3
+    assert (found["t0001"].info.status, found["t0001"].data.tags["state"]) == ("FINISHED", "stopped")
+    assert found["duets"].data.tags["resumed"] == "2"
+
+
+def test_a_unit_that_goes_on_has_no_end_until_it_has_its_own(uri):
+    events = journal(interrupted_story())
+    tell(uri, events, resumes(events)[0] + 1)
+    tags = runs(uri)["t0001"].data.tags
+    assert (tags["state"], tags["reason"], tags["epochs"]) == ("running", "", "0")
+
+
+def test_metrics_of_a_resumed_search_are_those_of_the_journal_each_once(uri):
+    events = journal(interrupted_story())
+    tell(uri, events, *resumes(events), len(events))
+    for id in ("t0000", "t0001"):
+        history = tracking.connect(uri).get_metric_history(runs(uri)[id].info.run_id, "val_loss/vc")
+        assert [metric.step for metric in history] == steps(events, id)
+
+
+def test_a_trial_that_was_interrupted_and_goes_on_is_counted_once(uri):
+    events = journal(interrupted_story())
+    tell(uri, events, *resumes(events), len(events))
+    parent = runs(uri)["duets"]
+    assert [parent.data.metrics[f"trials_{state}"] for state in ("completed", "stopped", "failed")] == [1, 1, 0]
+    history = tracking.connect(uri).get_metric_history(parent.info.run_id, "trials_stopped")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0), (2, 1)]
+
+
+def test_an_end_that_a_resume_takes_back_is_counted_no_longer(uri):
+    events = until(journal(story()), "trial_end", "t0001")
+    resumed = [
+        {"event": "resume", "time": 1010.0, "units": {"t0001": 1}, "changed": {}},
+        {"event": "trial_end", "time": 1011.0, "id": "t0001", "state": "completed", "reason": "", "epochs": 2},
+    ]
+    tell(uri, [*events, *resumed], len(events) + 2)
+    metrics = runs(uri)["duets"].data.metrics
+    assert [metrics[f"trials_{state}"] for state in ("completed", "stopped", "failed")] == [2, 0, 0]
+
+
+def test_what_changed_at_a_resume_is_told_beside_what_it_was(uri):
+    events = journal(interrupted_story())
+    tell(uri, events, len(events))
+    parent = runs(uri)["duets"].data
+    assert (parent.params["epochs"], parent.params["trials"]) == ("2", "3")
+    changed = {key: value for key, value in parent.tags.items() if key.startswith("changed/")}
+    assert changed == {"changed/epochs": "3", "changed/trials": "2"}
+    assert "up to 3 epochs" in parent.tags["mlflow.note.content"]
+    assert "one title only" not in parent.tags["mlflow.note.content"]
+
+
+def test_a_resume_names_no_unit_that_never_began(uri):
+    events = until(journal(story()), "trial")
+    arrived, warnings = replay(uri, [*events, {"event": "resume", "time": 1.0, "units": {"t7": 0}, "changed": {}}])
+    assert not arrived
+    assert "t7" in warnings[0]
+    assert set(runs(uri)) == {"duets", "t0000"}
+
+
+def test_a_retried_and_a_spared_trial_say_so_and_run_on(uri):
+    events = journal(interrupted_story())
+    tell(uri, events, len(until(events, "spared")))
+    run = runs(uri)["t0001"]
+    assert (run.data.tags["retries"], run.data.tags["last_retry"]) == ("1", "worker died")
+    assert run.data.tags["spared"] == "1"
+    assert run.info.status == "RUNNING"
+
+
+def test_models_registered_after_the_end_leave_the_run_ended(uri):
+    events = journal(story())
+    late = {"event": "registered", "time": 3000.0, "models": {"vc": "models:/sepsearch-vc/4"}}
+    tell(uri, [*events, late], len(events) + 1)
+    parent = runs(uri)["duets"]
+    assert (parent.info.status, parent.info.end_time) == ("FINISHED", events[-1]["time"] * 1000)
+    note = parent.data.tags["mlflow.note.content"]
+    assert "models:/sepsearch-vn/1" in note
+    assert "models:/sepsearch-vc/4" in note
+
+
+def test_the_parent_says_how_long_each_stage_took(told):
+    metrics = told["duets"].data.metrics
+    assert [metrics[f"seconds/{stage}"] for stage in ("prepare", "search", "retrain")] == [1.0, 2.0, 3.0]
 
 
 def test_replaying_a_journal_doubles_nothing(uri, told):
     before = rows(uri)
     assert replay(uri, journal(story())) == (True, [])
     assert rows(uri) == before
+
+
+def test_an_epoch_that_is_missing_in_the_middle_is_filled_in(uri, told_store):
+    events = journal(story())
+    first = next(e for e in events if e["event"] == "epoch" and e["id"] == "t0000")
+    replay(uri, [e for e in events if e is not first])
+    replay(uri, events)
+    assert sizes(uri) == sizes(f"sqlite:///{told_store}")
+
+
+def test_a_clock_that_was_set_back_loses_no_metrics(uri):
+    events = journal(interrupted_story())
+    back = [{**event, "time": event["time"] - 500 * (number >= 9)} for number, event in enumerate(events)]
+    tell(uri, back, 9, len(back))
+    history = tracking.connect(uri).get_metric_history(runs(uri)["t0000"].info.run_id, "ratio")
+    assert sorted(metric.step for metric in history) == [1, 2, 3]
+
+
+def test_a_call_never_divides_the_metrics_of_an_epoch(uri, monkeypatch):
+    monkeypatch.setattr(mlflow_writer, "METRICS_PER_CALL", 20)
+    calls = []
+
+    class Counting:
+        def __init__(self, client):
+            self._client = client
+
+        def __getattr__(self, name):
+            return getattr(self._client, name)
+
+        def log_batch(self, run_id, metrics, *more, **options):
+            calls.append((run_id, {metric.step for metric in metrics}))
+            return self._client.log_batch(run_id, metrics, *more, **options)
+
+    events = [*until(journal(story()), "trial"), *journal(epoch_event("epoch", "t0000", n) for n in range(1, 6))]
+    replay(uri, events, connect=lambda uri: Counting(tracking.connect(uri)))
+    trial = runs(uri)["t0000"].info.run_id
+    assert sorted(step for id, written in calls for step in written if id == trial) == [1, 2, 3, 4, 5]
+
+
+def test_of_two_runs_with_one_key_the_fuller_one_stays(uri, told):
+    client = tracking.connect(uri)
+    run = told["t0001"]
+    double = client.create_run(run.info.experiment_id, run.info.start_time, run.data.tags, "t0001")
+    tell(uri, journal(story()), len(journal(story())))
+    found = runs(uri)
+    assert len(found) == 6
+    assert found["t0001"].info.run_id == run.info.run_id
+    assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
 
 
 def test_a_journal_whose_end_was_lost_is_completed_by_a_replay(uri, told_store):
@@ -263,7 +338,7 @@ def test_a_server_that_is_away_is_told_once_and_gets_everything_once_when_it_is_
         warnings.append(text)
         warned.set()
 
-    tracker = Tracker(uri, interval=0.01, on_warning=warn, connect=lambda uri: Flaky(tracking._connect(uri), away))
+    tracker = Tracker(uri, interval=0.01, on_warning=warn, connect=lambda uri: Flaky(tracking.connect(uri), away))
     events = journal(story())
     for event in events[:4]:
         tracker.handle(event)
@@ -279,6 +354,28 @@ def test_a_server_that_is_away_is_told_once_and_gets_everything_once_when_it_is_
     assert "connection refused" in warnings[0]
     assert "\n" not in warnings[0]
     assert sizes(uri) == sizes(f"sqlite:///{told_store}")
+
+
+def test_events_are_taken_while_a_call_hangs(uri):
+    entered, release, left = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(uri):
+        entered.set()
+        release.wait(60)
+        left.set()
+        raise ConnectionError("timed out")
+
+    tracker = Tracker(uri, interval=0.01, on_warning=lambda text: None, connect=hang)
+    events = journal(story())
+    tracker.handle(events[0])
+    assert entered.wait(60)
+    for event in events[1:]:
+        tracker.handle(event)
+    assert not tracker.flush(0.1)
+    assert not left.is_set()
+    release.set()
+    assert left.wait(60)
+    tracker.close(0)
 
 
 def test_close_gives_up_in_time_and_says_that_something_is_missing(uri):
@@ -309,7 +406,7 @@ def test_a_run_made_by_a_call_whose_answer_was_lost_is_not_made_again(uri):
                 raise ConnectionError("reset by peer")
             return run
 
-    arrived, _ = replay(uri, journal(story()), connect=lambda uri: Lossy(tracking._connect(uri)))
+    arrived, _ = replay(uri, journal(story()), connect=lambda uri: Lossy(tracking.connect(uri)))
     assert arrived
     assert Lossy.failed
     assert len(runs(uri)) == 6
@@ -331,6 +428,60 @@ def test_a_damaged_event_is_told_and_the_rest_arrives(uri):
     assert not arrived
     assert len(warnings) == 1
     assert runs(uri)["t0000"].info.status == "FINISHED"
+
+
+def test_two_processes_that_write_the_same_search_make_each_run_once(uri, tmp_path):
+    events = journal(story())
+    begun = until(events, "trial_end", "t0000")
+    first = Tracker(uri, interval=0.01, folder=tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    for event in begun:
+        first.handle(event)
+    assert first.flush(60)
+    assert replay(uri, events, folder=tmp_path / "run") == (True, [])
+    for event in events[len(begun) :]:
+        first.handle(event)
+    assert first.close(60)
+    assert len(runs(uri)) == 6
+
+
+def test_a_folder_that_cannot_be_locked_is_no_hindrance(uri, tmp_path):
+    assert replay(uri, until(journal(story()), "trial"), folder=tmp_path / "nowhere") == (True, [])
+    assert set(runs(uri)) == {"duets", "t0000"}
+
+
+def test_artifacts_that_cannot_be_kept_cost_one_warning_and_nothing_else(uri, monkeypatch):
+    def closed(*arguments):
+        raise PermissionError(13, "Permission denied", "/srv/artifacts")
+
+    monkeypatch.setattr(mlflow_writer, "_upload", closed)
+    arrived, warnings = replay(uri, journal(story()))
+    assert not arrived
+    assert len(warnings) == 1
+    assert "/srv/artifacts" in warnings[0]
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED", "FAILED"}
+
+
+def test_a_password_in_the_address_is_told_to_nobody(monkeypatch):
+    def refuse(uri):
+        raise ConnectionError(f"no route to {uri}")
+
+    warnings = []
+    tracker = Tracker("http://me:secret@tracking:5000", interval=0.01, on_warning=warnings.append, connect=refuse)
+    tracker.handle(journal(story())[0])
+    assert not tracker.close(0.3)
+    assert "http://tracking:5000" in warnings[0]
+    assert "secret" not in warnings[0]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@tracking:5000")
+    assert ui_command() == "http://tracking:5000"
+
+
+def test_no_call_is_repeated_by_the_http_client_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    tracking.import_mlflow()
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
 
 
 def test_the_run_of_a_trial_can_be_asked_for_and_an_unknown_one_is_none(uri):

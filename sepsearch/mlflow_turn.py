@@ -1,0 +1,43 @@
+"""Whose turn it is to write into MLflow, among the processes of one run."""
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class Turn:
+    """Whose turn it is to write a search into MLflow: a search and `sepsearch.track` would both make a missing run.
+
+    Args:
+        folder: of the run, where a lock file goes; without it or where files cannot be locked, every turn is one's own.
+    """
+
+    def __init__(self, folder: Path | None):
+        self._path = folder / ".mlflow.lock" if folder else None
+        self._token = uuid.uuid4().hex.encode()
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Wait for it, and hold it. Gives whether it was one's own last time too: nobody else has written since."""
+        with contextlib.ExitStack() as stack:
+            mine = self._depth > 0 or self._path is None or self._lock(self._path, stack)
+            self._depth += 1
+            try:
+                yield mine
+            finally:
+                self._depth -= 1
+
+    def _lock(self, path: Path, stack: contextlib.ExitStack) -> bool:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            stack.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            mine = os.pread(file, len(self._token), 0) == self._token
+            os.pwrite(file, self._token, 0)
+        except OSError:  # a folder that cannot be written, a file system without locks
+            return True
+        return mine

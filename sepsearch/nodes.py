@@ -1,0 +1,197 @@
+"""The nodes of a cluster: whether each sees the run's folder, has the same versions, and how much memory it has."""
+
+import contextlib
+import hashlib
+import math
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.errors import UserError, no_space
+
+if TYPE_CHECKING:
+    from sepsearch.plan import Workers
+
+NODE_SECONDS = 60.0  # for a node to answer
+FILE_SECONDS = 5.0  # for a file to be seen over a network
+Look = Callable[[str, str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster that can be used.
+
+    Args:
+        name: host name and address.
+        trials: how many fit on it at once.
+        memory: bytes it has, and how many of them are free; None where it does not tell.
+    """
+
+    name: str
+    trials: int
+    memory: tuple[int, int] | None
+
+
+def check_nodes(
+    folder: Path, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
+) -> list[Node]:
+    """See that every node of the cluster reads and writes below the run's folder and has the versions of this process.
+
+    Args:
+        folder: of the run; made for as long as this takes where it is not there.
+        workers: resources of a trial.
+        look: what a node runs, `look_around` by default.
+        patience: seconds for a node to answer.
+
+    Raises:
+        UserError: a node does not answer, does not see the folder, cannot write there or has other versions.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    asked: dict[Any, dict[str, Any]] = {}
+    with _token(folder.absolute()) as (path, token):
+        remote = ray.remote(num_cpus=0, max_retries=0)(look or look_around)
+        for node in alive:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[remote.options(scheduling_strategy=here).remote(str(path), token)] = node
+        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
+        if late:
+            raise UserError(
+                f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
+                " mend it or take it out of the cluster (ray stop there)"
+            )
+        return [_judge(answer, asked[answer], folder, workers) for answer in done]
+
+
+def _judge(answer: Any, node: dict[str, Any], folder: Path, workers: "Workers") -> Node:
+    """A node, from its answer; raises `UserError` if it is of no use."""
+    import ray
+
+    name = _name(node)
+    try:
+        seen = ray.get(answer)
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"node {name}: cannot run sepsearch ({death_reason(error)}): install the versions there that are here"
+        ) from error
+    own = versions()
+    for package, here in own.items():
+        if (there := seen["versions"].get(package)) != here:
+            raise UserError(
+                f"node {name}: {package} is {there or 'not installed'}, expected {here} as here:"
+                " install the same versions on every node"
+            )
+    if seen["problem"]:
+        raise UserError(
+            f"node {name}: {folder} {seen['problem']}: expected a folder that all nodes share under this path:"
+            " choose one with --runs"
+        )
+    has = node["Resources"]
+    fits = [has.get("CPU", 0.0) / workers.cpus] + ([has.get("GPU", 0.0) / workers.gpus] if workers.gpus else [])
+    return Node(name, min(math.floor(min(fits) + 1e-9), workers.concurrent), seen["memory"])
+
+
+def death_reason(error: Exception) -> str:
+    """Why a task or worker of Ray's did not answer, in one line."""
+    from sepsearch.corners import reason_of  # brings torch along, which a node need not import to look around
+
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):  # an exception of the worker's own
+        return reason_of(cause)
+    if "OutOfMemory" in type(error).__name__ or "OOM" in str(error).partition("exit detail:")[0]:
+        return "its worker was killed because the machine ran out of memory"
+    if "exit detail:" in str(error):
+        return "its worker died (out of memory, or a crash of its own)"
+    return reason_of(error)
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+@contextlib.contextmanager
+def _token(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A new file below a folder, with a random content; nothing of it is left at the end."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    token = secrets.token_hex(16)
+    room = folder / f".preflight-{token[:8]}"
+    try:
+        try:
+            room.mkdir(parents=True)
+            (room / "token").write_text(token)
+        except OSError as error:
+            raise no_space(error, folder) from error
+        yield room / "token", token
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+
+
+def look_around(path: str, token: str) -> dict[str, Any]:
+    """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
+    return {"problem": _storage_problem(Path(path), token), "versions": versions(), "memory": _memory()}
+
+
+def _storage_problem(path: Path, token: str) -> str:
+    deadline = time.monotonic() + FILE_SECONDS
+    while True:
+        try:
+            found = path.read_text()
+            if found == token:
+                break
+        except OSError:
+            found = None
+        if time.monotonic() > deadline:
+            return "is not seen there" if found is None else "is another folder there"
+        time.sleep(0.2)
+    own = path.with_name(f"{platform.node()}-{os.getpid()}")
+    try:
+        own.write_text(token)
+        own.unlink()
+    except OSError as error:
+        return f"cannot be written there ({error.strerror})"
+    return ""
+
+
+def versions() -> dict[str, str]:
+    """Versions that must be the same on every node; of this project's the code itself, too."""
+    found = {"Python": platform.python_version()}
+    for package in ("ray", "torch", "sepsearch"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    code = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(module.read_bytes())
+    found["sepsearch's code"] = code.hexdigest()[:12]
+    return found
+
+
+def _memory() -> tuple[int, int] | None:
+    """Bytes of memory that this machine (or its container) has, and that are free; None where nobody says."""
+    try:
+        lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+    except OSError:
+        return None
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+    group = Path("/sys/fs/cgroup")
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            most = int((group / limit).read_text())
+            free = min(free, most - int((group / used).read_text()))
+            total = min(total, most)
+    return total, free

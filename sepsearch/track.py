@@ -1,0 +1,171 @@
+"""`python -m sepsearch.track`: bring a run into MLflow from its journal, at any time and as often as one likes."""
+
+import argparse
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepsearch.errors import EXIT_FAILED, UserError, exit_on_user_error
+from sepsearch.progress import Progress, Steps
+from sepsearch.run_folder import JOURNAL, find_run
+
+if TYPE_CHECKING:
+    from sepsearch.journal import Event, Journal
+
+TRIES, PAUSE = 4, 0.5  # until MLflow counts as away, and the seconds between them
+LONGEST = 10.0  # seconds after which there is no further try
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Send all that a run's journal holds to MLflow, and register its models where that was not done.
+
+    Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
+    """
+    from sepsearch.telling import program
+    from sepsearch.tracking import tracking_uri, ui_command
+
+    arguments = _parse(argv)
+    folder = find_run(arguments.runs, arguments.name, "NAME")
+    uri = arguments.uri or tracking_uri()
+    problems: list[str] = []
+    with contextlib.ExitStack() as stack:
+        journal = _open_journal(folder / JOURNAL)
+        if not isinstance(journal, str):
+            stack.callback(journal.close)
+        rebuild = _Rebuild(folder, uri, journal, stack.enter_context(Progress()), problems)
+        rebuild.runs()
+        rebuild.models()
+    print(rebuild.summary(arguments.name))
+    print(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(EXIT_FAILED)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sepsearch.track",
+        description="Bring a run into MLflow from its journal: what is missing there is added, nothing is doubled.",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the run")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    parser.add_argument("--uri", help="MLflow's address; MLFLOW_TRACKING_URI or mlflow.db here by default")
+    return parser.parse_args(argv)
+
+
+def _open_journal(path: Path) -> "Journal | str":
+    """The journal to write to; or why it can only be read: a search writes to it, most of all."""
+    from sepsearch.journal import Journal
+
+    try:
+        return Journal(path, resume=True)
+    except UserError as error:
+        return str(error)  # if it is damaged, reading it tells the same
+
+
+class _Rebuild:
+    """The rebuilding of one run.
+
+    Args:
+        folder: of the run.
+        uri: MLflow's address.
+        journal: where registered models are noted; or why it can only be read.
+        progress: shows how far it is.
+        problems: gets a line for all that could not be done.
+    """
+
+    def __init__(
+        self, folder: Path, uri: str, journal: "Journal | str", progress: Progress, problems: list[str]
+    ) -> None:
+        from sepsearch.projection import Projection
+        from sepsearch.tracking import make_writer
+
+        self.folder, self.uri, self.journal, self.progress, self.problems = folder, uri, journal, progress, problems
+        self.projection = Projection()
+        self.writer = make_writer(uri, lambda text: problems.append(f"not recorded: {text}"), folder)
+        self.sent = 0
+        self.registered: dict[str, str] = {}
+
+    def runs(self) -> None:
+        """Send the journal. A search that keeps sending meanwhile waits: it could not know of runs made here."""
+        from sepsearch.journal import read_run
+        from sepsearch.projection import PARENT
+
+        with self.writer.turn.taken():
+            path = self.folder / JOURNAL
+            last: Event = {}
+            for last in read_run(path):
+                self.projection.apply(last)
+            if not last:
+                raise UserError(f"{path}: empty, expected a search that has begun: wait for it or run it again")
+            if PARENT in self.projection.open and not isinstance(self.journal, str):
+                # Nobody is at work, and it did not come to its end: no run of it is running any more.
+                self.projection.apply({"event": "end", "time": last["time"], "state": "interrupted"})
+            self.projection.draw()
+            self.sent = len(self.projection.work)
+            self._send("sending runs")
+
+    def models(self) -> None:
+        """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
+        from sepsearch.registry import register_models
+        from sepsearch.run import write_results
+
+        chosen = self.projection.scores.get("final", {})
+        folders = {code: self.folder / "models" / code for code in chosen}
+        folders = {code: folder for code, folder in folders.items() if folder.is_dir()}
+        run_id = self.writer.run_id(self.projection.search["run"])
+        if not folders or isinstance(self.journal, str) or run_id is None:
+            return
+        noted = dict(self.projection.models)
+        advance = self._steps("registering models", len(folders))
+        self.registered, problems = register_models(folders, run_id, self.uri, advance)
+        self.problems += problems
+        new = {code: model for code, model in self.registered.items() if code not in noted}
+        if new:
+            self.journal.append("registered", models=new)
+            write_results(self.folder)
+        if any(noted.get(code) != model for code, model in self.registered.items()):
+            # Another MLflow than the one that the journal names may count its versions otherwise.
+            self.projection.apply({"event": "registered", "time": time.time(), "models": self.registered})
+            self._send("describing the search")
+
+    def summary(self, name: str) -> str:
+        """What was done, in one line."""
+        from sepsearch.mlflow_writer import without_password
+
+        text = f"{name}: {self.sent} runs are in MLflow at {without_password(self.uri)}"
+        if self.registered:
+            text += f"; registered: {', '.join(self.registered.values())}"
+        if isinstance(self.journal, str):
+            text += f"; models are left alone: {self.journal}"
+        return text
+
+    def _steps(self, stage: str, total: int) -> Callable[[], object]:
+        return Steps(lambda done, total: self.progress(stage, done, total), total)
+
+    def _send(self, stage: str) -> None:
+        begin, projection = time.monotonic(), self.projection
+        for attempt in range(TRIES):
+            try:
+                self.writer.write(projection.search, projection.work, self._steps(stage, len(projection.work)))
+                return
+            except Exception as error:  # whatever a server can answer with
+                if attempt + 1 == TRIES or time.monotonic() - begin > LONGEST:
+                    raise _away(self.uri, error) from error
+            time.sleep(PAUSE)
+
+
+def _away(uri: str, error: Exception) -> UserError:
+    from sepsearch.mlflow_writer import why_away, without_password
+
+    where = f"MLflow at {without_password(uri)} cannot be reached ({why_away(error)})"
+    return UserError(f"{where}: start it, or name another with --uri, then run this again")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,175 @@
+"""How a run begins, anew or again: what is taken over, what is refused, and what the error says."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from sepsearch.arguments import parse_arguments
+from sepsearch.errors import UserError
+from sepsearch.history import History, differences
+from sepsearch.journal import Journal
+from sepsearch.resuming import changed_facts, new_run, resumed_run, resumed_settings
+
+SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
+OPTIONS = {"data": "/urmp", "time_budget": 60.0, "workers": 1, "cpus_per_trial": 2.0, "gpus_per_trial": None,
+           "address": "auto", "retries": 5}  # fmt: skip
+FACTS = {
+    "space": {"search": {"trials": 3}},
+    "settings": {"name": "x", "seed": 7, "trials": 3, "epochs": 4, "final_epochs": 6, "instruments": ["vn"],
+                 "options": OPTIONS},
+    "versions": {"torch": "2.13.0"},
+    "dataset": {"source": "/urmp", "fingerprint": "f1"},
+    "baselines": {},
+    "caveats": {},
+}  # fmt: skip
+
+
+def begun(tmp_path: Path, *more: tuple[str, dict]) -> None:
+    """A run of three trials of which two have begun."""
+    folder = tmp_path / "runs" / "x"
+    journal = Journal(folder / "journal.jsonl")
+    (folder / "space.yaml").write_text(SPACE)
+    journal.append("search", name="x", run="r1", **FACTS, reference="t0000", seconds=1.0)
+    for unit in ("t0000", "t0001"):
+        journal.append("trial", id=unit, params={})
+    for kind, fields in more:
+        journal.append(kind, **fields)
+    journal.close()
+
+
+def arguments(tmp_path: Path, *words: str) -> argparse.Namespace:
+    return parse_arguments(["--runs", str(tmp_path / "runs"), *words])
+
+
+def test_a_run_goes_on_with_the_space_settings_and_options_it_began_with(tmp_path):
+    begun(tmp_path)
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    assert begin.space.search.trials == 3
+    assert begin.options == OPTIONS
+    settings = resumed_settings(begin, None)
+    assert (settings.seed, settings.trials, settings.epochs, settings.instruments) == (7, 3, 4, ("vn",))
+
+
+def test_options_that_are_given_anew_hold(tmp_path):
+    begun(tmp_path)
+    begin = resumed_run(arguments(tmp_path, "--resume", "x", "--workers", "4", "--retries", "0", "--trials", "9"))
+    assert (begin.options["workers"], begin.options["retries"], begin.options["address"]) == (4, 0, "auto")
+    assert resumed_settings(begin, 9).trials == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--seed", "1"], "--seed: the run was begun with 7, found 1"),
+        (["--instruments", "vc"], "--instruments: the run was begun with vn, found vc"),
+        (["--max-epochs", "9"], "--max-epochs: trials that have ended"),
+        (["--trials", "1"], "--trials 1: 2 have begun already"),
+    ],
+)
+def test_what_makes_a_run_what_it_is_cannot_be_given_anew(words, problem, tmp_path):
+    begun(tmp_path)
+    with pytest.raises(UserError, match=problem):
+        resumed_run(arguments(tmp_path, "--resume", "x", *words))
+
+
+def test_more_trials_are_refused_once_the_finalists_are_chosen(tmp_path):
+    begun(tmp_path, ("finalists", {"configurations": [], "seconds": 1.0}))
+    with pytest.raises(UserError, match="--trials: the search is over"):
+        resumed_run(arguments(tmp_path, "--resume", "x", "--trials", "9"))
+
+
+def test_a_run_that_another_process_works_on_is_refused(tmp_path):
+    begun(tmp_path)
+    at_work = Journal(tmp_path / "runs" / "x" / "journal.jsonl", resume=True)
+    with pytest.raises(UserError, match="another process is at work on this run"):
+        resumed_run(arguments(tmp_path, "--resume", "x"))
+    at_work.close()
+
+
+def test_after_a_refusal_the_run_is_free_again(tmp_path):
+    begun(tmp_path)
+    with pytest.raises(UserError):
+        resumed_run(arguments(tmp_path, "--resume", "x", "--seed", "1"))
+    assert resumed_run(arguments(tmp_path, "--resume", "x")).journal is not None
+
+
+def test_a_run_that_never_began_is_to_be_started_again(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    Journal(folder / "journal.jsonl").close()
+    (folder / "space.yaml").write_text(SPACE)
+    with pytest.raises(UserError, match="killed before it began: start it again"):
+        resumed_run(arguments(tmp_path, "--resume", "x"))
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    assert new_run(arguments(tmp_path, "--space", str(space), "--name", "x")).folder == folder
+
+
+def test_a_run_that_has_begun_is_not_started_again(tmp_path):
+    begun(tmp_path)
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    with pytest.raises(UserError, match="go on with --resume"):
+        new_run(arguments(tmp_path, "--space", str(space), "--name", "x"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("space", {"search": {"trials": 12}}, "space file changed since the run began: space.search.trials: 3 → 12"),
+        ("dataset", {"source": "/urmp", "fingerprint": "f2"}, r'recordings .* dataset.fingerprint: "f1" → "f2"'),
+        ("versions", {"torch": "2.14.0"}, r'versions .* versions.torch: "2.13.0" → "2.14.0"'),
+    ],
+)
+def test_a_change_is_refused_with_the_difference_unless_it_is_accepted(field, value, said, tmp_path):
+    begun(tmp_path)
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    facts = {**FACTS, field: value}
+    with pytest.raises(UserError, match=said) as caught:
+        changed_facts(begin, facts, accept=False)
+    assert "--accept-changes" in str(caught.value)
+    assert changed_facts(begin, facts, accept=True) == {field: value}
+
+
+def test_recordings_may_have_moved_and_options_may_change(tmp_path):
+    begun(tmp_path)
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    settings = {**FACTS["settings"], "options": {**OPTIONS, "workers": 8}}
+    facts = {**FACTS, "dataset": {"source": "/elsewhere", "fingerprint": "f1"}, "settings": settings}
+    assert changed_facts(begin, facts, accept=False) == {"settings": settings}
+
+
+def test_what_was_accepted_once_is_no_change_the_next_time(tmp_path):
+    begun(tmp_path, ("resume", {"units": {}, "changed": {"versions": {"torch": "2.14.0"}}}))
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    assert changed_facts(begin, {**FACTS, "versions": {"torch": "2.14.0"}}, accept=False) == {}
+
+
+def test_differences_name_what_is_new_gone_and_other():
+    found = differences({"a": 1, "b": {"c": [1, 2]}, "gone": 0}, {"a": 2, "b": {"c": [1, 3]}, "new": "x"})
+    assert found == ["a: 1 → 2", "b.c: [1, 2] → [1, 3]", "gone: 0 → none", 'new: none → "x"']
+
+
+def test_a_history_knows_what_is_unfinished_and_how_long_each_stage_took():
+    def event(kind, time, **fields):
+        return {"event": kind, "time": 1e9 + time, **fields}
+
+    history = History(
+        [
+            event("search", 0.0),
+            event("trial", 10.0, id="t0000"),
+            event("epoch", 20.0, id="t0000", epoch=1),
+            event("trial", 21.0, id="t0001"),
+            event("trial_end", 30.0, id="t0000", reason="", state="completed"),
+            event("trial_end", 31.0, id="t0001", reason="interrupted", state="stopped"),
+            event("end", 32.0, state="interrupted"),
+            event("resume", 1000.0, units={"t0001": 0}, changed={}),
+            event("epoch", 1008.0, id="t0001", epoch=1),
+            event("finalists", 1010.0, configurations=[]),
+            event("final_epoch", 1015.0, id="c0-s1", epoch=1),
+        ]
+    )
+    assert history.unfinished() == {"t0001": 1, "c0-s1": 1}
+    assert history.seconds("search") == 31.0 + 8.0
+    assert history.seconds("finalists") == 5.0
+    assert not history.finished
