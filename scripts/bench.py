@@ -4,7 +4,9 @@
     python scripts/bench.py prepare trials        # some parts; prints the table
     python scripts/bench.py fit --device cuda --batch 32 256 --members 1 13     # needs torch and numpy alone
 
-Parts: prepare, trials, memory, fit. Each runs in a process of its own.
+Parts: prepare, trials, memory, fit, tells. Each runs in a process of its own. What takes too long to be one of them has
+a command of its own (bench_kills.py, bench_tells.py real, fuzz.py); its figures stand at the end of the page, which is
+left as it is.
 """
 
 import argparse
@@ -17,7 +19,8 @@ from pathlib import Path
 
 from bench_table import Part, Settings, machine, page, show
 
-PARTS = ("prepare", "trials", "memory", "fit")
+PARTS = ("prepare", "trials", "memory", "fit", "tells")
+APART = "\n# Measured apart\n"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
@@ -66,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     show(parts, facts)
     target = options.output or (PAGE if names == list(PARTS) else None)
     if target is not None:
-        target.write_text(page(parts, facts), encoding="utf-8")
+        before = target.read_text(encoding="utf-8") if target.exists() else ""
+        kept = APART + before.partition(APART)[2] if APART in before else ""
+        target.write_text(page(parts, facts) + kept, encoding="utf-8")
         print(f"written: {target.name}")
     return 0
 

@@ -8,6 +8,7 @@ from sepsearch.errors import UserError, exit_on_user_error
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",
     "prepare": "check a folder of recordings and build its shards",
+    "replay": "replay recorded searches under other samplers and rungs",
     "track": "bring a run into MLflow from its journal",
     "separate": "pull instruments out of a mixture",
     "demo": "render the demo ensemble",

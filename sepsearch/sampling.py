@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -41,34 +41,56 @@ class Sampler:
         path: the study's journal file, replaced if there is one; None keeps the study in memory.
         name: the study's name.
         seed: of the sampler.
+        pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
+            learns about that one.
     """
 
-    def __init__(self, space: Space, path: Path | None, name: str, seed: int):
+    def __init__(
+        self,
+        space: Space,
+        path: Path | None,
+        name: str,
+        seed: int,
+        pick: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ):
         import optuna
 
-        optuna.logging.set_verbosity(logging.WARNING)
+        # What it warns of is its own affair: a package that would make its Gaussian process faster, say.
+        optuna.logging.set_verbosity(logging.ERROR)
         self.space, self.seed = space, seed
         self.study = optuna.create_study(
             storage=None if path is None else _new_storage(path), study_name=name, direction="minimize"
         )
         self._asked: dict[str, _Asked] = {}
         self._completed: list[dict[int, float]] = []
+        self._pick = pick or (lambda params: params)
         # Conditions name unconditional parameters only, so two passes in the file's order are enough.
         self._order = sorted(space.parameters, key=lambda name: bool(space.parameters[name].when))
 
     def ask(self, trial: str) -> dict[str, Any]:
         """A complete configuration for the trial with this id; the reference's for the first."""
         if not self._asked:
-            params = self.reference_params()
+            params = self._pick(self.reference_params())
             self._asked[trial] = _Asked(params, live=self._enter(trial, params))
             return params
         # A sampler of its own for every trial: its random numbers do not depend on what this process did before.
         self.study.sampler = make_sampler(self.space, self.seed, len(self._asked))
-        live = self.study.ask()
+        live: optuna.trial.Trial | None = self.study.ask()
+        assert live is not None
         live.set_user_attr("trial", trial)
-        params = self.space.complete(self._suggest(live))
+        proposed = self.space.complete(self._suggest(live))
+        params = self._pick(proposed)
+        if params != proposed:
+            self._discard(live)
+            live = self._enter(trial, params)
         self._asked[trial] = _Asked(params, live=live)
         return params
+
+    def _discard(self, proposal: "optuna.trial.Trial") -> None:
+        """End a proposal that nobody will train as failed: no sampler looks at those."""
+        from optuna.trial import TrialState
+
+        self.study.tell(proposal, state=TrialState.FAIL)
 
     def _enter(self, trial: str, params: dict[str, Any]) -> "optuna.trial.Trial | None":
         """A running trial of the study with given parameters; None outside the space.

@@ -15,9 +15,10 @@ from sepsearch.sampling import Sampler, extrapolate
 SPACES = Path(__file__).parent.parent / "search_spaces"
 
 
-def small_space(sampler: str = "tpe", **parameters: object) -> Space:
+def small_space(sampler: str = "tpe", tell: str = "pruned", **parameters: object) -> Space:
     content = {"filters": [8, 16], "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, **parameters}
-    return parse_space({"parameters": content, "search": {"sampler": sampler, "startup_trials": 3}}, "space")
+    search = {"sampler": sampler, "startup_trials": 3, "tell": tell}
+    return parse_space({"parameters": content, "search": search}, "space")
 
 
 def run(sampler: Sampler, trials: int) -> list[dict]:
@@ -90,9 +91,7 @@ def test_a_space_without_the_reports_configuration_still_runs_it_first_and_does_
 
 def half_way(name: str, tell: str, path: Path | None) -> tuple[Sampler, list[dict]]:
     """A search of nine trials: the fifth is stopped, the sixth fails, the last two still run."""
-    space = small_space(name)
-    space = space.model_copy(update={"search": space.search.model_copy(update={"tell": tell})})
-    sampler = Sampler(space, path, "x", seed=4)
+    sampler = Sampler(small_space(name, tell), path, "x", seed=4)
     asked = []
     for number in range(9):
         params = sampler.ask(f"t{number}")
@@ -151,9 +150,7 @@ def test_a_restored_open_trial_can_be_told(tmp_path):
     ],
 )
 def test_what_is_told_of_a_stopped_trial_is_a_choice(tell, state, value):
-    space = small_space()
-    space = space.model_copy(update={"search": space.search.model_copy(update={"tell": tell})})
-    sampler = Sampler(space, None, "x", seed=0)
+    sampler = Sampler(small_space(tell=tell), None, "x", seed=0)
     sampler.ask("t0")
     for epoch, ratio in ((1, 1.0), (2, 0.5), (3, 0.25)):
         sampler.report("t0", epoch, ratio)
@@ -179,3 +176,21 @@ def test_a_lock_that_a_killed_process_left_does_not_hold_up_the_next(tmp_path):
     again = Sampler(small_space(), tmp_path / "study.log", "x", seed=0)
     assert again.ask("t0") == again.reference_params()
     assert len(again.study.trials) == 1
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])
+def test_where_another_configuration_is_picked_the_study_learns_about_that_one_alone(name):
+    rates = [10 ** (-4 + number / 5) for number in range(11)]
+    left = list(rates)
+
+    def pick(params: dict) -> dict:
+        nearest = min(left, key=lambda rate: abs(rate - params["learning_rate"]))
+        left.remove(nearest)
+        return {**params, "learning_rate": nearest}
+
+    sampler = Sampler(small_space(name), None, "x", seed=0, pick=pick)
+    asked = run(sampler, 8)
+    assert len({params["learning_rate"] for params in asked}) == 8
+    known = [trial for trial in sampler.study.trials if trial.state == TrialState.COMPLETE]
+    assert [trial.params["learning_rate"] for trial in known] == [params["learning_rate"] for params in asked]
+    assert {trial.state for trial in sampler.study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}

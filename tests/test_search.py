@@ -12,7 +12,8 @@ from sepsearch.search import SearchPlan, Trial, best_trials
 
 
 def make_plan(tmp_path: Path, trials: int = 4, epochs: int = 4) -> SearchPlan:
-    space = parse_space({"parameters": {"filters": [8, 16], "head": ["relu", "mask"]}}, "space")
+    parameters = {"filters": [8, 16], "head": ["relu", "mask"]}
+    space = parse_space({"parameters": parameters, "search": {"tell": "pruned"}}, "space")
     sampler = Sampler(space, tmp_path / "study.log", "x", seed=0)
     journal = Journal(tmp_path / "journal.jsonl")
     return SearchPlan(sampler, Rungs(1, 2, epochs), journal, trials, epochs, seed=0)
