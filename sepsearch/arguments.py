@@ -25,7 +25,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--trials", type=_positive, help="configurations to try; the space file's number by default")
     add("--max-epochs", type=_positive, help="no network is trained longer; the space file's numbers by default")
     add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
-    add("--seed", type=int, help="of the split, the sampler and the networks (default: 0)")
+    add("--seed", type=_seed, help="of the split, the sampler and the networks (default: 0)")
     add("--workers", type=_positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
     add("--cpus-per-trial", type=_share, help="default: 1")
     add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
@@ -72,6 +72,12 @@ def _codes(text: str) -> tuple[str, ...]:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}, expected a whole number of at most nine digits")
     return int(text)
 
 

@@ -4,21 +4,20 @@ libsndfile accepts files that are cut off, headers of programs that stream, and 
 here each of them is refused in one line.
 """
 
-import struct
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from sepsearch.errors import UserError
+from sepsearch.headers import CUT_OFF, SUFFIXES, check_header
 
 RATE = 48_000  # Hz: everything that is loaded comes at this rate
 LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
 SILENCE = 10 ** (-90 / 20)  # a peak below -90 dBFS is silence
 LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
-_RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64")
-SUFFIXES = {".wav": _RIFF, ".flac": (b"fLaC",), ".aiff": (b"FORM",), ".aif": (b"FORM",)}  # how the files begin
 PLAIN_PCM24 = {("WAV", "PCM_24"), ("WAVEX", "PCM_24"), ("RF64", "PCM_24")}
-_CUT_OFF = "the file is cut off: copy or export it again"
+PLAIN_FLAC = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}  # bytes a sample of what FLAC's MD5 is made
 
 
 def read_header(path: Path) -> tuple[int, int]:
@@ -39,7 +38,7 @@ def read_header(path: Path) -> tuple[int, int]:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
-        _check_complete(path)
+        check_header(path)
         info = soundfile.info(path)
     except (OSError, soundfile.SoundFileError) as error:
         raise unreadable(path, error) from None
@@ -69,14 +68,19 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
 
     try:
         info = soundfile.info(path)
-        if (info.format, info.subtype) in PLAIN_PCM24 and (begin := _check_complete(path)) is not None:
-            audio = _read_pcm24(path, begin, frames)
+        header = check_header(path)
+        if (info.format, info.subtype) in PLAIN_PCM24 and header.begin is not None:
+            audio = _read_pcm24(path, header.begin, frames)
+        elif header.md5 and info.subtype in PLAIN_FLAC:
+            audio = _read_flac(path, PLAIN_FLAC[info.subtype], header.md5)
         else:
             audio = soundfile.read(path, dtype="float32")[0]
+    except MemoryError:
+        raise UserError(f"{path}: expected audio that fits in the memory, found {frames} samples: {CUT_OFF}") from None
     except (OSError, soundfile.SoundFileError) as error:
         raise unreadable(path, error) from None
     if len(audio) != frames:
-        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {_CUT_OFF}")
+        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {CUT_OFF}")
     peak = max(-audio.min(), audio.max())  # a NaN anywhere makes this NaN
     if not np.isfinite(peak):
         where = int(np.argmin(np.isfinite(audio)))
@@ -115,6 +119,20 @@ def _read_pcm24(path: Path, begin: int, frames: int) -> np.ndarray:
     return (words & -256).astype(np.float32) * np.float32(2**-31)
 
 
+def _read_flac(path: Path, width: int, md5: bytes) -> np.ndarray:
+    """The samples of a FLAC file, float32, shape (samples,); refused unless they have the MD5 that its header gives.
+
+    libsndfile does not look at it, and passes over frames that are damaged.
+    """
+    import soundfile
+
+    integers = soundfile.read(path, dtype="int32")[0]
+    words = (integers >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
+    if hashlib.md5(words[:, :width].tobytes(), usedforsecurity=False).digest() != md5:
+        raise UserError(f"{path}: expected the samples whose checksum its header gives, found others: copy it again")
+    return integers.astype(np.float32) * np.float32(2**-31)
+
+
 def read_audio(path: Path) -> np.ndarray:
     """Check a file and read it: float32, shape (samples,), at `RATE`, full scale = 1.
 
@@ -132,48 +150,3 @@ def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file or folder that the system, or libsndfile, refuses to read."""
     reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
     return UserError(f"{path}: expected readable audio, found: {reason.rstrip('.')}: copy or export it again")
-
-
-def _check_complete(path: Path) -> int | None:
-    """Refuse a file of another kind than its name says, or with fewer bytes of audio than its header says.
-
-    Returns the byte at which the audio of a little-endian WAV file begins, None for any other kind.
-
-    libsndfile just shortens the latter.
-    RIFF, RF64 and AIFF are lists of chunks: a four-letter name, a length, that many bytes, padded to even.
-    RF64 (EBU Tech 3306) keeps lengths beyond 4 GB in a chunk `ds64`: 8 bytes for the file, 8 for the data.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        form = file.read(12)[:4]
-        if form not in (kinds := SUFFIXES[path.suffix.lower()]):
-            raise UserError(
-                f"{path}: expected a file that begins with {kinds[0].decode()}, found {form!r}: "
-                "it is no audio of this kind: export it again"
-            )
-        if form == b"fLaC":
-            return None  # no such chunks: reading it will tell
-        order = ">" if form in (b"RIFX", b"FORM") else "<"
-        promised = 0
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack(order + "4sI", head)
-            if name in (b"data", b"SSND"):
-                break
-            body = file.read(16) if name == b"ds64" else b""
-            if len(body) == 16:
-                promised = struct.unpack("<8xQ", body)[0]
-            file.seek(length + length % 2 - len(body), 1)
-        else:
-            raise UserError(f"{path}: expected a chunk of audio, found none: {_CUT_OFF}")
-        begin = file.tell()
-        there = size - begin
-    if length == 0xFFFFFFFF and promised:
-        length = promised
-    if length == 0xFFFFFFFF or (length == 0 and there > 0):
-        raise UserError(
-            f"{path}: expected the length of the audio in the header, found {length:#x} as programs write it "
-            "that stream: rewrite it with 'sox --ignore-length IN.wav OUT.wav' or 'ffmpeg -i IN.wav OUT.wav'"
-        )
-    if length > there:
-        raise UserError(f"{path}: expected {length} bytes of audio as its header says, found {there}: {_CUT_OFF}")
-    return begin if form in (b"RIFF", b"RF64") else None

@@ -11,23 +11,23 @@ search: {trials: 100, epochs: 50}
 
 import dataclasses
 import difflib
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
 from sepsearch.network import Config, config_class, config_params, make_config
+from sepsearch.safe_yaml import load_yaml
 from sepsearch.spectrogram import PRESETS, FrontEnd
 
 Value = bool | int | float | str
-LARGEST_FILE = 1_000_000  # bytes
+EXAMPLE = "search_spaces/detector.yaml"
+MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Parameter(_Strict):
@@ -71,8 +71,12 @@ class Parameter(_Strict):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def corners(self) -> list[Value]:
-        """Values that stand for all: every choice, or both ends."""
-        return list(self.choices) if self.choices is not None else [v for v in (self.low, self.high) if v is not None]
+        """Values that stand for all: every choice, or both ends and, of whole numbers, the second."""
+        if self.choices is not None:
+            return list(self.choices)
+        low, high = self.low or 0, self.high or 0
+        second = low + (self.step or 1)
+        return [low, second, high] if self.whole and second < high else [low, high]
 
 
 class SearchSettings(_Strict):
@@ -84,24 +88,24 @@ class SearchSettings(_Strict):
     costs (`sepsearch.replay` tells).
     """
 
-    trials: int = Field(default=100, ge=1)
-    epochs: int = Field(default=50, ge=1)
-    examples_per_epoch: int = Field(default=2048, ge=1)
-    validation_examples: int = Field(default=512, ge=1)
+    trials: int = Field(default=100, ge=1, le=MOST)
+    epochs: int = Field(default=50, ge=1, le=MOST)
+    examples_per_epoch: int = Field(default=2048, ge=1, le=MOST)
+    validation_examples: int = Field(default=512, ge=1, le=MOST)
     sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
-    startup_trials: int = Field(default=10, ge=1)
-    grace_epochs: int = Field(default=4, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
-    tell: Literal["pruned", "last", "extrapolated"] = "pruned"
+    startup_trials: int = Field(default=10, ge=1, le=MOST)
+    grace_epochs: int = Field(default=4, ge=1, le=MOST)
+    reduction_factor: int = Field(default=3, ge=2, le=MOST)
+    tell: Literal["pruned", "last", "extrapolated"] = "extrapolated"
     spared_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class FinalSettings(_Strict):
     """How the finalists are retrained."""
 
-    configurations: int = Field(default=3, ge=1)
-    seeds: int = Field(default=5, ge=1)
-    epochs: int = Field(default=100, ge=1)
+    configurations: int = Field(default=3, ge=1, le=MOST)
+    seeds: int = Field(default=5, ge=1, le=MOST)
+    epochs: int = Field(default=100, ge=1, le=MOST)
 
 
 class SplitSettings(_Strict):
@@ -152,6 +156,9 @@ class Space(_Strict):
         """`key: [a, b]` is choices, `key: value` is fixed."""
         if not isinstance(data, dict) or not isinstance(data.get("parameters"), dict):
             return data
+        given = {} if data.get("fixed") is None else data["fixed"]
+        if not isinstance(given, dict):
+            raise ValueError(f"fixed: expected names and values, found {given!r}")
         parameters, fixed = {}, {}
         for key, value in data["parameters"].items():
             if isinstance(value, list):
@@ -160,7 +167,9 @@ class Space(_Strict):
                 parameters[key] = value
             else:
                 fixed[key] = value
-        return {**data, "parameters": parameters, "fixed": {**fixed, **(data.get("fixed") or {})}}
+        if twice := sorted(map(str, fixed.keys() & given.keys())):
+            raise ValueError(f"parameters: {twice[0]} is given twice, there and below fixed")
+        return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
 
     def reference(self) -> Config:
         """The family's reference configuration: the report's final architecture with its optimizer's settings."""
@@ -173,18 +182,7 @@ class Space(_Strict):
 
 def load_space(path: Path) -> Space:
     """Read and check a space file; raises `UserError` for anything wrong with it."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such space file; search_spaces/detector.yaml is one")
-    if path.stat().st_size > LARGEST_FILE:
-        raise UserError(f"{path}: {path.stat().st_size:,} bytes, expected a space file of at most {LARGEST_FILE:,}")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not a space file ({type(error).__name__})") from error
+    data = load_yaml(path, EXAMPLE)
     if not isinstance(data, dict):
         raise UserError(f"{path}: found {type(data).__name__}, expected keys: {', '.join(Space.model_fields)}")
     return parse_space(data, str(path))
@@ -195,12 +193,12 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
     try:
         space = Space.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: {_one_line(error)}") from error
+        raise UserError(f"{where}: {one_line(_telling(error))}") from error
     try:
         _check_parameters(space)
         space.front_end.resolve()
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {one_line(error)}") from error
     return space
 
 
@@ -220,26 +218,38 @@ def _check_parameters(space: Space) -> None:
             if space.parameters[other].when:
                 raise UserError(f"parameters: {name}: when names {other!r}, which is conditional itself")
             choices = space.parameters[other].choices
-            if choices is None or value not in choices:
+            if choices is None or not any(_same(value, choice) for choice in choices):
                 raise UserError(f"parameters: {name}: when {other} is {value!r}, expected one of its choices {choices}")
 
 
-def _one_line(error: ValidationError) -> str:
+def _same(one: Value, other: Value) -> bool:
+    """Equal, and not one of them a truth value: True is no 1 here."""
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _telling(error: ValidationError) -> str:
     """The most telling problem pydantic found, in this project's words."""
     # A misspelt key explains a missing one.
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"] if not str(part).startswith(("union", "function"))]
-    where = ": ".join(part for part in location if part not in ("int", "float", "str", "bool"))
+    location = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         keys = list(_fields_at(location[:-1]))
         close = difflib.get_close_matches(location[-1], keys, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{where}: unknown key{hint}, expected one of {', '.join(keys)}"
+        return f"{': '.join(location)}: unknown key{hint}, expected one of {', '.join(keys)}"
+    # What pydantic calls the branches of a union is no place in the file; a name comes first or second, after "fixed".
+    branches = ("int", "float", "str", "bool")
+    where = ": ".join(part for depth, part in enumerate(location) if depth < 2 or part not in branches)
     if problem["type"] == "missing":
         return f"{where}: missing"
     message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
-    return f"{where}: {message[0].lower()}{message[1:]}{found}"
+    found = "" if isinstance(problem["input"], dict) else f", found {_short(problem['input'])}"
+    return f"{where}{': ' if where else ''}{message[0].lower()}{message[1:]}{found}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _fields_at(location: list[str]) -> Any:
@@ -252,30 +262,3 @@ def _fields_at(location: list[str]) -> Any:
         "parameters": Parameter,
     }
     return sections[location[0]].model_fields if location else Space.model_fields
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of them can fill the memory) or doubled keys; 3e-4 is a number."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed here", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                problem = f"key {key_node.value!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(str(key_node.value))
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 wants a dot in 3.0e-4; people write 3e-4.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)

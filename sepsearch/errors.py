@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Callable
 
+LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it after Ctrl-C
@@ -14,6 +15,13 @@ class UserError(Exception):
 
     Command lines print the message alone and exit with 2; a library caller catches it like any exception.
     """
+
+
+def one_line(text: object) -> str:
+    """A message on one line: of moderate length, and without characters that move a terminal's cursor."""
+    line = " ".join(str(text).split())
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
 def no_space(error: OSError, where: object) -> UserError:
@@ -31,5 +39,5 @@ def exit_on_user_error(command: Callable[[], None]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

@@ -21,6 +21,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepsearch"
 
 
+def is_there(path: Path) -> bool:
+    """Whether something has this path; raises `UserError` for one that no file can have, such as too long a name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be looked for: {reason}: choose another name") from error
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment its old or its new content is there; raises `UserError` if it cannot be."""
     data = content.encode() if isinstance(content, str) else content

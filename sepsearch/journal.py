@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sepsearch.errors import UserError, no_space
+from sepsearch.errors import UserError, no_space, one_line
 
 Event = dict[str, Any]
 
@@ -152,12 +152,17 @@ def read_journal(path: Path) -> Iterator[Event]:
     """
     for number, (line, _, _) in enumerate(_lines(path), 1):
         try:
-            event = json.loads(line)
+            event = json.loads(line, parse_constant=_refuse)
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise UserError(f"{path}:{number}: not an event, expected a JSON object with its kind: restore the file")
         yield event
+
+
+def _refuse(constant: str) -> float:
+    """JSON has no NaN or infinity, and `append` writes none."""
+    raise ValueError(constant)
 
 
 def read_run(path: Path) -> Iterator[Event]:
@@ -169,7 +174,7 @@ def read_run(path: Path) -> Iterator[Event]:
     known: set[str] = set()
     for number, event in enumerate(read_journal(path), 1):
         if problem := _problem(event, known):
-            raise UserError(f"{path}:{number}: {problem}: restore the file")
+            raise UserError(f"{path}:{number}: {one_line(problem)}: restore the file")
         yield event
 
 

@@ -1,10 +1,12 @@
 """A saved model is a folder: `model.safetensors` (weights) and `model.json` (the card: all that is needed to use and to
-judge it). Nothing in it is pickled, and nothing is believed: the card names the weights' checksum, and both are checked
-against the network that the card describes.
+judge it). Nothing in it is pickled, and nothing is believed: the card names the weights' checksum and its own, and both
+files are checked against the network that the card describes.
 """
 
 import dataclasses
+import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,13 +19,16 @@ import torch
 from torch import nn
 
 from sepsearch import __version__
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
 from sepsearch.files import file_sha256, write_atomically
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.network import Config, config_params, make_config, make_network
 from sepsearch.spectrogram import FrontEnd
 
 SCHEMA = 1
+_MEND = "save or download the model again"
+_KINDS = {"split": dict, "baselines": dict, "scores": dict, "caveat": str, "fingerprint": str, "seed": int,
+          "search": str, "created": str, "version": str}  # fmt: skip
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
@@ -74,6 +79,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     values = {name.name: getattr(card, name.name) for name in dataclasses.fields(card)}
     values |= {"config": config_params(card.config), "front_end": dataclasses.asdict(card.front_end)}
     text = {"schema": SCHEMA, "weights_sha256": file_sha256(folder / WEIGHTS), **values}
+    text["card_sha256"] = _digest(text)
     write_atomically(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -83,54 +89,73 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
     Raises:
         UserError: a file is missing or damaged, the schema is unknown, or weights and card do not belong together.
     """
-    card, checksum = _read_card(folder / CARD)
-    path = folder / WEIGHTS
+    card, facts = _read_card(folder / CARD)
+    path, checksum = folder / WEIGHTS, str(facts["weights_sha256"])
     try:
-        found = file_sha256(path)
+        data = path.read_bytes()  # once: what is checked is what is used, whatever becomes of the file
+        found = hashlib.sha256(data).hexdigest()
         if found != checksum:
             raise UserError(
                 f"{path}: the weights are not those that {CARD} names (checksum {found[:12]}…, expected "
-                f"{checksum[:12]}…): save or download the model again"
+                f"{one_line(checksum[:12])}…): {_MEND}"
             )
-        weights = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as weights: {error}: save or download the model again") from error
-    network = make_network(card.config).eval()
+        weights = safetensors.torch.load(data)
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be read as weights: {one_line(error)}: {_MEND}") from error
+    # Without memory for what a card may claim, until the weights are known to fit.
+    with torch.device("meta"):
+        network = make_network(card.config)
     _check_weights(path, weights, network.state_dict())
-    network.load_state_dict(weights)
-    return network, card
+    stated = facts.pop("card_sha256")
+    if stated != (found := _digest(facts)):
+        raise UserError(f"{folder / CARD}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {_MEND}")
+    network.load_state_dict(weights, assign=True)
+    return network.eval(), card
 
 
-def _read_card(path: Path) -> tuple[ModelCard, str]:
+def _digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of a card, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _read_card(path: Path) -> tuple[ModelCard, dict[str, Any]]:
+    """The card, and all that its file says."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        facts = dict(values := json.loads(path.read_text(encoding="utf-8")))
         schema = values.pop("schema", None)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}: is it the folder of a model?") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: no model card, expected a JSON object: save or download the model again") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: no model card, expected a JSON object: {_MEND}") from error
     if schema != SCHEMA:
-        raise UserError(f"{path}: schema {schema!r}, expected {SCHEMA}: use the sepsearch that wrote it")
+        raise UserError(f"{path}: schema {one_line(repr(schema))}, expected {SCHEMA}: use the sepsearch that wrote it")
     try:
-        checksum = str(values.pop("weights_sha256"))
+        for checksum in ("weights_sha256", "card_sha256"):
+            values.pop(checksum)
         values["config"] = make_config(values["config"])
         values["front_end"] = FrontEnd(**values["front_end"])
         values["constant"] = float(values["constant"])
         values["seeds"] = tuple(values["seeds"])
         card = ModelCard(**values)
     except KeyError as error:
-        raise UserError(f"{path}: {error} is missing: save or download the model again") from error
-    except (TypeError, ValueError, UserError) as error:
-        raise UserError(f"{path}: {error}: save or download the model again") from error
-    if card.instrument not in INSTRUMENTS:
-        raise UserError(f"{path}: instrument is {card.instrument!r}, expected one of {', '.join(INSTRUMENTS)}")
-    return card, checksum
+        raise UserError(f"{path}: {error} is missing: {_MEND}") from error
+    except (TypeError, ValueError, OverflowError, UserError) as error:
+        raise UserError(f"{path}: {one_line(error)}: {_MEND}") from error
+    if card.instrument not in list(INSTRUMENTS):
+        found = one_line(repr(card.instrument))
+        raise UserError(f"{path}: instrument is {found}, expected one of {', '.join(INSTRUMENTS)}")
+    if not 0 < card.constant < math.inf:
+        raise UserError(f"{path}: constant is {card.constant}, expected a finite number above 0: {_MEND}")
+    for name, kind in _KINDS.items():
+        if not isinstance(value := getattr(card, name), kind) or isinstance(value, bool):
+            raise UserError(f"{path}: {name} is {one_line(repr(value))}, expected {kind.__name__}: {_MEND}")
+    return card, facts
 
 
 def _check_weights(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     """Raise `UserError` unless `found` has the names, shapes and kind of numbers of `expected`."""
     if odd := sorted(found.keys() ^ expected.keys()):
-        raise UserError(f"{path}: weights misfit the configuration in {CARD}: {odd[0]} is on one side only")
+        raise UserError(f"{path}: weights misfit the configuration in {CARD}: {one_line(odd[0])} is on one side only")
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
             raise UserError(

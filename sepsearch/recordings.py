@@ -93,10 +93,14 @@ def read_folder(folder: Path) -> Recordings:
     instrument, and a file that is no complete mono audio file.
     """
     folder = Path(os.path.abspath(folder))  # so that "." has a name, and stems are found from anywhere
-    if not folder.exists():
-        raise UserError(f"{folder}: no such folder: give the folder that holds the recordings")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder of recordings, found a file: give its folder")
+    _require_readable_name(folder, str(folder))
+    try:
+        if not folder.exists():
+            raise UserError(f"{folder}: no such folder: give the folder that holds the recordings")
+        if not folder.is_dir():
+            raise UserError(f"{folder}: expected a folder of recordings, found a file: give its folder")
+    except OSError as error:
+        raise unreadable(folder, error) from None
     notes: list[str] = []
     places = sorted(_find_pieces(folder, notes), key=lambda place: place.name)
     for one, other in pairwise(places):
@@ -148,6 +152,8 @@ def _find_pieces(folder: Path, notes: list[str]) -> list[Path]:
         inside = [inner for inner in deeper if _is_piece(inner)]
         found += inside
         passed += [inner for inner in deeper if inner not in inside] if inside else [child]
+    for place in (*found, *passed):
+        _require_readable_name(place, str(place.relative_to(folder)))
     if not found and _is_piece(folder):
         return [folder]
     if not found:
@@ -173,6 +179,12 @@ def _entries(folder: Path) -> list[Path]:
     return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in PASSED_OVER]
 
 
+def _require_readable_name(place: Path, name: str) -> None:
+    """Names go into tables, manifests and messages: they must be text, without line breaks and the like."""
+    if not name.isprintable():  # bytes that are no UTF-8 are not, either
+        raise UserError(f"{str(place)!a}: expected a name of printable characters: rename it")
+
+
 def _folders(folder: Path) -> list[Path]:
     return [entry for entry in _entries(folder) if entry.is_dir()]
 
@@ -188,6 +200,8 @@ def _is_piece(folder: Path) -> bool:
 
 def _read_piece(folder: Path, notes: list[str]) -> Piece:
     audio = _audio(folder)
+    for path in audio:
+        _require_readable_name(path, path.name)
     is_urmp = _URMP_FOLDER.fullmatch(folder.name) or any(path.name.startswith("AuSep_") for path in audio)
     title, named, mixture = (_urmp_piece if is_urmp else _plain_piece)(folder, audio, notes)
     if len(named) > MOST_PLAYERS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.errors import UserError
-from sepsearch.files import cache_folder, file_sha256, new_folder
+from sepsearch.files import cache_folder, file_sha256, is_there, new_folder
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.mlflow_writer import first_line, why_away, without_password
 from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
@@ -225,7 +225,7 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
     """
     text = os.fspath(model)
     if not text.startswith("models:/"):
-        if not (Path(text) / CARD).is_file():
+        if not is_there(Path(text) / CARD):
             raise UserError(f"{text}: no model there, expected a folder with {CARD}, or models:/{PREFIX}vn@{CHAMPION}")
         return Path(text)
     if not REFERENCE.fullmatch(text):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.errors import UserError
 from sepsearch.instruments import INSTRUMENTS
 
 if TYPE_CHECKING:
@@ -23,7 +24,18 @@ def build_results(events: Iterable[Event]) -> dict[str, Any]:
     """The content of `results.json`: what is known so far, for a journal at any point.
 
     Numbers that do not exist are null. `baselines` are those of the validation side.
+
+    Raises:
+        UserError: an event lacks what results are made of; only a person can have written such a one.
     """
+    try:
+        return _build(events)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"an event does not hold what results are made of ({type(error).__name__})"
+        raise UserError(f"journal: {problem}, expected what a run writes: restore the file") from error
+
+
+def _build(events: Iterable[Event]) -> dict[str, Any]:
     results: dict[str, Any] = {
         "name": "", "fingerprint": "", "space": {}, "dataset": {}, "baselines": {}, "trials": [],
         "reference": None, "final": {}, "reference_final": {}, "seconds": {},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space
 from sepsearch.errors import UserError
+from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.run_folder import JOURNAL, check_name, find_run
 
@@ -43,7 +44,7 @@ def new_run(arguments: argparse.Namespace) -> Begin:
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = arguments.runs / check_name(name, "--name")
-    if folder.exists() and not _never_began(folder):
+    if is_there(folder) and not _never_began(folder):
         raise UserError(
             f"{folder}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
         )

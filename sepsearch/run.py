@@ -160,9 +160,10 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         f"{dataset['pieces']} pieces, {dataset['clips']} clips, {dataset['rows']} rows of {dataset['source']};"
         f" titles: {titles}",
         soft_wrap=True,
+        markup=False,
     )
     for code, text in material.caveats.items():
-        console.print(f"note: {code}: {text}", soft_wrap=True)
+        console.print(f"note: {code}: {text}", soft_wrap=True, markup=False)
     return material
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from sepsearch.errors import UserError
+from sepsearch.files import is_there
 
 JOURNAL = "journal.jsonl"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -25,7 +26,7 @@ def find_run(runs: Path, name: str, what: str) -> Path:
         UserError: no such run (those there are named), or no name at all.
     """
     folder = runs / check_name(name, what)
-    if not (folder / JOURNAL).is_file():
+    if not is_there(folder / JOURNAL):
         there = sorted(path.parent.name for path in runs.glob(f"*/{JOURNAL}") if NAME.fullmatch(path.parent.name))
         raise UserError(f"{what} {name}: no such run in {runs}, expected one of: {', '.join(there) or 'none is there'}")
     return folder

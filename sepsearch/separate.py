@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sepsearch.errors import UserError, exit_on_user_error, no_space
+from sepsearch.files import is_there
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.model_folder import load_model
 from sepsearch.registry import CHAMPION, PREFIX, resolve_model
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     code = arguments.instrument
     if code not in INSTRUMENTS:
         raise UserError(f"--instrument {code!r}: unknown, expected one of {', '.join(INSTRUMENTS)}")
-    if arguments.output.exists():
+    if is_there(arguments.output):
         raise UserError(f"{arguments.output}: exists already, expected a new file: choose another name for -o")
     if arguments.output.suffix.lower() not in (".wav", ".flac"):
         raise UserError(f"{arguments.output}: expected a name that ends in .wav or .flac")

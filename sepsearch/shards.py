@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from sepsearch.audio import unreadable
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
 from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
+from sepsearch.manifest import SCHEMA_VERSION, digest, read_manifest
 from sepsearch.progress import Steps, in_threads
 from sepsearch.recordings import Piece, Recordings, load_piece
 from sepsearch.spectrogram import (
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from sepsearch.takes import Survey
 
-SCHEMA_VERSION = 1
 FULL_PLAYERS = 5  # up to so many players every subset is a row; beyond, SAMPLED_SUBSETS of them (and their targets)
 SAMPLED_SUBSETS = 31
 ROW_BYTES = FRAMES * BINS * 2
@@ -118,8 +118,10 @@ def open_shards(folder: Path) -> ShardSet:
     Raises:
         UserError: the manifest cannot be read or is of another version, or a shard is missing or damaged.
     """
+    import pyarrow as pa
+
     mend = f"delete {folder} and run again: the shards are built anew"
-    manifest = _read_manifest(folder / "manifest.json", mend)
+    manifest = read_manifest(folder / "manifest.json", mend)
 
     def check(piece: dict[str, Any]) -> None:
         shard = folder / piece["shard"]["file"]
@@ -131,29 +133,42 @@ def open_shards(folder: Path) -> ShardSet:
             raise UserError(f"{shard}: cannot be read ({error.strerror or error}): {mend}") from error
         if found != piece["shard"]["sha256"]:
             raise UserError(f"{shard}: checksum is {found[:12]}…, expected {piece['shard']['sha256'][:12]}…: {mend}")
+        try:
+            problem = _check_table(read_table(shard), piece)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            problem = one_line(error)
+        if problem:
+            raise UserError(f"{shard}: not a shard of this version: {problem}: {mend}")
 
     in_threads(check, manifest["pieces"])
     return ShardSet(folder, manifest)
 
 
-def _read_manifest(path: Path, mend: str) -> dict[str, Any]:
-    """The content of a manifest; raises `UserError`, which ends in `mend`, unless it is one of this version."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a readable manifest ({type(error).__name__}): {mend}") from error
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {mend}")
-    stated = manifest.pop("sha256", None)
-    if stated != (found := _digest(manifest)):
-        raise UserError(f"{path}: checksum is {found[:12]}…, expected {str(stated)[:12]}…: {mend}")
-    return dict(manifest)
+def _check_table(table: "pa.Table", piece: dict[str, Any]) -> str:
+    """What is wrong with a shard whose checksum fits, if anything: somebody, or another version, has made it."""
+    import pyarrow as pa
 
-
-def _digest(facts: object) -> str:
-    """SHA-256 of what can be written as JSON."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    wanted = {
+        "clip": pa.int32(),
+        "subset": pa.int64(),
+        "sound_seconds": pa.float32(),
+        "spectrogram": pa.fixed_shape_tensor(pa.float16(), [FRAMES, BINS], dim_names=["frame", "bin"]),
+    }
+    facts = piece["shard"]
+    for name, kind in wanted.items():
+        if table.schema.names.count(name) != 1 or table.schema.field(name).type != kind:
+            return f"no column {name} of type {kind}"
+        if table[name].num_chunks != 1 or table[name].null_count:
+            return f"column {name} is in parts or has gaps"
+    table.validate()
+    if len(table) != facts["rows"]:
+        return f"{len(table)} rows, expected {facts['rows']}"
+    clip, subset, sound = (table[name].to_numpy() for name in ("clip", "subset", "sound_seconds"))
+    if not (clip.min() >= 0 and clip.max() == facts["clips"] - 1 and subset.min() > 0):
+        return f"clips {clip.min()} to {clip.max()}, expected 0 to {facts['clips'] - 1}"
+    if subset.max() >= 1 << len(piece["stems"]) or not np.isfinite(sound).all():
+        return f"subset {subset.max()} of {len(piece['stems'])} players, or a time that is no number"
+    return ""
 
 
 def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progress) -> ShardSet:
@@ -173,7 +188,10 @@ def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progre
         require_space(folder, rows * ROW_BYTES * 1.02, f"a shard set of {rows:,} rows")
         facts = survey(recordings, progress=partial(progress, "surveying"), hashes=hashes)
         _build(recordings, facts, front_end, fingerprint, folder, progress)
-    return dataclasses.replace(open_shards(folder), built=build)
+    shards = open_shards(folder)
+    if shards.fingerprint != fingerprint:
+        raise UserError(f"{folder}: holds shards {shards.fingerprint}, made of other recordings: delete it, run again")
+    return dataclasses.replace(shards, built=build)
 
 
 def _hash_files(recordings: Recordings, progress: Progress) -> dict[Path, str]:
@@ -207,7 +225,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
             for piece in recordings.pieces
         ],
     }
-    return _digest(facts)[:16]
+    return digest(facts)[:16]
 
 
 def _build(
@@ -228,7 +246,7 @@ def _build(
         shards = sorted(written, key=lambda shard: shard["file"])
         manifest = _manifest(recordings, facts, front_end, shards)
         manifest |= {"fingerprint": fingerprint, "constant": constant, "rms": rms}
-        manifest["sha256"] = _digest(manifest)
+        manifest["sha256"] = digest(manifest)
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 

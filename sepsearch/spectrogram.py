@@ -45,6 +45,11 @@ class FrontEnd:
     window: int = 4096
 
     def __post_init__(self) -> None:
+        for name in ("low_hz", "high_hz", "clip_seconds", "window"):
+            value = getattr(self, name)
+            kinds = int if name == "window" else int | float
+            if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) <= RATE * 60:
+                raise UserError(f"front end: {name} is {str(value)[:40]!r}, expected a number in range")
         nyquist = RATE / 2
         if self.axis not in AXES:
             raise UserError(f"front end: axis is {self.axis!r}, expected one of {', '.join(AXES)}")
