@@ -18,7 +18,7 @@ search: $(VENV)/.installed
 	$(BIN)/python -m sepsearch.run --space $(SPACE) --name $(NAME)
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # With the memory settings that workers have (sepsearch/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested

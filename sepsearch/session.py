@@ -84,8 +84,8 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
     with _without_signal_handlers():
         try:
             context = ray.init(**(local if address is None else {"address": address}), **_ARGUMENTS)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # a bare one where its node did not start in time
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if address is None:
                 raise UserError(f"Ray did not start on this machine: {reason}: see its logs below /tmp/ray") from error
             raise UserError(f"--address {address}: no Ray cluster answers ({reason}): start one: ray start") from error

@@ -11,7 +11,7 @@ import pytest
 
 from sepsearch.errors import UserError
 from sepsearch.plan import Workers
-from sepsearch.session import Session
+from sepsearch.session import Session, ray_session
 
 SCRIPT = """
 import sys, psutil
@@ -58,6 +58,19 @@ def test_a_local_ray_listens_on_loopback_only_asks_for_a_token_and_is_silent(tmp
     assert "without a token: 401" in done.stdout
     assert done.stderr == ""
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path, monkeypatch):
+    import ray
+
+    def late(*arguments, **options):
+        raise Exception("The current node timed out during startup.\nThis could happen because …")
+
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a token would be written
+    with pytest.raises(UserError, match="Ray did not start on this machine: The current node timed out") as caught:
+        ray_session().__enter__()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
