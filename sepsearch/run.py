@@ -69,7 +69,10 @@ def _record(
     from sepsearch.plan import StopSignal
     from sepsearch.tracking import Tracker
 
-    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False), folder=begin.folder)
+    tracker = Tracker(
+        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
+        folder=begin.folder,
+    )
     journal = begin.journal
     if journal is None:
         clear_remains(begin.folder)
@@ -104,7 +107,10 @@ def _rebuild(begin: Begin, console: "Console") -> str:
     """Nothing is left to do of a run that has finished; what follows from its journal is made sure of."""
     from sepsearch.tracking import Tracker
 
-    tracker = Tracker(on_warning=lambda text: console.print(f"warning: {text}", markup=False), folder=begin.folder)
+    tracker = Tracker(
+        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
+        folder=begin.folder,
+    )
     for event in begin.history.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
