@@ -11,7 +11,7 @@ import pytest
 
 from sepsearch.errors import UserError
 from sepsearch.plan import Workers
-from sepsearch.session import Session, ray_session
+from sepsearch.session import Session
 
 SCRIPT = """
 import sys, psutil
@@ -60,17 +60,30 @@ def test_a_local_ray_listens_on_loopback_only_asks_for_a_token_and_is_silent(tmp
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path, monkeypatch):
+LATE = """
+from sepsearch.errors import exit_on_user_error
+from sepsearch.session import ray_session
+def late(*arguments, **options):
+    raise Exception("The current node timed out during startup.\\nThis could happen because of many things")
+def start():
     import ray
+    ray.init = late
+    with ray_session():
+        pass
+exit_on_user_error(start)
+"""
 
-    def late(*arguments, **options):
-        raise Exception("The current node timed out during startup.\nThis could happen because …")
 
-    monkeypatch.setattr(ray, "init", late)
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a token would be written
-    with pytest.raises(UserError, match="Ray did not start on this machine: The current node timed out") as caught:
-        ray_session().__enter__()
-    assert "\n" not in str(caught.value)
+def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: Ray did not start on this machine: The current node timed out during startup."
+    )
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
