@@ -22,11 +22,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--name", help="name of the run and its folder; the space's name and the time by default")
     add("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
     add("--instruments", type=_codes, help="codes such as vn,vc; all that play by default")
-    add("--trials", type=_positive, help="configurations to try; the space file's number by default")
-    add("--max-epochs", type=_positive, help="no network is trained longer; the space file's numbers by default")
+    add("--trials", type=positive, help="configurations to try; the space file's number by default")
+    add("--max-epochs", type=positive, help="no network is trained longer; the space file's numbers by default")
     add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
     add("--seed", type=_seed, help="of the split, the sampler and the networks (default: 0)")
-    add("--workers", type=_positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
+    add("--workers", type=positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
     add("--cpus-per-trial", type=_share, help="default: 1")
     add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
     add("--address", help="a Ray cluster to use, such as auto or ray://host:10001; this machine alone by default")
@@ -69,7 +69,8 @@ def _codes(text: str) -> tuple[str, ...]:
     return codes
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
     return int(text)

@@ -6,11 +6,8 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from sepsearch import __version__
 from sepsearch.baselines import all_baselines
 from sepsearch.config import Space
 from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
@@ -18,6 +15,7 @@ from sepsearch.journal import Journal
 from sepsearch.recordings import Recordings
 from sepsearch.shards import ShardSet, spectrograms
 from sepsearch.splits import RULES, Split, split_titles
+from sepsearch.versions import versions
 
 BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
 TEST_EXAMPLES = 2048  # of the test side, per instrument
@@ -112,16 +110,6 @@ def search_facts(settings: Settings, space: Space, material: Material) -> dict[s
         "baselines": material.baselines,
         "caveats": material.caveats,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes; that of this package also tells one state of its source from another."""
-    packages = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
-    source = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
-    own = f"{__version__}+{source.hexdigest()[:12]}"
-    return {"sepsearch": own, "python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def journal_begin(journal: Journal, settings: Settings, space: Space, material: Material, seconds: float) -> None:

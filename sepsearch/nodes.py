@@ -1,7 +1,6 @@
 """The nodes of a cluster: whether each sees the run's folder, has the same versions, and how much memory it has."""
 
 import contextlib
-import hashlib
 import math
 import os
 import platform
@@ -10,15 +9,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError, no_space
+from sepsearch.versions import versions
 
 if TYPE_CHECKING:
     from sepsearch.plan import Workers
 
+ALIKE = ("ray", "torch")  # packages that must be the same on every node, beside Python and sepsearch
 NODE_SECONDS = 60.0  # for a node to answer
 FILE_SECONDS = 5.0  # for a file to be seen over a network
 Look = Callable[[str, str], dict[str, Any]]
@@ -83,7 +83,7 @@ def _judge(answer: Any, node: dict[str, Any], folder: Path, workers: "Workers") 
         raise UserError(
             f"node {name}: cannot run sepsearch ({death_reason(error)}): install the versions there that are here"
         ) from error
-    own = versions()
+    own = versions(ALIKE)
     for package, here in own.items():
         if (there := seen["versions"].get(package)) != here:
             raise UserError(
@@ -140,7 +140,7 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def look_around(path: str, token: str) -> dict[str, Any]:
     """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
-    return {"problem": _storage_problem(Path(path), token), "versions": versions(), "memory": _memory()}
+    return {"problem": _storage_problem(Path(path), token), "versions": versions(ALIKE), "memory": _memory()}
 
 
 def _storage_problem(path: Path, token: str) -> str:
@@ -162,19 +162,6 @@ def _storage_problem(path: Path, token: str) -> str:
     except OSError as error:
         return f"cannot be written there ({error.strerror})"
     return ""
-
-
-def versions() -> dict[str, str]:
-    """Versions that must be the same on every node; of this project's the code itself, too."""
-    found = {"Python": platform.python_version()}
-    for package in ("ray", "torch", "sepsearch"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    code = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(module.read_bytes())
-    found["sepsearch's code"] = code.hexdigest()[:12]
-    return found
 
 
 def _memory() -> tuple[int, int] | None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from sepsearch.config import Space
+from sepsearch.arguments import positive
+from sepsearch.config import SearchSettings, Space
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.pool import Draw, Pool
@@ -18,7 +20,7 @@ from sepsearch.run_folder import find_run
 from sepsearch.simulation import Outcome, Strategy, simulate
 
 FACTORS = (2, 3, 4)
-TELLS = ("pruned", "last", "extrapolated")
+TELLS = get_args(SearchSettings.model_fields["tell"].annotation)
 MOST_TRIALS = 24
 GP_SEEDS = 3  # its proposals take half a second each, a hundred times TPE's
 
@@ -77,20 +79,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("names", nargs="+", metavar="RUN", help="a run's name; several of one space are taken together")
     add("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
-    add("--seeds", type=_positive, default=20, help="searches of every strategy (default: 20)")
-    add("--gp-seeds", type=_positive, default=GP_SEEDS, help=f"the same for gp, which is slow (default: {GP_SEEDS})")
-    add("--trials", type=_positive, help=f"of every search; half of those recorded by default, at most {MOST_TRIALS}")
-    add("--epochs", type=_positive, help="full budget of a trial; the runs' own by default, a smaller one knows more")
-    add("--workers", type=_positive, default=2, help="simulated trials at once (default: 2)")
+    add("--seeds", type=positive, default=20, help="searches of every strategy (default: 20)")
+    add("--gp-seeds", type=positive, default=GP_SEEDS, help=f"the same for gp, which is slow (default: {GP_SEEDS})")
+    add("--trials", type=positive, help=f"of every search; half of those recorded by default, at most {MOST_TRIALS}")
+    add("--epochs", type=positive, help="full budget of a trial; the runs' own by default, a smaller one knows more")
+    add("--workers", type=positive, default=2, help="simulated trials at once (default: 2)")
     add("--partial", action="store_true", help="use stopped trials, too, up to the epoch where they were stopped")
     add("-o", "--output", type=Path, help="picture to write (default: replay.png in the first run's folder)")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.forecast import duration
 from sepsearch.results import number
 
 if TYPE_CHECKING:
@@ -81,19 +82,9 @@ class Screen:
             parts.append(f"best {self._best[0]:.3f} ({self._best[1]})")
         done = max(1, self._ended - self._before)
         left = (time.monotonic() - self._begin) / done * (self._expected - self._ended)
-        estimate = f"about {_duration(left)} left" if left else ""
+        estimate = f"about {duration(left)} left" if left else ""
         if self._progress is not None:
             self._progress.update(self._task, completed=self._ended, left=estimate)
         else:
             parts.append(f"{self._ended} of {self._expected} done" + (f", {estimate}" if estimate else ""))
         self._console.print("; ".join(parts), highlight=False, markup=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )

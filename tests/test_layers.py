@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "instruments", "__init__"},
-    {"arguments", "files"},
+    {"arguments", "files", "versions"},
     {"run_folder", "safe_yaml", "headers", "mlflow_turn"},
     {"metrics", "plan", "rungs", "progress", "splits", "journal"},
     {

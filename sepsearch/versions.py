@@ -1,0 +1,27 @@
+"""Versions of what computes: Python, packages, and this package's own source."""
+
+import contextlib
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sepsearch import __version__
+
+PACKAGES = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions by name; that of sepsearch also tells one state of its source from another.
+
+    A package that is not installed is left out.
+    """
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(path.read_bytes())
+    found = {"sepsearch": f"{__version__}+{source.hexdigest()[:12]}", "python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
