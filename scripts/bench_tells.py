@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,9 +49,9 @@ the sampler, the same for all tells; `pruned` stands beside. Figures are ratios 
 
 
 def search(source: Source, space: Space, sampler: str, tell: str, seed: int, *, epochs: int, budget: int,
-           trials: int, network_seed: int = 0) -> dict[str, Any]:  # fmt: skip
+           trials: int, network_seed: int = 0, factor: int = FACTOR) -> dict[str, Any]:  # fmt: skip
     """One search told one way, as numbers."""
-    strategy = Strategy(sampler, GRACE, FACTOR, tell)
+    strategy = Strategy(sampler, GRACE, factor, tell)
     outcome = simulate(source, space, strategy, trials=trials, epochs=epochs, workers=WORKERS, seed=seed,
                        budget=budget, network_seed=network_seed)  # fmt: skip
     return {"sampler": sampler, "tell": tell, "seed": seed, **numbers(outcome, budget)}
@@ -62,7 +63,7 @@ def numbers(outcome: Outcome, budget: int) -> dict[str, Any]:
     return {"final": best, "on the way": outcome.mean_until(budget), "epochs": outcome.epochs, **outcome.ended}
 
 
-def table_searches(sampler: str, seed: int) -> list[dict[str, Any]]:
+def table_searches(sampler: str, seed: int, factor: int = FACTOR) -> list[dict[str, Any]]:
     """The searches of one seed on the table, one for each tell."""
     import torch
 
@@ -71,7 +72,7 @@ def table_searches(sampler: str, seed: int) -> list[dict[str, Any]]:
     space = task.parse(about["space"])
     pool = Pool(space, curves, CURVE_EPOCHS)
     settings = {"epochs": CURVE_EPOCHS, "budget": CURVE_BUDGET[sampler], "trials": len(pool)}
-    return [search(Draw(pool), space, sampler, tell, seed, **settings) for tell in TELLS]
+    return [search(Draw(pool), space, sampler, tell, seed, factor=factor, **settings) for tell in TELLS]
 
 
 class Trained:
@@ -185,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("part", choices=("record", "curves", "real"))
     parser.add_argument("--seeds", type=int, help="of each sampler (default: the part's own numbers)")
     parser.add_argument("--samplers", nargs="+", choices=("tpe", "gp", "random"), help="default: tpe gp; real: tpe")
+    parser.add_argument("--factor", type=int, default=FACTOR, help=f"of ASHA, curves alone (default: {FACTOR})")
     parser.add_argument("-o", "--output", type=Path, help="all single results, JSON; record: the table of curves")
     options = parser.parse_args(arguments)
     if options.part == "record":
@@ -194,7 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = {"tpe": REAL_SEEDS} if real else CURVE_SEEDS
     samplers = options.samplers or list(own)
     seeds = {sampler: options.seeds or own.get(sampler, REAL_SEEDS) for sampler in samplers}
-    job, prepare = (real_searches, task.start_worker) if real else (table_searches, None)
+    job, prepare = (
+        (real_searches, task.start_worker) if real else (partial(table_searches, factor=options.factor), None)
+    )
     rows = run(job, seeds, prepare, options.output)
     print("\n".join(comparison(rows)))
 
