@@ -40,13 +40,20 @@ def make_story(trials: int) -> list[Event]:
             told.append(("epoch", {"id": name, "epoch": epoch, "ratio": ratio, "members": members}))
         told.append(("trial_end", {"id": name, "state": "completed", "reason": "", "epochs": 2}))
     scores = {"identity_loss": 0.25, "val_loss": 0.1, "ratio_mean": 0.4, "ratio_sd": 0.01, "test_ratio": 0.5}
+    finalist = {"id": "c0", "trial": "t0000", "params": {"filters": 8}, "reference": True}
+    jumped = {"instrument": "vn", "ratio": 0.3, "val_loss": 0.15, "discontinuity": True}
     told += [
-        ("finalists", {"configurations": ["t0000"], "seconds": 20.25}),
-        ("final", {"id": "c0-s0", "configuration": "t0000", "seed": 0, "params": {"filters": 8}}),
-        ("final_epoch", {"id": "c0-s0", "epoch": 1, "ratio": 0.3, "members": []}),
+        ("finalists", {"configurations": [finalist], "seconds": 20.25}),
+        ("final", {"id": "c0-s0", "configuration": "c0", "seed": 0, "params": {"filters": 8}}),
+        ("final_epoch", {"id": "c0-s0", "epoch": 1, "ratio": 0.3, "members": [jumped]}),
         ("final_end", {"id": "c0-s0", "state": "completed", "reason": "", "epochs": 1, "weights": None}),
+        ("eliminated", {"id": "c0", "seeds": [0], "left": 1, "reason": "behind on every instrument"}),
+        ("fold", {"id": "vn-1", "instrument": "vn", "title": "Joy", "configuration": "c0", "seed": 0, "params": {}}),
+        ("fold_epoch", {"id": "vn-1", "epoch": 1, "ratio": 0.3, "members": [{**jumped, "instrument": "vn-1"}]}),
+        ("fold_end", {"id": "vn-1", "state": "completed", "reason": "", "epochs": 1, "weights": None}),
         ("scores", {"final": {"vn": scores, "vc": scores}, "reference_final": {"vn": scores}, "seconds": 40.5}),
         ("registered", {"models": {"vn": "models:/sepsearch-vn/1"}}),
+        ("report", {"file": "report.html"}),
         ("end", {"state": "finished"}),
     ]
     return [make_event(kind, 1.7e9 + number, **fields) for number, (kind, fields) in enumerate(told)]

@@ -10,7 +10,10 @@ COMMANDS = {
     "prepare": "check a folder of recordings and build its shards",
     "replay": "replay recorded searches under other samplers and rungs",
     "track": "bring a run into MLflow from its journal",
+    "report": "make a run's report page anew",
+    "promote": "make a model that you picked an instrument's champion",
     "separate": "pull instruments out of a mixture",
+    "export": "write a model as ONNX, with an example that uses it",
     "demo": "render the demo ensemble",
 }
 

@@ -5,8 +5,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.errors import UserError
 from sepsearch.resuming import Begin
 from sepsearch.telling import tell_begin
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sepsearch.material import Material, Settings
     from sepsearch.pipeline import Stages
     from sepsearch.plan import StopSignal, Workers
+    from sepsearch.retrain import FinalPlan, FoldPlan
     from sepsearch.screen import Screen
     from sepsearch.tracking import Tracker
     from sepsearch.trial import Task
@@ -43,8 +46,10 @@ def getting_ready(settings: "Settings", begin: Begin, material: "Material", cons
     with ray_session(options["address"]) as session:
         workers = session.workers(options["cpus_per_trial"], options["gpus_per_trial"], options["workers"])
         key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
-        identity = material.baselines["validation"]["identity"]
-        stored = StoredData(key, put_shards(material.shards), material.examples, identity)
+        identity = dict(material.baselines["validation"]["identity"])
+        identity |= {fold: losses["validation"] for fold, losses in material.fold_identity.items()}
+        examples = {**material.examples, **{fold.id: fold.sides for fold in material.folds}}
+        stored = StoredData(key, put_shards(material.shards), examples, identity)
         task = search_task(settings, begin.space, material, workers, stored, begin.folder)
         with Progress() as progress:
             forecast = preflight(
@@ -89,8 +94,9 @@ def run_course(
 
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
     """The stages that are still to do; the final models' scores, or None after Ctrl-C."""
-    from sepsearch.pipeline import score_models
-    from sepsearch.retrain import Finalist
+    from sepsearch.finalists import Finalist
+    from sepsearch.judging import score_models
+    from sepsearch.progress import Progress
 
     journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.history
     clock = time.monotonic()
@@ -107,18 +113,40 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     else:
         finalists = [Finalist(**configuration) for configuration in past.finalists]
     clock = time.monotonic()
-    screen.begin("finalists", len(finalists) * stages.space.final.seeds)
-    final_plan = stages.retrain(finalists)
-    if stop.reason == "interrupted":
+    dropped = sum(event["left"] for event in past.events if event["event"] == "eliminated")
+    screen.begin("finalists", len(finalists) * stages.space.final.seeds - dropped)
+    finals = stages.retrain(finalists)
+    folds = None if stop.reason == "interrupted" else _leave_out(stages, finals, screen)
+    if folds is None or stop.reason == "interrupted":
         return None
     screen.close()
-    console.print("scoring the chosen models on the test titles")
-    models = begin.folder / "models"
-    shutil.rmtree(models, ignore_errors=True)  # of a process that was killed while it wrote them
-    final, reference = score_models(settings, stages.material, finalists, final_plan, models)
+    for name in ("models", "samples"):  # of a process that was killed while it wrote them
+        shutil.rmtree(begin.folder / name, ignore_errors=True)
+    with Progress() as progress:
+        final, reference = score_models(
+            settings, stages.material, finals, folds, begin.folder,
+            lambda done, total: progress("listening to the chosen models on the test titles", done, total),
+        )  # fmt: skip
     seconds = past.seconds("finalists") + time.monotonic() - clock
     journal.append("scores", final=final, reference_final=reference, seconds=seconds)
     return final
+
+
+def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":
+    """Train the models of instruments with too few titles once more for every title left out."""
+    from sepsearch.finalists import choose_model
+
+    chosen = {
+        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.material.folds
+    }
+    folds = [
+        (fold.id, fold.instrument, fold.title, choice)
+        for fold in stages.material.folds
+        if (choice := chosen[fold.instrument])
+    ]
+    if folds:
+        screen.begin("titles left out", len(folds))
+    return stages.leave_out(folds)
 
 
 def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: "Tracker", console: "Console") -> str:
@@ -130,9 +158,27 @@ def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: 
         return "failed"
     run_id = None if begin.history.registered else tracker.run_id()
     folders = {code: begin.folder / "models" / code for code in final}
-    models, problems = register_models(folders, run_id) if run_id else ({}, [])
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    models, problems = register_models(folders, run_id, tell=tell) if run_id else ({}, [])
     if models:
         journal.append("registered", models=models)
     for problem in problems if not tracker.away else ():
         console.print(f"warning: {problem}", markup=False)
+    write_page(journal, begin.folder, console)
     return "finished"
+
+
+def write_page(journal: "Journal | None", folder: Path, console: "Console") -> None:
+    """The report page; what hinders it hinders nothing else."""
+    from sepsearch.report_page import PAGE, write_report
+
+    try:
+        write_report(folder)
+    except UserError as error:
+        console.print(f"warning: no report page: {error}", markup=False, soft_wrap=True)
+    else:
+        if journal is not None:
+            journal.append("report", file=PAGE)

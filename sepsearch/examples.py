@@ -13,6 +13,7 @@ from sepsearch.errors import UserError
 from sepsearch.splits import SIDES, Split, TitleFacts
 
 EVALUATION_BATCH = 64
+HELD_BACK = 0.2
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,51 @@ def split_pairs(
 
 def _part(index: RowIndex, split: Split, code: str, pairs: Pairs, side: str) -> Pairs:
     """The examples of one instrument that lie on a side."""
-    title = np.array(index.titles)[pairs.piece]
+    title, position = _places(index, pairs)
     names, counts = np.unique(title, return_counts=True)
     titles = [str(name) for _, name in sorted(zip(-counts, names, strict=True))]
-    position = (index.clip[pairs.mixture] + 0.5) / index.clips_of_piece()[pairs.piece]
     chosen = np.zeros(len(pairs), dtype=bool)
     for name, (begin, end) in split.parts(code, titles, side).items():
         chosen |= (title == name) & (position >= begin) & (position < end)
     return pairs.pick(np.flatnonzero(chosen))
+
+
+def _places(index: RowIndex, pairs: Pairs) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Title and, from 0 to 1, place in its piece of every example."""
+    position = (index.clip[pairs.mixture] + 0.5) / index.clips_of_piece()[pairs.piece]
+    return np.array(index.titles)[pairs.piece], position
+
+
+@dataclass(frozen=True)
+class Fold:
+    """An instrument's examples with `title` left out: "train" and "validation" on other titles, "test" on that one."""
+
+    id: str
+    instrument: str
+    title: str
+    sides: Mapping[str, Pairs]
+
+
+def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Sequence[str]] = ()) -> list[Fold]:
+    """A fold for every title of an instrument; none at all where one of them would have an empty side.
+
+    Titles of one group (they share a take) are left out together. The last fifth of every other piece validates, at
+    least its last clip: only to tell the best epoch.
+    """
+    pairs = instrument_pairs(index, instrument)
+    title, position = _places(index, pairs)
+    clips = index.clips_of_piece()[pairs.piece]
+    held = (position >= 1 - HELD_BACK) | ((clips > 1) & (index.clip[pairs.mixture] == clips - 1))
+    folds = []
+    for number, name in enumerate(sorted(set(title.tolist())), 1):
+        kin = next((group for group in groups if name in group), [name])
+        other = ~np.isin(title, list(kin))
+        masks = {"train": other & ~held, "validation": other & held, "test": title == name}
+        if not all(mask.any() for mask in masks.values()):
+            return []
+        sides = {side: pairs.pick(np.flatnonzero(mask)) for side, mask in masks.items()}
+        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), sides))
+    return folds
 
 
 def sample_pairs(pairs: Pairs, limit: int, seed: int) -> Pairs:

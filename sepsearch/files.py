@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -59,10 +60,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
     except OSError as error:
         raise no_space(error, path) from error
     try:
@@ -79,16 +80,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def require_space(folder: Path, needed: float, what: str) -> None:
+def require_space(
+    folder: Path, needed: float, what: str, advice: str = "free some space or set SEPSEARCH_CACHE to another folder"
+) -> None:
     """Raise `UserError` unless the disk that holds `folder` has `needed` bytes free."""
-    existing = folder
+    existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"{folder}: {what} needs {needed / 1e6:,.0f} MB there, found {free / 1e6:,.0f} MB free:"
-            " free some space or set SEPSEARCH_CACHE to another folder"
+            f"{folder}: {what} needs {needed / 1e6:,.0f} MB there, found {free / 1e6:,.0f} MB free: {advice}"
         )
 
 

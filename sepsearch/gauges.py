@@ -25,13 +25,13 @@ class Gauges:
 
     def handle(self, event: dict[str, Any]) -> None:
         """Take in a journal event."""
-        if event["event"] in ("epoch", "final_epoch"):
+        if event["event"] in ("epoch", "final_epoch", "fold_epoch"):
             ratios = {member["instrument"]: member["ratio"] for member in event["members"]}
             self._values[event["id"]] = (event["epoch"], event["ratio"], ratios)
             if event["event"] == "epoch" and event["epoch"] >= self._epochs:
                 self._best_ratio = min(self._best_ratio, event["ratio"])
             self._set(event["id"])
-        elif event["event"] in ("trial_end", "final_end"):
+        elif event["event"] in ("trial_end", "final_end", "fold_end"):
             self._values.pop(event["id"], None)
 
     def _set(self, unit: str) -> None:

@@ -10,7 +10,7 @@ from sepsearch.plan import INTERRUPTED
 
 STAGES = {
     "search": ("trial", "epoch", "spared", "retry", "trial_end"),
-    "finalists": ("final", "final_epoch", "final_end"),
+    "finalists": ("final", "final_epoch", "final_end", "fold", "fold_epoch", "fold_end"),
 }
 SHOWN = 6  # differences that are told one by one
 
@@ -68,11 +68,11 @@ class History:
         over = set()
         for event in self.events:
             kind = event["event"]
-            if kind in ("trial", "final"):
+            if kind in ("trial", "final", "fold"):
                 units[event["id"]] = 0
-            elif kind in ("epoch", "final_epoch"):
+            elif kind in ("epoch", "final_epoch", "fold_epoch"):
                 units[event["id"]] = event["epoch"]
-            elif kind in ("trial_end", "final_end") and event["reason"] != INTERRUPTED:
+            elif kind in ("trial_end", "final_end", "fold_end") and event["reason"] != INTERRUPTED:
                 over.add(event["id"])
         return {unit: epoch for unit, epoch in units.items() if unit not in over}
 

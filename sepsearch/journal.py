@@ -10,8 +10,11 @@ all lines before it, so that a damaged, lost, doubled or displaced line is found
     trial_end  id, state, reason, epochs     completed | stopped | failed
     finalists  configurations, seconds       the search is over
     final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights
+    eliminated id, seeds, left, reason       a finalist that cannot win any more gets no other seeds than these
+    fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
     scores     final, reference_final        the models were chosen and scored on the test titles
     registered models                        they are in the registry; again, even after the end, for others
+    report     file                          the page was written
     end        state                         finished | interrupted | failed
 
 and anywhere in between
@@ -50,8 +53,13 @@ FIELDS: dict[str, dict[str, Any]] = {
     "final": {"id": str, "configuration": str, "seed": int, "params": dict},
     "final_epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
     "final_end": {**_UNIT, "state": str, "weights": str | None},
+    "eliminated": {"id": str, "seeds": list, "left": int, "reason": str},
+    "fold": {"id": str, "instrument": str, "title": str, "configuration": str, "seed": int, "params": dict},
+    "fold_epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
+    "fold_end": {**_UNIT, "state": str, "weights": str | None},
     "scores": {"final": dict, "reference_final": dict, "seconds": int | float},
     "registered": {"models": dict},
+    "report": {"file": str},
     "end": {"state": str},
     "retry": {**_UNIT, "attempt": int},
     "resume": {"units": dict, "changed": dict},
@@ -211,8 +219,10 @@ def _problem(event: Event, known: set[str]) -> str:
     if kind != "search" and "" not in known:
         return f"event {kind} before the search began"
     unit = event.get("id")
-    if kind in ("trial", "final"):
+    if kind in ("trial", "final", "fold"):
         known.add(str(unit))
+    elif kind == "finalists":
+        known |= {str(one.get("id")) for one in event["configurations"] if isinstance(one, dict)}
     elif unit is not None and unit not in known:
         return f"event {kind} of {unit}, which has not begun"
     if kind == "search":

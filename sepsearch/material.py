@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sepsearch.baselines import all_baselines
+from sepsearch.baselines import all_baselines, baseline_losses
 from sepsearch.config import Space
-from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs, split_pairs
+from sepsearch.examples import Fold, Pairs, RowIndex, Rows, leave_one_title_out, sample_pairs, split_pairs
 from sepsearch.journal import Journal
+from sepsearch.licence import find_licence
 from sepsearch.recordings import Recordings
 from sepsearch.shards import ShardSet, spectrograms
 from sepsearch.splits import RULES, Split, split_titles
@@ -39,7 +40,8 @@ class Material:
     """What there is to learn from, before any training.
 
     `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
-    side → baseline → instrument → loss.
+    side → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
+    `fold_identity` is fold → side → identity loss.
     """
 
     recordings: Recordings
@@ -50,6 +52,8 @@ class Material:
     examples: Mapping[str, Mapping[str, Pairs]]
     rules: Mapping[str, str]
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    folds: tuple[Fold, ...]
+    fold_identity: Mapping[str, Mapping[str, float]]
 
     @property
     def caveats(self) -> dict[str, str]:
@@ -65,6 +69,7 @@ class Material:
             "pieces": len(self.recordings.pieces),
             "clips": int(clips.sum()),
             "rows": self.shards.rows,
+            "licence": find_licence(self.recordings.folder),
             "split": self.split.titles(),
         }
 
@@ -82,19 +87,29 @@ def gather_material(
     split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
     examples, rules = split_pairs(index, split, instruments or tuple(index.instruments))
     limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
-    limited = {
-        code: {
-            side: pairs if (n := limits[side]) is None else sample_pairs(pairs, n, seed)
+
+    def limited(sides: Mapping[str, Pairs]) -> dict[str, Pairs]:
+        return {
+            side: pairs if (limit := limits[side]) is None else sample_pairs(pairs, limit, seed)
             for side, pairs in sides.items()
         }
-        for code, sides in examples.items()
-    }
+
+    examples = {code: limited(sides) for code, sides in examples.items()}
+    few = [code for code, rule in rules.items() if rule == "few titles"]
+    groups = shards.manifest["title_groups"]
+    folds = [fold for code in few for fold in leave_one_title_out(index, code, groups)]
+    folds = [dataclasses.replace(fold, sides=limited(fold.sides)) for fold in folds]
     rows = Rows([spectrograms(table) for table in shards.tables()])
     judged = {
         code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
-        for code, sides in limited.items()
+        for code, sides in examples.items()
     }
-    return Material(recordings, shards, index, split, rows, limited, rules, all_baselines(rows, judged))
+    identity = {
+        fold.id: {side: baseline_losses(rows, fold.sides[side], 1.0)["identity"] for side in ("validation", "test")}
+        for fold in folds
+    }
+    baselines = all_baselines(rows, judged)
+    return Material(recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity)
 
 
 def search_facts(settings: Settings, space: Space, material: Material) -> dict[str, Any]:

@@ -1,17 +1,13 @@
-"""Numbers that judge networks: discontinuities of a learning curve, SI-SDR, mean and spread over seeds."""
+"""Numbers that judge networks: discontinuities of a learning curve, mean, spread and confidence over seeds."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
-import numpy as np
-from numpy.typing import NDArray
-
 RECENT = 5
 JUMP_SPREADS = 6.0
 JUMP_SHARE = 0.25
-SILENT_DB = -60.0
 
 
 def is_discontinuity(losses: Sequence[float]) -> bool:
@@ -28,23 +24,6 @@ def is_discontinuity(losses: Sequence[float]) -> bool:
     return losses[-1] - recent[-1] > max(JUMP_SPREADS * spread, JUMP_SHARE * recent[-1])
 
 
-def si_sdr(estimate: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 3), of two (sample,) waveforms.
-
-    NaN where it means nothing: the reference is silent, or the estimate lies more than 60 dB below the reference
-    (an all-zero estimate would otherwise score 0 dB, above a loud mixture).
-    """
-    reference = reference.astype(np.float64) - reference.mean(dtype=np.float64)
-    estimate = estimate.astype(np.float64) - estimate.mean(dtype=np.float64)
-    power, estimated = float(reference @ reference), float(estimate @ estimate)
-    if power == 0 or estimated <= power * 10 ** (SILENT_DB / 10):
-        return math.nan
-    target = (float(estimate @ reference) / power) * reference
-    noise = estimate - target
-    floor = np.finfo(np.float64).eps * power
-    return 10 * math.log10((float(target @ target) + floor) / (float(noise @ noise) + floor))
-
-
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (0 for a single value) of the finite values; NaN for none."""
     finite = [value for value in values if math.isfinite(value)]
@@ -53,3 +32,20 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     centre = fmean(finite)
     spread = math.sqrt(sum((value - centre) ** 2 for value in finite) / (len(finite) - 1)) if len(finite) > 1 else 0.0
     return centre, spread
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t distribution with `freedom` degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Student's confidence interval of the mean of the finite values; None for fewer than two of them."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return None
+    mean, sd = mean_and_sd(finite)
+    half = t_quantile((1 + confidence) / 2, len(finite) - 1) * sd / math.sqrt(len(finite))
+    return mean - half, mean + half

@@ -16,16 +16,10 @@ from typing import Any
 
 from sepsearch.journal import Event
 from sepsearch.mlflow_turn import Turn
-from sepsearch.projection import LONGEST_TAG, PARENT, Work
+from sepsearch.mlflow_views import experiment_tags
+from sepsearch.mlflow_work import LONGEST_TAG, PARENT, Work
 
 EXPERIMENT = "sepsearch"
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # or MLflow's pages open in their language-model mode
-    "mlflow.experiment.primaryMetric.name": "ratio",
-    "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
-    "mlflow.note.content": "A run per search, with a child per trial (t…) and per finalist and seed (c…-s…). "
-    "`ratio` is validation loss / identity loss: below 1 beats doing nothing.",
-}
 # MLflow's limits: 1,000 entries a call, at most 100 of them parameters and 100 tags.
 METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100
 # Answers that asking again will not change; anything else is taken for a server that is away.
@@ -122,7 +116,7 @@ class Writer:
         if experiment:
             self.experiment = experiment.experiment_id
         else:
-            self.experiment = client.create_experiment(name, self.location(name), EXPERIMENT_TAGS)
+            self.experiment = client.create_experiment(name, self.location(name), experiment_tags())
         found: dict[str, list[Any]] = {}
         token = None
         while True:

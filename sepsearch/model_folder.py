@@ -27,8 +27,8 @@ from sepsearch.spectrogram import FrontEnd
 
 SCHEMA = 1
 _MEND = "save or download the model again"
-_KINDS = {"split": dict, "baselines": dict, "scores": dict, "caveat": str, "fingerprint": str, "seed": int,
-          "search": str, "created": str, "version": str}  # fmt: skip
+_KINDS = {"split": dict, "baselines": dict, "scores": dict, "data": dict, "caveat": str, "fingerprint": str,
+          "seed": int, "search": str, "created": str, "version": str}  # fmt: skip
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
@@ -48,6 +48,7 @@ class ModelCard:
         fingerprint: of the shards it was trained on.
         seeds: all that its configuration was trained with; `seed` is its own.
         search: the name of the run that found it.
+        data: what it was trained on: source, pieces, clips, rows, licence, as far as known.
         created: when, ISO 8601.
         version: of sepsearch.
     """
@@ -64,6 +65,7 @@ class ModelCard:
     seeds: tuple[int, ...] = ()
     seed: int = 0
     search: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     version: str = __version__
 
@@ -105,7 +107,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
     # Without memory for what a card may claim, until the weights are known to fit.
     with torch.device("meta"):
         network = make_network(card.config)
-    _check_weights(path, weights, network.state_dict())
+    check_weights(path, weights, network.state_dict(), f"the configuration in {CARD}")
     stated = facts.pop("card_sha256")
     if stated != (found := _digest(facts)):
         raise UserError(f"{folder / CARD}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {_MEND}")
@@ -152,14 +154,16 @@ def _read_card(path: Path) -> tuple[ModelCard, dict[str, Any]]:
     return card, facts
 
 
-def _check_weights(path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
-    """Raise `UserError` unless `found` has the names, shapes and kind of numbers of `expected`."""
+def check_weights(
+    path: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], whose: str
+) -> None:
+    """Raise `UserError` unless `found` has the names, shapes and kind of numbers of `expected`, those of `whose`."""
     if odd := sorted(found.keys() ^ expected.keys()):
-        raise UserError(f"{path}: weights misfit the configuration in {CARD}: {one_line(odd[0])} is on one side only")
+        raise UserError(f"{path}: weights misfit {whose}: {one_line(odd[0])} is on one side only")
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
             raise UserError(
-                f"{path}: weights misfit the configuration in {CARD}: {name} is {tuple(found[name].shape)} "
+                f"{path}: weights misfit {whose}: {name} is {tuple(found[name].shape)} "
                 f"{found[name].dtype}, expected {tuple(tensor.shape)} {tensor.dtype}"
             )
         if not bool(found[name].isfinite().all()):

@@ -1,23 +1,20 @@
-"""The way of one search, stage by stage: trials, finalists, scores. `run.py` is its command line."""
+"""The stages of one search that need Ray: trials, finalists, titles left out."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.config import Space
 from sepsearch.errors import UserError
+from sepsearch.finalists import Choice, Finalist, choose_finalists
 from sepsearch.history import History
 from sepsearch.journal import Journal
 from sepsearch.material import Material, Settings
-from sepsearch.model_folder import ModelCard, save_model
-from sepsearch.network import make_config, make_network
-from sepsearch.retrain import Choice, Finalist, FinalPlan, choose_finalists, choose_model
+from sepsearch.retrain import FinalPlan, FoldPlan, RunPlan
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
-from sepsearch.scoring import TestTitles
 from sepsearch.search import SearchPlan, best_trials
 
 if TYPE_CHECKING:
@@ -97,7 +94,7 @@ class Stages:
             sampler.close("interrupted")
         return plan
 
-    def _run(self, name: str, plan: SearchPlan | FinalPlan, train: Callable[[dict[str, Any]], None]) -> None:
+    def _run(self, name: str, plan: SearchPlan | RunPlan, train: Callable[[dict[str, Any]], None]) -> None:
         from sepsearch.stage import run_stage
 
         if self.past.events:
@@ -126,83 +123,9 @@ class Stages:
         self._run("finalists", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
         return plan
 
-
-def score_models(
-    settings: Settings, material: Material, finalists: list[Finalist], plan: FinalPlan, folder: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Choose each instrument's model on validation data, score it once on the test titles, and save it.
-
-    Returns:
-        `final` and `reference_final` of `results.json`; models lie in `folder`/<instrument>.
-    """
-    titles = TestTitles(material.recordings, material.shards, material.index, material.rows)
-    pairs = {code: material.examples[code]["test"] for code in settings.instruments}
-    choices = {code: _choices(plan, finalists, code) for code in settings.instruments}
-    networks = {code: [load_weights(choice, code) for choice in chosen] for code, chosen in choices.items()}
-    gains = titles.si_sdr_gains(networks, pairs)
-    final: dict[str, Any] = {}
-    reference_final: dict[str, Any] = {}
-    for code, chosen in choices.items():
-        identity_loss = material.baselines["test"]["identity"][code]
-        for choice, network, gain in zip(chosen, networks[code], gains[code], strict=True):
-            score = _score(choice, code, material, titles.ratio(network, pairs[code], identity_loss), gain)
-            if choice == chosen[0]:
-                save_model(folder / code, network, model_card(code, settings, material, choice, score))
-                final[code] = {**score, "model_uri": str(folder / code)}
-            if choice == chosen[-1] and choice.finalist.reference:
-                reference_final[code] = score
-    return final, reference_final
-
-
-def _choices(plan: FinalPlan, finalists: list[Finalist], code: str) -> list[Choice]:
-    """The instrument's model and, behind it, the report's; one alone where they are the same."""
-    chosen = choose_model(plan.runs, code, finalists)
-    opponent = choose_model(plan.runs, code, [finalist for finalist in finalists if finalist.reference])
-    return [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
-
-
-def load_weights(choice: Choice, instrument: str) -> Any:
-    """The network of a finished run, in evaluation mode on the CPU."""
-    from safetensors.torch import load_file
-
-    assert choice.run.weights is not None
-    network = make_network(make_config(choice.finalist.params))
-    network.load_state_dict(load_file(choice.run.weights / f"{instrument}.safetensors"))
-    return network.eval()
-
-
-def _score(choice: Choice, code: str, material: Material, test_ratio: float, gain: float) -> dict[str, Any]:
-    member = choice.run.members[code]
-    return {
-        "params": choice.finalist.params,
-        "seeds": list(choice.seeds),
-        "identity_loss": material.baselines["validation"]["identity"][code],
-        "val_loss": member.val_loss,
-        "ratio": member.ratio,
-        "ratio_mean": choice.ratio_mean,
-        "ratio_sd": choice.ratio_sd,
-        "test_ratio": test_ratio if math.isfinite(test_ratio) else None,
-        "si_sdr_gain_db": gain if math.isfinite(gain) else None,
-        "discontinuities": choice.discontinuities,
-        "model_uri": str(choice.run.weights / f"{code}.safetensors") if choice.run.weights else None,
-    }
-
-
-def model_card(
-    code: str, settings: Settings, material: Material, choice: Choice, score: Mapping[str, Any]
-) -> ModelCard:
-    """All that a model needs to be used and judged with nothing else at hand."""
-    return ModelCard(
-        instrument=code,
-        config=make_config(choice.finalist.params),
-        front_end=material.shards.front_end,
-        constant=material.shards.constant,
-        split=material.split.titles(),
-        baselines={side: {n: row[code] for n, row in rows.items()} for side, rows in material.baselines.items()},
-        scores={key: value for key, value in score.items() if key not in ("params", "seeds", "model_uri")},
-        caveat=material.caveats.get(code, ""),
-        fingerprint=material.shards.fingerprint,
-        seeds=choice.seeds,
-        seed=choice.run.seed,
-        search=settings.name,
-    )
+    def leave_out(self, folds: list[tuple[str, str, str, Choice]], **changes: Any) -> FoldPlan:
+        """Train (id, instrument, title left out, choice) each, or what is left of that."""
+        epochs, folder = self.settings.final_epochs, self.folder / "folds"
+        plan = FoldPlan(folds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.task.checkpoints)
+        self._run("folds", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
+        return plan

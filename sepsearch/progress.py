@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ def in_threads(
         return [future.result() for future in running]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Threads in which torch computes alone; what torch uses in this process is as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads begin with what was set last, in whichever thread
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Steps:

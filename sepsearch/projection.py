@@ -1,47 +1,30 @@
 """What the journal's events mean for MLflow: names, tags, parameters, metrics and states of runs, without MLflow."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from sepsearch.curves import draw_curves, png
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.final_runs import FinalRuns
 from sepsearch.journal import Event
+from sepsearch.mlflow_notes import describe
+from sepsearch.mlflow_work import PARENT, Work, flat, yaml_bytes
 
-PARENT = ""  # the id of the search's own run, beside those of its trials
 MEMBER_METRICS = ("ratio", "val_loss", "train_loss", "identity_loss", "gradient_norm", "zero_share")
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # else KILLED
 IDENTITY = ("event", "time", "name", "run")  # of a search, which no resuming changes
-# MLflow's limits, in characters.
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000
-
-
-@dataclass
-class Work:
-    """What is still to be written of one MLflow run. Times are in ms; a metric is (key, value, time, step)."""
-
-    id: str
-    start: int
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
-    files: dict[str, bytes] = field(default_factory=dict)
-    status: tuple[str, int] | None = None
-
-    def metric(self, key: str, value: object, time: int, step: int = 0) -> None:
-        """Add a metric, unless it is no finite number (MLflow would turn infinity into 1.8e308)."""
-        if isinstance(value, int | float) and math.isfinite(value):
-            self.metrics.append((key, float(value), time, step))
 
 
 class Projection:
-    """Turns events into `Work`; knows nothing of MLflow."""
+    """Turns events into `Work`; knows nothing of MLflow.
 
-    def __init__(self) -> None:
+    Args:
+        folder: of the run, where the report page, pictures and audio are; without it MLflow gets none.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.work: dict[str, Work] = {}
         self.search: Event = {}
         self.starts: dict[str, int] = {}
@@ -57,13 +40,20 @@ class Projection:
         self.identity: dict[str, float] = {}
         self.scores: Event = {}
         self.models: dict[str, str] = {}
+        self.final = FinalRuns(self._run, folder)
+        self.unshown: set[str] = set()  # trainings without one title: no model comes of them, only a score
         self.outdated = False  # the figures
+        self.report: tuple[str, int] | None = None  # the report page's file, and when it was written
 
     def apply(self, event: Event) -> None:
         """Add what follows from one event to `work`."""
         kind, now = event["event"], int(event["time"] * 1000)
         if not self.search and kind != "search":
             raise ValueError("no search event came before it")
+        if kind == "fold":
+            self.unshown.add(event["id"])
+        if event.get("id") in self.unshown:
+            return
         match kind:
             case "search":
                 self._search(event, now)
@@ -82,11 +72,16 @@ class Projection:
                 self._resume(event, now)
             case "finalists":
                 self._finalists(event, now)
+            case "eliminated":
+                self.final.eliminated(event, now)
             case "scores":
                 self._scores(event, now)
             case "registered":
                 self.models |= event["models"]
+                self.final.registered(event["models"], now)
                 self._describe(now)
+            case "report":
+                self.report = (event["file"], now)
             case "end":
                 self._end(event, now)
 
@@ -120,17 +115,18 @@ class Projection:
         run, search = self._run(PARENT, now), self.search
         run.tags |= {"stage": "search", "fingerprint": search["dataset"].get("fingerprint", "")}
         run.tags["versions"] = ", ".join(f"{name} {version}" for name, version in search["versions"].items())
-        run.files["space.yaml"] = _yaml(search["space"])
-        run.files["dataset.yaml"] = _yaml({**search["dataset"], "baselines": search["baselines"]})
+        run.files["space.yaml"] = yaml_bytes(search["space"])
+        run.files["dataset.yaml"] = yaml_bytes({**search["dataset"], "baselines": search["baselines"]})
         self._describe(now)
 
     def _resume(self, event: Event, now: int) -> None:
         """The same runs go on: an end that an interruption gave them is taken back."""
-        if strangers := set(event["units"]) - set(self.starts):
+        units = {id: epoch for id, epoch in event["units"].items() if id not in self.unshown}
+        if strangers := set(units) - set(self.starts):
             raise ValueError(f"resumed, but never begun: {', '.join(sorted(strangers))}")
         self.resumes += 1
         self._begin(PARENT, now).tags["resumed"] = str(self.resumes)
-        for id, epoch in event["units"].items():
+        for id, epoch in units.items():
             self._begin(id, now).tags |= {"reason": "", "epochs": str(epoch)}
             if id in self.ended:
                 self.states[self.ended.pop(id)] -= 1
@@ -145,11 +141,14 @@ class Projection:
 
     def _child(self, event: Event, now: int) -> None:
         run = self._begin(event["id"], now)
-        run.params |= _flat(event["params"])
+        run.params |= flat(event["params"])
         if event["event"] == "trial":
             run.tags |= {"stage": "trial"} | ({"reference": "true"} if event["id"] in self.reference else {})
             return
-        run.tags |= {"stage": "finalist", "configuration": event["configuration"], "seed": str(event["seed"])}
+        # Of all instruments: those with an instrument's own code hold a final model.
+        run.tags |= {"stage": "finalist", "instrument": "all", "configuration": event["configuration"]}
+        run.tags["seed"] = str(event["seed"])
+        self.final.begin(event)
         if event["configuration"] in self.reference:
             self.reference.add(event["id"])
             run.tags["reference"] = "true"
@@ -170,6 +169,7 @@ class Projection:
             if member.get("val_loss") is not None:
                 self.curves.setdefault(code, {}).setdefault(id, []).append((epoch, member["val_loss"]))
         run.metric("discontinuities", self.jumps[id], now, epoch)
+        self.final.epoch(event)
 
     def _finish(self, event: Event, now: int) -> None:
         id, state = event["id"], event["state"]
@@ -179,6 +179,7 @@ class Projection:
         if event.get("weights"):
             run.tags["weights"] = event["weights"]
         if event["event"] == "final_end":
+            self.final.end(event, now, self.search["name"])
             return
         if event.get("reason") == "interrupted":
             return
@@ -196,6 +197,7 @@ class Projection:
     def _finalists(self, event: Event, now: int) -> None:
         configurations = event["configurations"]
         self.reference |= {c["id"] for c in configurations if c["reference"]}
+        self.final.reference |= {c["id"] for c in configurations if c["reference"]}
         run = self._run(PARENT, now)
         run.tags["finalists"] = ", ".join(f"{c['id']} = {c['trial']}" for c in configurations)
         run.metric("seconds/search", event.get("seconds"), now)
@@ -214,6 +216,7 @@ class Projection:
             ratios = [scores["ratio"] for scores in table.values() if scores["ratio"] is not None]
             run.metric(key, fmean(ratios) if ratios else None, now)
         run.metric("seconds/retrain", event.get("seconds"), now)
+        self.final.scores(event, self.search, now)
         self._describe(now)
 
     def _end(self, event: Event, now: int) -> None:
@@ -227,64 +230,27 @@ class Projection:
         self._run(PARENT, now).tags["mlflow.note.content"] = text
 
     def draw(self) -> None:
-        """Add the figures, if events since the last time call for them (once for many events: they take seconds)."""
-        if not self.outdated:
-            return
-        self.outdated = False
-        run = self._run(PARENT, self.starts[PARENT])
-        for name, figure in draw_curves(self.curves, self.identity, self.reference):
-            run.files[f"curves/{name}.png"] = png(figure)
+        """Add figures, the report page and audio, where events since the last time call for them.
+
+        Once for many events: figures take seconds.
+
+        Raises:
+            UserError: the pictures or the audio of a final model are damaged.
+        """
+        if self.outdated:
+            self.outdated = False
+            run = self._run(PARENT, self.starts[PARENT])
+            for name, figure in draw_curves(self.curves, self.identity, self.reference):
+                run.files[f"curves/{name}.png"] = png(figure)
+        if self.report and self.folder:
+            (name, now), self.report = self.report, None
+            file = self.folder / Path(name).name
+            if file.is_file():
+                self._run(PARENT, now).files[file.name] = file.read_bytes()
+        self.final.add_samples()
 
 
 def _settings(search: Event) -> dict[str, str]:
     """The parameters of a search's run: its settings and, but for the split, its data set."""
     dataset = {key: value for key, value in search["dataset"].items() if key not in ("split", "fingerprint")}
-    return _flat(search["settings"]) | _flat(dataset, "dataset/")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as MLflow parameters: {"a": {"b": 1}} → {"a/b": "1"}."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}/")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-            flat[f"{prefix}{key}"] = text[:LONGEST_PARAM]
-    return flat
-
-
-def _yaml(value: object) -> bytes:
-    import yaml
-
-    plain = json.loads(json.dumps(value, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
-
-
-def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
-    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
-    lines = []
-    if scores:
-        lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | the report's ratio | model |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for code, row in scores["final"].items():
-            reference = scores["reference_final"].get(code, {}).get("ratio")
-            spread = f"{_short(row['ratio_mean'])} ± {_short(row['ratio_sd'])}"
-            cells = [INSTRUMENTS.get(code, code), f"**{_short(row['ratio'])}**", spread, _short(row["test_ratio"])]
-            cells += [f"{_short(row['si_sdr_gain_db'], 1)} dB", _short(reference), models.get(code, "")]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
-    data, settings = search["dataset"], search["settings"]
-    lines.append(
-        f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
-        f"{settings.get('trials', '?')} trials of up to {settings.get('epochs', '?')} epochs. "
-        "Split and baselines: artifact `dataset.yaml`; validation loss beside identity loss: artifacts `curves/`."
-    )
-    lines += ["", *(f"- **{INSTRUMENTS.get(code, code)}**: {text}" for code, text in search["caveats"].items())]
-    return "\n".join(lines)[:LONGEST_TAG]
-
-
-def _short(value: object, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
+    return flat(search["settings"]) | flat(dataset, "dataset/")

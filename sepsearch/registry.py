@@ -1,4 +1,4 @@
-"""Final models on their way into MLflow's model registry and back."""
+"""Final models on their way into MLflow's model registry; who is champion there; and back."""
 
 import hashlib
 import json
@@ -7,34 +7,41 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from sepsearch.errors import UserError
 from sepsearch.files import cache_folder, file_sha256, is_there, new_folder
 from sepsearch.instruments import INSTRUMENTS
+from sepsearch.logged_model import CHECKSUM, find_logged, log_model
 from sepsearch.mlflow_writer import first_line, why_away, without_password
 from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
-from sepsearch.network import BINS, FRAMES, config_params
-from sepsearch.spectrogram import SCALE
+from sepsearch.model_text import model_text
 from sepsearch.tracking import connect, database_file, tracking_uri
 
 PREFIX = "sepsearch-"
 CHAMPION = "champion"
+# A registered model's tag: the version that a search made champion, or NOBODY. If the champion is another one, a person
+# has picked it, here or on MLflow's pages.
+BY_SEARCH, NOBODY = "champion_by_search", "none"
 # Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
 REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
-CHECKSUM = "weights_sha256"  # the tag that tells whether a model was logged before
+USE = "N is the number of this version; without `--model` the champion is used."
+LONGEST_DESCRIPTION = 5000  # characters, MLflow's limit
 
 
 def register_models(
-    folders: dict[str, Path], run_id: str, uri: str | None = None, advance: Callable[[], object] = lambda: None
+    folders: dict[str, Path],
+    run_id: str,
+    uri: str | None = None,
+    advance: Callable[[], object] = lambda: None,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> tuple[dict[str, str], list[str]]:
     """Register the models of a search. Where MLflow is away the first one tells it, and no other is tried.
 
     Args:
         folders: instrument → folder, written by `save_model`.
-        run_id, uri: as `register_model` takes them.
+        run_id, uri, tell: as `register_model` takes them.
         advance: called after every model.
 
     Returns:
@@ -44,7 +51,7 @@ def register_models(
     problems: list[str] = []
     for code, folder in folders.items():
         try:
-            models[code] = register_model(folder, run_id, uri)
+            models[code] = register_model(folder, run_id, uri, tell)
         except UserError as error:
             problems.append(f"{code} was not registered: {first_line(error)}")
         except Exception as error:  # whatever a server can answer with
@@ -54,19 +61,23 @@ def register_models(
     return models, problems
 
 
-def register_model(folder: Path, run_id: str, uri: str | None = None) -> str:
+def register_model(
+    folder: Path, run_id: str, uri: str | None = None, tell: Callable[[str], object] = lambda text: None
+) -> str:
     """Log a model's folder to an MLflow run and register it as `sepsearch-<instrument>`, alias `champion`.
 
     The same weights of the same run are logged and registered once, however often this is called and wherever it was
-    broken off before. The alias never moves back to an older version.
+    broken off before. The alias never moves back to an older version, and never away from one that a person has picked.
 
     Args:
         folder: written by `save_model`.
-        run_id: MLflow's id of the run that trained it (`Tracker.run_id`).
+        run_id: MLflow's id of the search (`Tracker.run_id`); if it has a run of the instrument, the model goes there.
         uri: MLflow's address; `tracking_uri()` if None.
+        tell: gets a line if a person's choice stays champion.
 
     Returns:
-        "models:/sepsearch-vn/3", and "models:/sepsearch-vn@champion" from now on means the same or a newer one.
+        "models:/sepsearch-vn/3", and "models:/sepsearch-vn@champion" from now on means the same or a newer one, or what
+        a person picked.
 
     Raises:
         UserError: the folder is damaged.
@@ -74,145 +85,102 @@ def register_model(folder: Path, run_id: str, uri: str | None = None) -> str:
     """
     _, card = load_model(folder)
     client = connect(uri or tracking_uri())
+    made = add_version(client, folder, card, run_id, uri)
+    _advance_champion(client, made.name, card.instrument, str(made.version), tell)
+    return f"models:/{made.name}/{made.version}"
+
+
+def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: str | None = None) -> Any:
+    """The registered version of a model and run, made if there is none; no alias moves (see `register_model`)."""
     name, checksum = PREFIX + card.instrument, file_sha256(folder / WEIGHTS)
+    runs = [_run_of_instrument(client, run_id, card.instrument), run_id]
     _make_registered(client, name, card)
-    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    made = next((v for v in versions if v.tags.get(CHECKSUM) == checksum), None)
-    model = _logged(client, run_id, checksum)
+    versions = client.search_model_versions(f"name = '{name}'")
+    made = next((v for v in versions if v.tags.get(CHECKSUM) == checksum and v.run_id in runs), None)
+    run_id = made.run_id if made else runs[0]
+    model = find_logged(client, run_id, checksum)
     if made is None:
-        model = _log(client, folder, card, run_id, checksum, model)
+        tags = version_tags(card) | {CHECKSUM: checksum}
+        model = log_model(client, folder, card, run_id, checksum, model, tags)
         # A database's store follows `models:/…` through MLflow's global address, a server wants nothing else.
         served = (uri or tracking_uri()).startswith(("http://", "https://"))
         made = client.create_model_version(
             name,
             source=f"models:/{model.model_id}" if served else model.artifact_location,
             run_id=run_id,
-            tags=_version_tags(card) | {CHECKSUM: checksum},
-            description=_describe(card),
+            tags=tags,
+            description=f"{model_text(card, f'models:/{name}/N')}\n{USE}"[:LONGEST_DESCRIPTION],
             model_id=model.model_id,
         )
     if model is not None:
         link = json.dumps([{"name": name, "version": str(made.version)}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
-    champion = client.get_registered_model(name).aliases.get(CHAMPION)
-    if champion is None or int(champion) < int(made.version):
-        client.set_registered_model_alias(name, CHAMPION, made.version)
-    return f"models:/{name}/{made.version}"
+    return made
+
+
+def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
+    """The run of an instrument's final model among the children of a search's run; that run itself if there is none."""
+    run = client.get_run(run_id)
+    key = run.data.tags.get("sepsearch.run")
+    if key is None or "mlflow.parentRunId" in run.data.tags:
+        return run_id
+    found = client.search_runs([run.info.experiment_id], f"tags.`sepsearch.key` = '{key}/{code}'", max_results=1)
+    return found[0].info.run_id if found else run_id
+
+
+def _advance_champion(client: Any, name: str, code: str, version: str, tell: Callable[[str], object]) -> None:
+    """Make a search's newer version champion, unless a person has picked another.
+
+    The tag names both versions while the alias moves, so that a process that dies there leaves no riddle.
+    """
+    registered = client.get_registered_model(name)
+    champion, by_search = registered.aliases.get(CHAMPION), registered.tags.get(BY_SEARCH)
+    if champion is not None and int(champion) > int(version):
+        return
+    if champion is not None and by_search is not None and str(champion) not in by_search.split():
+        if str(champion) != version:
+            tell(
+                f"{name}: version {champion} stays champion, because a person picked it; for the new one: "
+                f"python -m sepsearch.promote models:/{name}/{version} --instrument {code}"
+            )
+        return
+    if champion is None or str(champion) != version:
+        client.set_registered_model_tag(name, BY_SEARCH, f"{champion or ''} {version}".strip())
+        client.set_registered_model_alias(name, CHAMPION, version)
+    if by_search != version:
+        client.set_registered_model_tag(name, BY_SEARCH, version)
+
+
+def pick_champion(client: Any, name: str, version: str) -> None:
+    """Make a version champion because a person says so: no search moves the alias away from it."""
+    client.set_registered_model_tag(name, BY_SEARCH, NOBODY)
+    client.set_registered_model_alias(name, CHAMPION, version)
 
 
 def _make_registered(client: Any, name: str, card: ModelCard) -> None:
     from mlflow.exceptions import MlflowException
 
     instrument = INSTRUMENTS[card.instrument]
-    text = f"Pulls the {instrument} out of a chamber recording: spectrogram of the mixture in, of the {instrument} out."
+    text = (
+        f"Pulls the {instrument} out of a chamber recording: spectrogram of the mixture in, of the {instrument} out. "
+        f"The alias `{CHAMPION}` is the newest search's model, or what a person picked with "
+        f"`python -m sepsearch.promote RUN --instrument {card.instrument}`."
+    )
     try:
-        client.create_registered_model(name, tags={"instrument": instrument}, description=text)
+        client.create_registered_model(name, tags={"instrument": card.instrument}, description=text)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
 
 
-def _version_tags(card: ModelCard) -> dict[str, str]:
-    scores = {key: card.scores.get(key) for key in ("ratio", "test_ratio", "si_sdr_gain_db")}
+def version_tags(card: ModelCard) -> dict[str, str]:
+    """What a version is filtered and compared by."""
+    scores = {key: card.scores.get(key) for key in ("ratio", "ratio_mean", "ratio_sd", "test_ratio", "si_sdr_gain_db")}
     tags = {key: f"{value:.3f}" for key, value in scores.items() if isinstance(value, int | float)}
-    tags |= {"search": card.search, "family": card.config.family, "fingerprint": card.fingerprint}
-    return {key: value for key, value in (tags | {"caveat": card.caveat}).items() if value}
-
-
-def _describe(card: ModelCard) -> str:
-    tags = _version_tags(card)
-    lines = [f"Found by the search `{card.search}`, seed {card.seed} of {len(card.seeds)}."]
-    if "ratio" in tags:
-        lines.append(
-            f"Validation loss / identity loss {tags['ratio']} (below 1 beats doing nothing), on the test titles "
-            f"{tags.get('test_ratio', '–')}; SI-SDR gain {tags.get('si_sdr_gain_db', '–')} dB."
-        )
-    if card.caveat:
-        lines.append(f"**Read with care:** {card.caveat}.")
-    front = card.front_end
-    lines.append(
-        f"Input: {SCALE:g} · log1p({card.constant:.6g} · amplitude), {FRAMES} frames ({front.clip_seconds:g} s) × "
-        f"{BINS} {front.axis} bands, {front.low_hz:g} to {front.high_hz:g} Hz. All else: `artifacts/model/{CARD}`."
-    )
-    return "\n\n".join(lines)
-
-
-def _logged(client: Any, run_id: str, checksum: str) -> Any:
-    """MLflow's LoggedModel of a run with these weights, finished or not; None if there is none."""
-    experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], f"tags.`{CHECKSUM}` = '{checksum}'")
-    return next((model for model in found if model.source_run_id == run_id), None)
-
-
-def _log(client: Any, folder: Path, card: ModelCard, run_id: str, checksum: str, logged: Any) -> Any:
-    """Log a model's folder as MLflow's LoggedModel of a run, or finish the one that was begun before.
-
-    Without MLflow's slow guesses at requirements and serving.
-    """
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-
-    run = client.get_run(run_id)
-    if logged is None:
-        params = {key: str(value) for key, value in config_params(card.config).items()}
-        tags = _version_tags(card) | {CHECKSUM: checksum}
-        logged = client.create_logged_model(run.info.experiment_id, card.instrument, run_id, tags, params, "separator")
-    if str(logged.status) != "READY":
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary, "model")
-            model = Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                run_id=run_id,
-                model_id=logged.model_id,
-            )
-            _save_pyfunc(path, folder, model, Path(temporary))
-            client.log_model_artifacts(logged.model_id, str(path))
-        client.finalize_logged_model(logged.model_id, "READY")
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if logged.model_id not in {output.model_id for output in outputs}:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged
-
-
-def _save_pyfunc(path: Path, folder: Path, model: Any, temporary: Path) -> None:
-    """Write MLflow's form of a model: the folder, this package's modules, requirements, signature and an example."""
-    import mlflow.pyfunc
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    package = Path(__file__).parent
-    code, artifact = temporary / package.name, temporary / "artifact" / "model"
-    code.mkdir()
-    for module in package.glob("*.py"):
-        shutil.copy(module, code)
-    artifact.mkdir(parents=True)
-    for name in (WEIGHTS, CARD):
-        shutil.copy(folder / name, artifact)
-    tensor = Schema([TensorSpec(np.dtype(np.float32), (-1, FRAMES, BINS))])
-    mlflow.pyfunc.save_model(
-        str(path),
-        mlflow_model=model,
-        python_model=str(package / "served_model.py"),
-        artifacts={"model": str(artifact)},
-        code_paths=[str(code)],
-        pip_requirements=_requirements(),
-        signature=ModelSignature(inputs=tensor, outputs=tensor),
-        # Eighths, which stay short in the example's JSON.
-        input_example=(np.arange(FRAMES * BINS, dtype=np.float32) % 24 / 8).reshape(1, FRAMES, BINS),
-    )
-
-
-def _requirements() -> list[str]:
-    """What a registered model needs beside its own code, in the versions at work here."""
-    found = []
-    for package in ("mlflow", "torch", "numpy", "safetensors"):
-        try:
-            found.append(f"{package}=={version(package).partition('+')[0]}")  # "2.13.0+cpu" is no release on PyPI
-        except PackageNotFoundError:
-            found.append(package)
-    return found
+    tags |= {"instrument": card.instrument, "search": card.search, "seed": str(card.seed)}
+    tags |= {"configuration": str(card.scores.get("configuration") or ""), "family": card.config.family}
+    tags |= {"fingerprint": card.fingerprint, "caveat": card.caveat}
+    return {key: value for key, value in tags.items() if value}
 
 
 def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path:
@@ -238,7 +206,7 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
         raise UserError(f"{text}: no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
     try:
         client = connect(uri)
-        found = _find_version(client, text)
+        found = find_version(client, text)
         # Another store can have the same name and version.
         identity = f"{found.name} {found.version} {found.run_id} {found.source} {found.creation_timestamp}"
         folder = cache_folder() / "models" / hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -252,7 +220,7 @@ def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path
     return folder
 
 
-def _find_version(client: Any, model: str) -> Any:
+def find_version(client: Any, model: str) -> Any:
     """The registered version of "models:/name@alias", "models:/name/3" or "models:/name/latest"."""
     from mlflow.exceptions import MlflowException
 

@@ -1,83 +1,25 @@
-"""Finalists: the best configurations and the report's, each retrained with several seeds; the choice among them."""
+"""Retraining as plans of a stage: every finalist with every seed, and the models of instruments with few titles once
+for every title left out.
+"""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sepsearch.finalists import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.journal import Event
-from sepsearch.metrics import mean_and_sd
 from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
-from sepsearch.search import EPOCH_FIELDS, Appends, Trial
+from sepsearch.search import EPOCH_FIELDS, Appends
 
 
-@dataclass(frozen=True)
-class Finalist:
-    """A configuration to retrain: the trial it comes from, and whether it is the reference (the report's)."""
-
-    id: str
-    trial: str
-    params: Params
-    reference: bool
-
-
-def choose_finalists(best: Sequence[Trial], reference: Trial) -> list[Finalist]:
-    """The best trials' configurations and the reference's, each configuration once."""
-    chosen: list[Trial] = []
-    for trial in [*best, reference]:
-        if all(trial.params != other.params for other in chosen):
-            chosen.append(trial)
-    return [
-        Finalist(f"c{number}", trial.id, trial.params, trial.params == reference.params)
-        for number, trial in enumerate(chosen)
-    ]
-
-
-@dataclass
-class MemberRun:
-    """One instrument of one finalist and seed: its best epoch so far, and how often its loss jumped."""
-
-    val_loss: float = math.inf
-    ratio: float = math.inf
-    epoch: int = 0
-    discontinuities: int = 0
-
-
-@dataclass
-class SeedRun:
-    """A finalist trained with one seed; `weights` is the folder of its networks once it has finished.
-
-    `state` is empty while it runs, `failure` why it ended without weights.
-    """
-
-    id: str
-    finalist: Finalist
-    seed: int
-    epochs: int = 0
-    members: dict[str, MemberRun] = field(default_factory=dict)
-    weights: Path | None = None
-    state: str = ""
-    failure: str = ""
-
-    def add_epoch(self, event: Event) -> None:
-        """Take in an epoch's numbers."""
-        self.epochs = event["epoch"]
-        for numbers in event["members"]:
-            member = self.members.setdefault(numbers["instrument"], MemberRun())
-            member.discontinuities += numbers["discontinuity"]
-            if numbers["val_loss"] is not None and numbers["val_loss"] < member.val_loss:
-                member.val_loss, member.ratio, member.epoch = numbers["val_loss"], numbers["ratio"], self.epochs
-
-
-class FinalPlan:
-    """Finalists × seeds; see `plan.Plan`. Seed by seed, so that an early end leaves all finalists with as many.
+class RunPlan:
+    """Runs to the full budget, each with a seed; see `plan.Plan`.
 
     As with `SearchPlan`, all that it knows follows from the journal's events.
 
     Args:
-        finalists: what to retrain.
-        seeds: which seeds, the same for each.
+        kind: of its events: `kind`, `kind`_epoch, `kind`_end.
+        runs: what to train, in this order.
         journal: gets every event.
         folder: where workers keep the networks' weights, a folder per run.
         epochs: the budget.
@@ -87,8 +29,8 @@ class FinalPlan:
 
     def __init__(
         self,
-        finalists: Sequence[Finalist],
-        seeds: Sequence[int],
+        kind: str,
+        runs: Iterable[SeedRun],
         journal: Appends,
         folder: Path,
         epochs: int,
@@ -96,35 +38,39 @@ class FinalPlan:
         retries: int = 0,
         checkpoints: Path | None = None,
     ):
-        self.journal, self.folder, self.epochs = journal, folder, epochs
-        self._waiting = {run.id: run for run in (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)}
+        self.kind, self.journal, self.folder, self.epochs = kind, journal, folder, epochs
+        self._waiting = {run.id: run for run in runs}
+        self._own = frozenset(self._waiting)
         self.runs: dict[str, SeedRun] = {}
         self._attempts, self._checkpoints = Attempts(retries), checkpoints
 
     def next(self) -> tuple[str, Params] | None:
-        """A run to go on with, or the next finalist and seed."""
+        """A run to go on with, or the next one."""
         if self._attempts.waiting:
             unit = self._attempts.waiting.pop(0)
         elif self._waiting:
             unit, run = next(iter(self._waiting.items()))
-            params = run.finalist.params
-            self._record("final", id=unit, configuration=run.finalist.id, seed=run.seed, params=params)
+            self._record(
+                self.kind, id=unit, configuration=run.finalist.id, seed=run.seed, params=run.finalist.params,
+                **({"instrument": run.instrument, "title": run.title} if run.title else {}),
+            )  # fmt: skip
         else:
             return None
         run = self.runs[unit]
-        return unit, {"params": run.finalist.params, "seed": run.seed}
+        only = {"instruments": (unit,)} if run.title else {}
+        return unit, {"params": run.finalist.params, "seed": run.seed, **only}
 
     def finished(self) -> bool:
         """Whether all runs have ended."""
         return not self._waiting and all(run.state for run in self.runs.values())
 
     def result(self, unit: str, result: Params) -> str | None:
-        """Take in an epoch; finalists are never stopped."""
+        """Take in an epoch; runs are never stopped."""
         run = self.runs[unit]
         if "failed" in result:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
-            self._record("final_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
+            self._record(f"{self.kind}_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
         return None
 
     def ended(self, unit: str, ending: Ending) -> None:
@@ -141,7 +87,7 @@ class FinalPlan:
             state, reason = "stopped", ending.reason
         else:
             state, reason = "failed", run.failure or self._attempts.failure(unit, ending)
-        self._record("final_end", id=unit, state=state, reason=reason, epochs=run.epochs, weights=weights)
+        self._record(f"{self.kind}_end", id=unit, state=state, reason=reason, epochs=run.epochs, weights=weights)
         if reason != INTERRUPTED:
             remove_checkpoints(self._checkpoints, [unit])
 
@@ -152,13 +98,13 @@ class FinalPlan:
     def _apply(self, event: Event) -> None:
         """Change what is known by one event; the only place that does."""
         kind = event["event"]
-        if kind == "final":
+        if kind == self.kind:
             self.runs[event["id"]] = self._waiting.pop(event["id"])
-        elif kind == "final_epoch":
+        elif kind == f"{self.kind}_epoch":
             self.runs[event["id"]].add_epoch(event)
         elif kind == "retry":
             self._attempts.deaths[event["id"]] = event["attempt"]
-        elif kind == "final_end":
+        elif kind == f"{self.kind}_end":
             run = self.runs[event["id"]]
             run.state, run.failure = event["state"], event["reason"]
             run.weights = self.folder / event["id"] if event["weights"] else None
@@ -172,9 +118,8 @@ class FinalPlan:
 
     def restore(self, events: Iterable[Event]) -> None:
         """Take in all events of an earlier process; then `unfinished` are handed out first."""
-        own = set(self._waiting)
         for event in events:
-            if event.get("id", "") in own or event["event"] == "resume":
+            if event.get("id", "") in self._own or event["event"] in ("resume", "eliminated"):
                 self._apply(event)
         over = [unit for unit, run in self.runs.items() if run.state and run.failure != INTERRUPTED]
         remove_checkpoints(self._checkpoints, over)
@@ -199,38 +144,69 @@ class FinalPlan:
             self.ended(unit, Ending("halted", reason))
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The model of one instrument: a seed of the configuration with the best mean over seeds, with that mean and sd.
+class FinalPlan(RunPlan):
+    """Finalists × seeds, seed by seed, so that an early end leaves all finalists with as many.
 
-    `seeds` are those that finished; `discontinuities` counts jumps of the loss over them.
+    A finalist that cannot win any more (`cannot_win`) gets no further seed and is not chosen; the report's gets all.
+
+    Args:
+        finalists: what to retrain.
+        seeds: which seeds, the same for each.
+        others: as `RunPlan` takes them.
     """
 
-    run: SeedRun
-    seeds: tuple[int, ...]
-    ratio_mean: float
-    ratio_sd: float
-    discontinuities: int
+    def __init__(
+        self,
+        finalists: Sequence[Finalist],
+        seeds: Sequence[int],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        **others: Any,
+    ):
+        runs = (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)
+        super().__init__("final", runs, journal, folder, epochs, **others)
+        self._all, self._looks = finalists, len(seeds) - 1
+        self._eliminated: set[str] = set()
 
     @property
-    def finalist(self) -> Finalist:
-        """The configuration."""
-        return self.run.finalist
+    def finalists(self) -> list[Finalist]:
+        """Those that can still win."""
+        return [finalist for finalist in self._all if finalist.id not in self._eliminated]
+
+    def next(self) -> tuple[str, Params] | None:
+        """A run to go on with, or the next one of a finalist that can still win."""
+        for id, reason in cannot_win(self.runs.values(), self.finalists, self._looks).items():
+            if left := sum(run.finalist.id == id for run in self._waiting.values()):
+                seeds = sorted(run.seed for run in self.runs.values() if run.finalist.id == id)
+                self._record("eliminated", id=id, seeds=seeds, left=left, reason=reason)
+        return super().next()
+
+    def _apply(self, event: Event) -> None:
+        super()._apply(event)
+        if event["event"] == "eliminated":
+            self._eliminated.add(event["id"])
+            self._waiting = {unit: run for unit, run in self._waiting.items() if run.finalist.id != event["id"]}
 
 
-def choose_model(runs: Mapping[str, SeedRun], instrument: str, finalists: Sequence[Finalist]) -> Choice | None:
-    """Choose on validation data: the configuration by its mean over seeds (not by its luckiest), then its best seed.
+class FoldPlan(RunPlan):
+    """For instruments with too few titles: their chosen configuration once more for every title left out.
 
-    A seed whose loss jumped is not chosen unless all of them did. None if no run of these finalists finished.
+    Args:
+        folds: (id, instrument, title that is left out, the instrument's choice).
+        others: as `RunPlan` takes them.
     """
-    choices = []
-    for finalist in finalists:
-        finished = [run for run in runs.values() if run.finalist == finalist and run.weights]
-        if not finished:
-            continue
-        mean, sd = mean_and_sd([run.members[instrument].ratio for run in finished])
-        smooth = [run for run in finished if not run.members[instrument].discontinuities] or finished
-        best = min(smooth, key=lambda run: run.members[instrument].val_loss)
-        jumps = sum(run.members[instrument].discontinuities for run in finished)
-        choices.append(Choice(best, tuple(sorted(run.seed for run in finished)), mean, sd, jumps))
-    return min(choices, key=lambda choice: choice.ratio_mean, default=None)
+
+    def __init__(
+        self,
+        folds: Iterable[tuple[str, str, str, Choice]],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        **others: Any,
+    ):
+        runs = (
+            SeedRun(id, choice.finalist, choice.run.seed, instrument=instrument, title=title)
+            for id, instrument, title, choice in folds
+        )
+        super().__init__("fold", runs, journal, folder, epochs, **others)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
-from sepsearch.course import getting_ready, run_course
+from sepsearch.course import getting_ready, run_course, write_page
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.resuming import Begin, changed_facts, clear_remains, new_run, resumed_run, resumed_settings
@@ -115,6 +115,7 @@ def _rebuild(begin: Begin, console: "Console") -> str:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
     results = write_results(begin.folder)
+    write_page(None, begin.folder, console)
     arrived = tracker.close() and begin.history.registered
     tell_end(results, begin.folder, begin.history.search["caveats"], arrived, console)
     return "finished"

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+ENDS = {"search": "trial_end", "finalists": "final_end", "titles left out": "fold_end"}
+
+
 class Screen:
     """A journal listener that tells how the search and the finalists get on.
 
@@ -34,7 +37,7 @@ class Screen:
     def begin(self, stage: str, expected: int) -> None:
         """A stage of `expected` units begins."""
         self.close()
-        self._ended = self._before = self._remembered["trial_end" if stage == "search" else "final_end"]
+        self._ended = self._before = self._remembered[ENDS[stage]]
         self._expected, self._begin = expected, time.monotonic()
         if self._console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -53,20 +56,26 @@ class Screen:
     def remember(self, event: dict[str, Any]) -> None:
         """Take in an event of an earlier process: nothing is said of it."""
         kind = event["event"]
-        if kind in ("epoch", "final_epoch"):
+        if kind in ("epoch", "final_epoch", "fold_epoch"):
             self._ratio[event["id"]] = event["ratio"]
             finished = kind == "epoch" and event["epoch"] >= self._epochs and event["ratio"] is not None
             if finished and (self._best is None or event["ratio"] < self._best[0]):
                 self._best = event["ratio"], event["id"]
-        elif kind in ("trial_end", "final_end") and event["reason"] != "interrupted":
+        elif kind in ENDS.values() and event["reason"] != "interrupted":
             self._remembered[kind] += 1
 
     def handle(self, event: dict[str, Any]) -> None:
         """Take in an event as it happens."""
         self.remember(event)
-        if event["event"] in ("trial_end", "final_end"):
+        if event["event"] in ENDS.values():
             self._ended += 1
             self._tell(event)
+        elif event["event"] == "eliminated":
+            self._expected -= event["left"]
+            if self._progress is not None:
+                self._progress.update(self._task, total=self._expected)
+            line = f"{event['id']:7} gets no more seeds: {event['reason']}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         elif event["event"] == "retry":
             line = f"{event['id']:7} {event['reason']}; goes on after epoch {event['epochs']}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,183 +1,230 @@
-"""Mixture to voice: a network's spectrogram becomes a soft mask on the full short-time Fourier transform.
+"""Instruments out of recordings, as audio files of the recording's length, rate and channels.
 
-python -m sepsearch.separate mix.wav --instrument vn -o vn.wav
+    python -m sepsearch.separate mix.wav --instrument vn -o vn.wav
+    python -m sepsearch.separate concert.flac encore.flac --instrument vn,vc -o voices --residual
+
+The second writes voices/concert/vn.wav, vc.wav and residual.wav, and the same for encore. A recording
+is written as a whole or not at all.
 """
 
 import argparse
+import difflib
 import os
+import shutil
 import tempfile
-from functools import cache
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
+from sepsearch.audio import RATE, SILENCE
 from sepsearch.errors import UserError, exit_on_user_error, no_space
-from sepsearch.files import is_there
+from sepsearch.files import is_there, require_space
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.model_folder import load_model
-from sepsearch.registry import CHAMPION, PREFIX, resolve_model
-from sepsearch.spectrogram import FRAMES, RATE, FrontEnd, band_matrix, clip_spectra, expand, subset_rows
+from sepsearch.progress import Progress, one_torch_thread
+from sepsearch.sound_files import FORMATS, Sound, SoundWriter, check_samples, open_sound, read_blocks, written_bytes
 
-WINDOW = 4096
-HOP = 1024
+if TYPE_CHECKING:
+    from sepsearch.model_choice import Models
 
-
-@cache
-def _bin_weights(front_end: FrontEnd) -> Tensor:
-    """(frequency of the full transform, band): where a frequency takes its mask from; rows add up to 1.
-
-    Frequencies above the highest band or below the lowest take the mask of the nearest one.
-    """
-    bands = band_matrix(front_end)
-    scale = front_end.window / WINDOW
-    rows = torch.arange(WINDOW // 2 + 1).double().mul(scale).round().long().clamp(max=len(bands) - 1)
-    weights = bands[rows] / bands.amax(dim=0)
-    empty = weights.sum(dim=1) == 0
-    centres = (bands * torch.arange(len(bands))[:, None]).sum(dim=0)
-    nearest = (rows[empty, None] - centres[None]).abs().argmin(dim=1)
-    weights[empty] = nn.functional.one_hot(nearest, bands.shape[1]).float()
-    return weights / weights.sum(dim=1, keepdim=True)
+RESIDUAL = "residual"
+SHORTEST = 4096  # samples at 48 kHz: one window of the transform
+# Suffixes of files that are not written: a folder of such a name was hardly meant.
+OTHER_AUDIO = {".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
 
 
-@torch.inference_mode()
-def clip_mask(
-    network: nn.Module, front_end: FrontEnd, constant: float, mixture: NDArray[np.float32], begin: int
-) -> Tensor:
-    """Mask of one clip, float32 (frame 128, band 128) in [0, 1]: predicted amplitude / the mixture's.
+@dataclass(frozen=True)
+class Job:
+    """One recording and what becomes of it: `target` is a new folder, or a new file if there is but one voice."""
 
-    Args:
-        network: (batch, 1, frame, band) → the same shape, compressed amplitudes.
-        front_end: of the network.
-        constant: of the network.
-        mixture: waveform (sample,), 48 kHz.
-        begin: the clip's first sample.
-    """
-    row = subset_rows(front_end, clip_spectra(front_end, mixture[None], begin), (1,), constant).float()
-    predicted = network(row[None])[0, 0]
-    amplitude = expand(row[0], constant)
-    return torch.where(amplitude > 0, expand(predicted, constant) / amplitude, 0.0).clamp(0, 1)
-
-
-def whole_mask(network: nn.Module, front_end: FrontEnd, constant: float, mixture: NDArray[np.float32]) -> Tensor:
-    """Mask of a whole mixture (sample,), float32 (frame, band).
-
-    Clips overlap by half and are cross-faded, so that no seam is heard where one ends.
-    """
-    network.eval()
-    half = FRAMES // 2
-    halves = max(2, -(-len(mixture) // (half * front_end.hop)))
-    total = torch.zeros((halves * half, band_matrix(front_end).shape[1]))
-    weight = torch.zeros((halves * half, 1))
-    fade = 1 - (torch.arange(FRAMES) + 0.5 - half).abs()[:, None] / half  # a triangle
-    for number in range(halves - 1):
-        frames = slice(number * half, number * half + FRAMES)
-        total[frames] += fade * clip_mask(network, front_end, constant, mixture, number * half * front_end.hop)
-        weight[frames] += fade
-    return total / weight
-
-
-def apply_mask(front_end: FrontEnd, mask: Tensor, mixture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The masked waveform (sample,) of `mixture` (sample,), with the mixture's phase.
-
-    `mask` is (frame, band), frames centred in hops from the waveform's beginning; between frames and bands it is
-    interpolated.
-    """
-    # With silence behind it a recording shorter than a window can be transformed, too.
-    audio = torch.from_numpy(np.pad(mixture, (0, max(0, WINDOW - len(mixture)))))
-    window = torch.hann_window(WINDOW)
-    spectrum = torch.stft(audio, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
-    times = torch.arange(spectrum.shape[1]) * (HOP / front_end.hop) - 0.5
-    before = times.floor().clamp(0, len(mask) - 1)
-    share = (times - before).clamp(0, 1)[:, None]
-    after = (before + 1).clamp(max=len(mask) - 1)
-    frames = mask[before.long()] * (1 - share) + mask[after.long()] * share  # (full frame, band)
-    full = _bin_weights(front_end) @ frames.T  # (full frequency, full frame)
-    return torch.istft(spectrum * full, WINDOW, HOP, window=window, length=len(audio)).numpy()[: len(mixture)]
-
-
-def separate_waveform(
-    network: nn.Module, front_end: FrontEnd, constant: float, mixture: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """One instrument's part of a mixture: (sample,) or (channel, sample) at 48 kHz → the same shape.
-
-    All channels get the mask of their mean, so that a voice keeps its place.
-    """
-    channels = np.atleast_2d(mixture)
-    mask = whole_mask(network, front_end, constant, channels.mean(axis=0))
-    return np.stack([apply_mask(front_end, mask, channel) for channel in channels]).reshape(mixture.shape)
+    sound: Sound
+    target: Path
+    is_file: bool
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Pull one instrument out of a recording."""
+    """Pull instruments out of recordings."""
+    arguments = _parse_arguments(argv)
+    codes = _codes(arguments.instrument)
+    kind = arguments.format or (arguments.output.suffix.lower().lstrip(".") if _is_file(arguments.output) else "wav")
+    jobs = [
+        Job(open_sound(path), target, _is_file(arguments.output)) for path, target in _targets(arguments, codes, kind)
+    ]
+    for job in jobs:
+        if job.sound.frames * RATE < SHORTEST * job.sound.rate:
+            raise UserError(
+                f"{job.sound.path}: expected at least {SHORTEST / RATE:.3f} s of audio, found {job.sound.seconds:.3f} s"
+            )
+
+    from sepsearch.model_choice import choose_models
+
+    models = choose_models(codes, arguments.model)
+    if len(models) > 1 and _is_file(arguments.output):
+        raise UserError(f"-o {arguments.output}: expected a folder for {len(models)} instruments, found a file's name")
+    residual = arguments.residual or arguments.share
+    needed = sum(written_bytes(job.sound, kind) for job in jobs) * (len(models) + residual)
+    require_space(arguments.output, needed, "what is written", "free some space, or choose -o on another disk")
+    # One thread is enough for a hundred times real time. Two wait for each other ten times as long as they compute
+    # if anything else runs on the machine.
+    with one_torch_thread():
+        peaks = _check_all(jobs)
+        for job, peak in zip(jobs, peaks, strict=True):
+            for line in _separate(job, models, kind, residual, arguments.share, peak):
+                print(line, flush=True)
+
+
+def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
-    parser.add_argument("mixture", type=Path, help="WAV, FLAC or OGG; any length and rate, mono or stereo")
-    parser.add_argument("--instrument", required=True, help=f"one of {', '.join(INSTRUMENTS)}")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="WAV or FLAC file to write; must not exist")
-    parser.add_argument("--model", help="a model's folder or a registered model; the instrument's champion by default")
-    arguments = parser.parse_args(argv)
-    code = arguments.instrument
-    if code not in INSTRUMENTS:
-        raise UserError(f"--instrument {code!r}: unknown, expected one of {', '.join(INSTRUMENTS)}")
-    if is_there(arguments.output):
-        raise UserError(f"{arguments.output}: exists already, expected a new file: choose another name for -o")
-    if arguments.output.suffix.lower() not in (".wav", ".flac"):
-        raise UserError(f"{arguments.output}: expected a name that ends in .wav or .flac")
-    network, card = load_model(resolve_model(arguments.model or f"models:/{PREFIX}{code}@{CHAMPION}"))
-    if card.instrument != code:
-        raise UserError(f"{arguments.model}: a model of {card.instrument}, expected one of {code}")
-    audio, rate = _read(arguments.mixture)
-    voice = separate_waveform(network, card.front_end, card.constant, _resample(audio, rate, RATE))
-    voice = _resample(voice, RATE, rate)
-    # Resampling there and back may be off by a sample.
-    voice = np.pad(voice, ((0, 0), (0, max(0, audio.shape[1] - voice.shape[1]))))[:, : audio.shape[1]]
-    _write(arguments.output, voice, rate)
-    seconds = voice.shape[1] / rate
-    print(f"{arguments.output}: {INSTRUMENTS[code]}, {seconds:.1f} s, {rate} Hz, {len(voice)} channel(s)")
+    add = parser.add_argument
+    add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
+    add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")
+    add("-o", "--output", type=Path, required=True,
+        help="folder that gets a new one for every recording; or a new file .wav or .flac for one voice")  # fmt: skip
+    add("--residual", action="store_true", help="write what is left, too: the recording less its voices")
+    add("--share", action="store_true", help="share the sound out, so that no part of it is in two voices at full "
+        "level; writes the residual, too")  # fmt: skip
+    add("--model", help="a model's folder, a run's (runs/demo), an exported one, or a registered model such as "
+        "models:/sepsearch-vn/3; the instruments' champions by default")  # fmt: skip
+    add("--format", choices=sorted(FORMATS), help="wav: 32-bit floats, which hold any level (default); flac: 24 bits")
+    return parser.parse_args(argv)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Audio (channel, sample), full scale = 1, and its rate; raises `UserError`."""
-    import soundfile
+def _codes(text: str) -> list[str] | None:
+    """The instruments that were asked for; None for all."""
+    if text.strip() == "all":
+        return None
+    codes = list(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    for code in codes:
+        if code not in INSTRUMENTS:
+            close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"--instrument {code!r}: unknown{hint}, expected all or some of {', '.join(INSTRUMENTS)}")
+    if not codes:
+        raise UserError(f"--instrument: empty, expected all or some of {', '.join(INSTRUMENTS)}")
+    return codes
 
+
+def _is_file(output: Path) -> bool:
+    return output.suffix.lower().lstrip(".") in FORMATS
+
+
+def _targets(arguments: argparse.Namespace, codes: Sequence[str] | None, kind: str) -> list[tuple[Path, Path]]:
+    """(recording, new folder or file) for all; raises `UserError` where names clash or something is there already."""
+    output, mixtures = arguments.output, arguments.mixture
+    if output.suffix.lower() in OTHER_AUDIO:
+        raise UserError(f"-o {output}: expected a folder, or a name that ends in .wav or .flac")
+    if _is_file(output):
+        several = len(mixtures) > 1 or len(codes or ()) > 1 or arguments.residual or arguments.share
+        if several:
+            raise UserError(f"-o {output}: expected a folder for several files, found the name of one")
+        if kind != output.suffix.lower().lstrip("."):
+            raise UserError(f"-o {output}: expected a name that ends in .{kind}, since --format is {kind}")
+        targets = [(mixtures[0], output)]
+    else:
+        if is_there(output) and not output.is_dir():
+            raise UserError(f"-o {output}: expected a folder, or a name that ends in .wav or .flac, found a file")
+        targets = [(mixture, output / mixture.stem) for mixture in mixtures]
+    if twice := [path for path, count in Counter(map(_resolve, mixtures)).items() if count > 1]:
+        raise UserError(f"{twice[0]}: given twice, expected every recording once")
+    names = Counter(target.name.casefold() for _, target in targets)
+    for mixture, target in targets:
+        if target.name in ("", ".", "..") or mixture.stem in ("", ".", ".."):
+            raise UserError(f"{mixture}: its name gives no name for a folder: rename it")
+        if names[target.name.casefold()] > 1:
+            raise UserError(f"{mixture}: another recording would be written to {target}, too: rename one of them")
+        if is_there(target):
+            raise UserError(f"{target}: exists already, expected a new name: move it away, or choose another -o")
+    return targets
+
+
+def _resolve(path: Path) -> Path:
     try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: cannot be read as audio: {error}: is it a WAV, FLAC or OGG file?") from error
-    if not len(audio):
-        raise UserError(f"{path}: holds no samples, expected a recording")
-    if not np.isfinite(audio).all():
-        raise UserError(f"{path}: holds samples that are no numbers (NaN or infinite): export it again")
-    return np.ascontiguousarray(audio.T), rate
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # loops of links, names that no file can have
+        raise UserError(f"{path}: cannot be looked for: {error}: choose another name") from error
 
 
-def _resample(audio: NDArray[np.float32], rate_in: int, rate_out: int) -> NDArray[np.float32]:
-    """(channel, sample) at another rate."""
-    if rate_in == rate_out:
-        return audio
-    import soxr
+class _Seconds:
+    """Tells `progress` how many seconds of audio are done."""
 
-    return np.stack([soxr.resample(channel, rate_in, rate_out) for channel in audio])
+    def __init__(self, progress: Progress, stage: str, seconds: float):
+        self._progress, self._stage, self._total, self._done = progress, stage, max(1, round(seconds)), 0.0
+        self(0)
+
+    def __call__(self, seconds: float) -> None:
+        self._done += seconds
+        self._progress(self._stage, min(int(self._done), self._total - 1), self._total)
+
+    def finish(self) -> None:
+        self._progress(self._stage, self._total, self._total)
 
 
-def _write(path: Path, audio: NDArray[np.float32], rate: int) -> None:
-    """Write (channel, sample) as 24 bits under a temporary name, then rename."""
-    import soundfile
+def _check_all(jobs: Sequence[Job]) -> list[float]:
+    """Read all recordings from end to end; their peaks."""
+    with Progress() as progress:
+        tell = _Seconds(progress, "checked, seconds", sum(job.sound.seconds for job in jobs))
+        peaks = [check_samples(job.sound, tell) for job in jobs]
+        tell.finish()
+    return peaks
 
+
+def _separate(job: Job, models: "Models", kind: str, residual: bool, share: bool, peak: float) -> list[str]:
+    """Write the voices of one recording; lines to be said about them."""
+    from sepsearch.masking import Separator, separate_stream
+
+    sound = job.sound
+    separators = [Separator(network, card.front_end, card.constant, code) for code, (network, card) in models.items()]
+    names = [*models, *([RESIDUAL] if residual else [])]
+    paths = [job.target if job.is_file else job.target / f"{name}.{kind}" for name in names]
+    with _new_target(job) as folder, ExitStack() as stack, Progress() as progress:
+        tell = _Seconds(progress, f"{sound.path.name}, seconds", sound.seconds)
+        writers = [stack.enter_context(SoundWriter(folder / path.name, sound, kind, path)) for path in paths]
+        for mixture, voices in separate_stream(separators, sound.rate, read_blocks(sound), share):
+            rest = mixture.copy()
+            for voice, writer in zip(voices, writers, strict=False):
+                rest -= writer.write(voice)
+            if residual:
+                writers[-1].write(rest)
+            tell(mixture.shape[1] / sound.rate)
+        stack.close()
+        tell.finish()
+    lines = [f"{sound.path}: silent (its peak is below -90 dBFS), and so are its voices"] if peak < SILENCE else []
+    for name, path, writer in zip(names, paths, writers, strict=True):
+        what = INSTRUMENTS.get(name, "what is left")
+        lines.append(f"{path}: {what}, {sound.seconds:.1f} s, {sound.rate} Hz, {sound.channels} channel(s)")
+        if writer.limited:
+            lines.append(f"{path}: {writer.limited} samples above full scale were cut to it: --format wav holds them")
+        elif writer.peak > max(1, peak):
+            lines.append(f"{path}: its peak is {writer.peak:.2f} times full scale, kept as floats: turn it down in use")
+    return lines
+
+
+@contextmanager
+def _new_target(job: Job) -> Iterator[Path]:
+    """A temporary folder beside the target, which becomes the target, or whose one file does; else it is removed."""
+    target = job.target
+    made: list[Path] = []
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(descriptor)
-        soundfile.write(temporary, audio.T, rate, subtype="PCM_24")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, soundfile.SoundFileError) as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise no_space(error if isinstance(error, OSError) else OSError(str(error)), path) from error
+        made = [path for path in (target.parent, *target.parent.parents) if not path.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary.chmod(0o755)
+        yield temporary
+        if is_there(target):
+            raise UserError(f"{target}: exists already, made meanwhile by another program: choose another -o")
+        os.rename(temporary / target.name if job.is_file else temporary, target)
+        made = []
+    except OSError as error:
+        raise no_space(error, target) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
 
 
 if __name__ == "__main__":

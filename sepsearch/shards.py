@@ -8,8 +8,7 @@ tensor of float16 (time frame 128, frequency bin 128).
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from sepsearch.errors import UserError, one_line
 from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
 from sepsearch.manifest import SCHEMA_VERSION, digest, read_manifest
-from sepsearch.progress import Steps, in_threads
+from sepsearch.progress import Steps, in_threads, one_torch_thread
 from sepsearch.recordings import Piece, Recordings, load_piece
 from sepsearch.spectrogram import (
     BINS,
@@ -237,7 +236,7 @@ def _build(
     constant = compression_constant(rms)
     # The longest first, so that no core is left with one at the end.
     pieces = sorted(enumerate(recordings.pieces), key=lambda item: -item[1].seconds * len(item[1].stems))
-    with new_folder(folder) as temporary, _one_torch_thread():
+    with new_folder(folder) as temporary, one_torch_thread():
 
         def write(item: tuple[int, Piece]) -> dict[str, Any]:
             return _write_piece(item[1], front_end, constant, rms, temporary / f"shard-{item[0]:04d}.arrow")
@@ -248,17 +247,6 @@ def _build(
         manifest |= {"fingerprint": fingerprint, "constant": constant, "rms": rms}
         manifest["sha256"] = digest(manifest)
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Threads in which torch computes alone; what torch uses in this process is as before at the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # new threads begin with what was set last, in whichever thread
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _manifest(

@@ -80,6 +80,8 @@ def tell_end(
     if results["final"]:
         console.print(final_table(results, caveats))
     console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
+    if (folder / "report.html").exists():
+        console.print(f"curves, sounds, why these models won: {folder / 'report.html'}", soft_wrap=True)
     if arrived:
         ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
         console.print(f"runs, curves and models: {ui}", soft_wrap=True)

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         rebuild.models()
     print(rebuild.summary(arguments.name))
     print(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
+    for note in rebuild.notes:
+        print(note)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     if problems:
@@ -86,7 +88,8 @@ class _Rebuild:
         from sepsearch.tracking import make_writer
 
         self.folder, self.uri, self.journal, self.progress, self.problems = folder, uri, journal, progress, problems
-        self.projection = Projection()
+        self.projection = Projection(folder)
+        self.notes: list[str] = []
         self.writer = make_writer(uri, lambda text: problems.append(f"not recorded: {text}"), folder)
         self.sent = 0
         self.registered: dict[str, str] = {}
@@ -106,7 +109,10 @@ class _Rebuild:
             if PARENT in self.projection.open and not isinstance(self.journal, str):
                 # Nobody is at work, and it did not come to its end: no run of it is running any more.
                 self.projection.apply({"event": "end", "time": last["time"], "state": "interrupted"})
-            self.projection.draw()
+            try:
+                self.projection.draw()
+            except UserError as error:  # a damaged picture or sound
+                self.problems.append(str(error))
             self.sent = len(self.projection.work)
             self._send("sending runs")
 
@@ -123,7 +129,7 @@ class _Rebuild:
             return
         noted = dict(self.projection.models)
         advance = self._steps("registering models", len(folders))
-        self.registered, problems = register_models(folders, run_id, self.uri, advance)
+        self.registered, problems = register_models(folders, run_id, self.uri, advance, tell=self.notes.append)
         self.problems += problems
         new = {code: model for code, model in self.registered.items() if code not in noted}
         if new:

@@ -18,8 +18,9 @@ from urllib.parse import unquote
 
 from sepsearch.journal import Event
 from sepsearch.mlflow_turn import Turn
+from sepsearch.mlflow_work import PARENT
 from sepsearch.mlflow_writer import Writer, first_line, why_away, without_password
-from sepsearch.projection import PARENT, Projection
+from sepsearch.projection import Projection
 
 # Seconds to wait for an answer where MLflow is away; and up to which a failure is quick enough to try again at once.
 PATIENCE = 5.0
@@ -107,7 +108,8 @@ class Tracker:
 
     Args:
         uri: MLflow's address; `tracking_uri()` if None.
-        folder: of the run; keeps `sepsearch.track` from writing the same at the same time.
+        folder: of the run; keeps `sepsearch.track` from writing the same at the same time, and has the report page,
+            pictures and audio.
         on_warning: gets one line when the server is first found away, and one when something is refused; no more.
         interval: seconds between writes; after failures it doubles, up to a minute.
         connect: makes the client of a `uri`.
@@ -124,7 +126,7 @@ class Tracker:
     ):
         self.uri = uri or tracking_uri()
         self._on_warning, self._interval = on_warning, interval
-        self._projection = Projection()
+        self._projection = Projection(folder)
         self._writer = make_writer(self.uri, self._refused, folder, connect)
         self._inbox: list[Event] = []
         self._busy, self._closed, self._lost, self._told = False, False, False, False

@@ -42,7 +42,7 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
     """Train one bank over all instruments and report every epoch, going on from the unit's checkpoint if there is one.
 
     Args:
-        config: "id", "params" (a configuration) and "seed".
+        config: "id", "params" (a configuration) and "seed"; "instruments" where they are not the task's.
         task: the stage's.
 
     A failure of training is reported ("failed": reason) instead of raised: the worker survives for the next trial,
@@ -70,12 +70,13 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
 def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
     """The reports of a unit's epochs; each is given out when all that it stands for is on the disk."""
     data = resident_data(task.data, "cuda" if task.gpu else "cpu")
-    members = [Member(code, config["seed"]) for code in task.instruments]
+    instruments = config.get("instruments", task.instruments)
+    members = [Member(code, config["seed"]) for code in instruments]
     network = make_config(config["params"])
     # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
     batches = max(1, round(task.examples_per_epoch / network.batch_size))
     identity = {key: config[key] for key in ("id", "params", "seed")}
-    unit = {**identity, "instruments": task.instruments, "batches": batches, "data": task.data.key}
+    unit = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
     path = task.checkpoints / f"{config['id']}.checkpoint" if task.checkpoints else None
     before = load_checkpoint(path, unit) if path else None
     best: Best = {}

@@ -29,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a GPU are skipped where there is none."""
     import torch
 
+    torch.set_num_threads(1)  # two wait for each other longer than they compute where anything else runs
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

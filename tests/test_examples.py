@@ -6,7 +6,7 @@ import torch
 from conftest import synthetic_index, synthetic_rows
 
 from sepsearch.errors import UserError
-from sepsearch.examples import Batches, Rows, instrument_pairs, sample_pairs, split_pairs
+from sepsearch.examples import Batches, Rows, instrument_pairs, leave_one_title_out, sample_pairs, split_pairs
 from sepsearch.splits import split_titles
 
 
@@ -76,3 +76,26 @@ def test_an_instrument_that_does_not_play_is_refused_with_those_that_do():
     index = synthetic_index({"a": ("vn", "vc")})
     with pytest.raises(UserError, match="'tba' does not play in these recordings, expected some of vc, vn"):
         split_pairs(index, split_titles(index.title_facts()), ["tba"])
+
+
+def test_every_title_is_left_out_once_and_nothing_of_it_is_trained_or_validated_on():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va"), "c": ("va", "vc")}, clips=10)
+    folds = leave_one_title_out(index, "vn")
+    assert [(fold.id, fold.title) for fold in folds] == [("vn-1", index.titles[0]), ("vn-2", index.titles[1])]
+    for number, fold in enumerate(folds):
+        assert set(fold.sides["test"].piece.tolist()) == {number}
+        assert set(fold.sides["train"].piece.tolist()) == set(fold.sides["validation"].piece.tolist()) == {1 - number}
+        clips = {side: set(index.clip[pairs.mixture].tolist()) for side, pairs in fold.sides.items()}
+        assert clips["train"] == set(range(8))
+        assert clips["validation"] == {8, 9}
+
+
+def test_titles_that_share_a_take_are_left_out_together():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va"), "c": ("vn", "vc")}, clips=10)
+    folds = leave_one_title_out(index, "vn", [index.titles[:2]])
+    assert [set(fold.sides["train"].piece.tolist()) for fold in folds] == [{2}, {2}, {0, 1}]
+
+
+def test_an_instrument_whose_other_titles_are_too_short_to_hold_clips_back_has_no_folds():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va")}, clips=1)
+    assert leave_one_title_out(index, "vn") == []

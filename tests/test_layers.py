@@ -13,37 +13,44 @@ LAYERS = [
     {"errors", "instruments", "__init__"},
     {"arguments", "files", "versions"},
     {"run_folder", "safe_yaml", "headers", "mlflow_turn"},
-    {"metrics", "plan", "rungs", "progress", "splits", "journal"},
+    {"metrics", "distortion", "plan", "rungs", "progress", "splits", "journal", "mlflow_work", "mlflow_views"},
     {
         "spectrogram",
         "network",
         "audio",
         "correlation",
         "history",
+        "licence",
         "demo_scores",
         "demo_arrangements",
         "demo_performance",
     },
-    {"recordings", "demo", "examples", "config"},
-    {"curves", "corners", "forecast", "pool", "recorded", "manifest"},
-    {"takes", "baselines", "training", "sampling", "projection", "model_folder"},
-    {"shards", "search", "tracking", "mlflow_writer", "served_model", "checkpoints"},
-    {"registry", "material", "simulation"},
-    {"separate"},
-    {"retrain", "scoring", "store", "nodes", "prepare", "results", "replay", "replay_page", "resuming"},
-    {"trial", "stage", "session", "gauges", "screen", "telling", "rehearsal"},
-    {"pipeline", "preflight"},
-    {"course"},
+    {"recordings", "demo", "examples", "config", "sound_files", "full_transform"},
+    {"masking", "curves", "corners", "forecast", "pool", "recorded", "manifest"},
+    {"takes", "baselines", "training", "sampling", "model_folder", "samples"},
+    {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph"},
+    {"finalists", "logged_model", "material", "simulation", "plots", "importance", "hindsight", "mlflow_notes"},
+    {"candidates", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
+    {"projection", "judging", "replay_page", "report_facts", "resuming"},
+    {"mlflow_writer", "replay", "trial", "stage", "session", "gauges", "screen", "report_tables"},
+    {"tracking", "telling", "rehearsal", "report_figures", "trial_tables"},
+    {"registry", "pipeline", "report_text"},
+    {"model_choice", "promote", "export", "preflight", "report_page"},
+    {"course", "separate", "report"},
     {"run"},
     {"track"},
     {"__main__"},
 ]
 OWNERS = {
     "ray": {"stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
-    "mlflow": {"tracking", "mlflow_writer", "registry", "served_model"},
-    "optuna": {"sampling"},
+    "mlflow": {"tracking", "mlflow_writer", "registry", "logged_model", "served_model"},
+    "optuna": {"sampling", "importance", "hindsight"},
     "pyarrow": {"shards"},
-    "soundfile": {"audio", "demo", "separate"},
+    "soundfile": {"audio", "demo", "sound_files", "samples"},
+    "torchmetrics": {"distortion"},
+    "onnx": {"onnx_graph"},
+    "onnxruntime": {"onnx_graph"},
+    "jinja2": {"report_page"},
 }
 
 
@@ -78,7 +85,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
 
 
-@pytest.mark.parametrize("module", ["run", "pipeline", "track", "replay"])
+@pytest.mark.parametrize("module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate"])
 def test_importing_a_module_starts_nothing_heavy(module):
     code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

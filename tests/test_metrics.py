@@ -1,34 +1,11 @@
-"""Discontinuities, SI-SDR, mean and spread."""
+"""Discontinuities, mean, spread and confidence."""
 
 import math
 
-import numpy as np
 import pytest
-import torch
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+from scipy import stats
 
-from sepsearch.metrics import is_discontinuity, mean_and_sd, si_sdr
-
-
-def test_si_sdr_agrees_with_torchmetrics():
-    rng = np.random.default_rng(0)
-    reference, noise = rng.standard_normal((2, 4000))
-    estimate = 0.3 * reference + 0.1 * noise + 0.05
-    expected = scale_invariant_signal_distortion_ratio(
-        torch.from_numpy(estimate), torch.from_numpy(reference), zero_mean=True
-    )
-    assert si_sdr(estimate, reference) == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_si_sdr_does_not_reward_silence():
-    rng = np.random.default_rng(0)
-    reference = rng.standard_normal(1000)
-    assert math.isnan(si_sdr(np.zeros(1000), reference))
-    assert math.isnan(si_sdr(1e-4 * reference, reference))
-
-
-def test_si_sdr_of_a_silent_reference_is_undefined():
-    assert math.isnan(si_sdr(np.ones(10), np.zeros(10)))
+from sepsearch.metrics import is_discontinuity, mean_and_sd, mean_interval
 
 
 def test_a_jump_in_a_smooth_curve_is_a_discontinuity():
@@ -46,3 +23,13 @@ def test_an_ordinary_curve_has_no_discontinuity(curve):
 
 def test_mean_and_sd_leave_out_what_is_no_number():
     assert mean_and_sd([1.0, math.nan, 3.0]) == pytest.approx((2.0, math.sqrt(2)))
+
+
+def test_the_interval_of_a_mean_is_students():
+    values = [0.4, 0.5, 0.45, 0.48]
+    expected = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
+    assert mean_interval([*values, math.nan]) == pytest.approx(expected)
+
+
+def test_a_single_value_has_no_interval():
+    assert mean_interval([0.4, math.nan]) is None

@@ -10,6 +10,8 @@ import torch
 
 from sepsearch import registry, tracking
 from sepsearch.errors import UserError
+from sepsearch.files import cache_folder
+from sepsearch.licence import find_licence
 from sepsearch.model_folder import ModelCard, load_model, save_model
 from sepsearch.network import ReportConfig, make_network
 from sepsearch.registry import register_model, register_models, resolve_model
@@ -170,7 +172,7 @@ def test_a_logged_model_holds_no_pickle_and_brings_its_own_code(folder, uri, run
     register_model(folder, run_id, uri)
     (logged,) = (tmp_path / "mlartifacts" / "models").iterdir()
     files = [path for path in logged.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
+    assert {path.suffix for path in files} == {"", ".py", ".json", ".yaml", ".txt", ".md", ".safetensors"}
     assert {path.name for path in files if not path.suffix} == {"MLmodel"}
     assert any(path.parts[-3:] == ("code", "sepsearch", "network.py") for path in files)
 
@@ -219,7 +221,7 @@ class Dying:
     "method",
     [
         "create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs",
-        "create_model_version", "set_logged_model_tags", "set_registered_model_alias",
+        "create_model_version", "set_logged_model_tags", "set_registered_model_alias", "set_registered_model_tag",
     ],
 )  # fmt: skip
 def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
@@ -247,6 +249,95 @@ def test_the_alias_does_not_move_back_when_an_older_model_is_registered_again(fo
     register_model(tmp_path / "better", run_id, uri)
     assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
     assert str(tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion").version) == "2"
+
+
+def later_models(folder, run_id, uri, tmp_path, count):
+    """Register newer models of later searches; what is told meanwhile."""
+    said = []
+    for seed in range(1, count + 1):
+        save_model(tmp_path / f"later{seed}", network(seed=seed), card())
+        register_model(tmp_path / f"later{seed}", run_id, uri, said.append)
+    return said
+
+
+def champion(uri):
+    return str(tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion").version)
+
+
+def test_searches_move_the_champion_on_as_long_as_no_person_has_picked_one(folder, uri, run_id, tmp_path):
+    register_model(folder, run_id, uri)
+    assert later_models(folder, run_id, uri, tmp_path, 2) == []
+    assert champion(uri) == "3"
+
+
+def test_a_champion_that_a_person_set_on_mlflows_pages_stays_and_the_new_version_is_told(folder, uri, run_id, tmp_path):
+    register_model(folder, run_id, uri)
+    later_models(folder, run_id, uri, tmp_path, 1)
+    tracking.connect(uri).set_registered_model_alias("sepsearch-vn", "champion", "1")
+    said = later_models(folder, run_id, uri, tmp_path, 2)
+    assert champion(uri) == "1"
+    assert len(said) == 2
+    assert "models:/sepsearch-vn/3 --instrument vn" in said[1]
+
+
+def test_a_process_that_died_while_it_moved_the_alias_is_not_taken_for_a_person(
+    folder, uri, run_id, tmp_path, monkeypatch
+):
+    register_model(folder, run_id, uri)
+    save_model(tmp_path / "better", network(seed=7), card())
+    client = tracking.connect(uri)
+    for through in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                registry, "connect", lambda uri, through=through: Dying(client, "set_registered_model_alias", through)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                register_model(tmp_path / "better", run_id, uri)
+    assert later_models(folder, run_id, uri, tmp_path, 1) == []
+    assert champion(uri) == "3"
+
+
+def test_a_registry_of_an_earlier_version_is_taken_over(folder, uri, run_id, tmp_path):
+    register_model(folder, run_id, uri)
+    tracking.connect(uri).delete_registered_model_tag("sepsearch-vn", registry.BY_SEARCH)
+    assert later_models(folder, run_id, uri, tmp_path, 1) == []
+    assert champion(uri) == "2"
+
+
+def test_a_version_hangs_at_the_searchs_run_of_the_instrument_and_is_found_where_it_was_before(folder, uri, run_id):
+    client = tracking.connect(uri)
+    client.set_tag(run_id, "sepsearch.run", "abc")
+    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    experiment = client.get_run(run_id).info.experiment_id
+    own = client.create_run(experiment, tags={"sepsearch.key": "abc/vn", "mlflow.parentRunId": run_id}).info.run_id
+    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    other = client.create_run(experiment, tags={"sepsearch.key": "def/vc", "sepsearch.run": "def"}).info.run_id
+    client.set_tag(own, "sepsearch.key", "def/vn")
+    register_model(folder, other, uri)
+    assert client.get_model_version("sepsearch-vn", "2").run_id == own
+
+
+def test_a_version_and_its_files_have_a_card_with_data_licence_seeds_baselines_and_use(folder, uri, run_id, tmp_path):
+    data = {"pieces": 4, "clips": 9, "source": "quartets", "licence": "CC0"}
+    scores = {"ratio": 0.5, "ratio_mean": 0.52, "ratio_sd": 0.02, "ratio_interval": [0.49, 0.55], "si_sdr_gain_db": 3.0,
+              "protocol": "test titles", "audio": {"oracle_gain": {"si_sdr_db": 9.0}}}  # fmt: skip
+    baselines = {"validation": {"identity": 0.25, "gain": 0.2}, "test": {"identity": 0.5, "gain": 0.3}}
+    save_model(tmp_path / "full", network(), card(data=data, scores=scores, baselines=baselines))
+    register_model(tmp_path / "full", run_id, uri)
+    text = tracking.connect(uri).get_model_version("sepsearch-vn", "1").description
+    for part in ("CC0", "4 pieces, 9 clips, from quartets", "train: Jupiter; validation: Arioso; test: Pirates",
+                 "0.520 ± 0.020 (mean ± sd), interval of the mean 0.490 to 0.550", "the best constant gain | 0.800 | 0.600",
+                 "3.0 dB; the oracle mask's is 9.0 dB", "Read with care:** one title only", "models:/sepsearch-vn/N"):  # fmt: skip
+        assert part in text
+    (readme,) = (tmp_path / "mlartifacts" / "models").glob("*/artifacts/README.md")
+    assert "Licence of the recordings: CC0" in readme.read_text()
+
+
+def test_a_card_whose_scores_are_no_numbers_is_refused_in_one_line(tmp_path, uri, run_id):
+    save_model(tmp_path / "odd", network(), card(split={"train": 5}))
+    with pytest.raises(UserError, match="not what a search writes") as caught:
+        register_model(tmp_path / "odd", run_id, uri)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_model_does_not_keep_the_others_from_being_registered(folder, uri, run_id, tmp_path):
@@ -347,3 +438,21 @@ def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
     client.create_model_version("sepsearch-vn", str(tmp_path / "strange"))
     with pytest.raises(UserError, match="sepsearch-vn"):
         resolve_model("models:/sepsearch-vn/1", uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("LICENSE", "\n# CC0 1.0 Universal\nmore", "CC0 1.0 Universal (file LICENSE of the recordings)"),
+        ("licence.txt", "CC BY 4.0", "CC BY 4.0 (file licence.txt of the recordings)"),
+        ("COPYING", "", "unknown: ask whoever recorded them"),
+        ("notes.txt", "CC0", "unknown: ask whoever recorded them"),
+    ],
+)
+def test_the_licence_of_recordings_is_that_of_a_file_in_their_folder_or_unknown(tmp_path, name, content, found):
+    (tmp_path / name).write_text(content)
+    assert find_licence(tmp_path).startswith(found)
+
+
+def test_the_demo_ensembles_terms_are_known():
+    assert "TimGM6mb" in find_licence(cache_folder() / "demo-abc")

@@ -2,6 +2,7 @@
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from sepsearch.results import build_results, final_table
@@ -52,6 +53,50 @@ def test_a_journal_that_stops_in_the_middle_gives_what_is_known():
     results = build_results(EVENTS[:5])
     assert [trial["state"] for trial in results["trials"]] == ["running", "running"]
     assert results["final"] == {}
+
+
+def retrained(ratios: dict[int, tuple[float, float]], search: float = 0.5) -> list[dict]:
+    """Events of a search and of one finalist: seed → its ratios after epochs 1 and 2; the search had two epochs."""
+    c0 = {"id": "c0", "trial": "t0000", "params": {"filters": 16}, "reference": True}
+    events = [*EVENTS[:2], {**EVENTS[2], "epoch": 2, "ratio": search}]
+    events += [EVENTS[7], {"event": "finalists", "configurations": [c0], "seconds": 7.0}]
+    for seed, by_epoch in ratios.items():
+        id = f"c0-s{seed}"
+        events.append({"event": "final", "id": id, "configuration": "c0", "seed": seed, "params": {"filters": 16}})
+        for epoch, ratio in enumerate(by_epoch, 1):
+            member = {"instrument": "vn", "val_loss": ratio, "ratio": ratio, "discontinuity": False}
+            events.append({"event": "final_epoch", "id": id, "epoch": epoch, "ratio": ratio, "members": [member]})
+        events.append({"event": "final_end", "id": id, "state": "completed", "reason": "", "epochs": 3, "weights": "x"})
+    return events
+
+
+def test_the_winners_curse_is_the_retrained_mean_at_the_same_epoch_less_the_searchs_value():
+    (row,) = build_results(retrained({1: (0.8, 0.6, 0.4), 2: (0.9, 0.7, 0.5)}, search=0.5))["finalists"]
+    assert (row["search_ratio"], row["search_epochs"]) == (0.5, 2)
+    assert row["retrained_ratio"] == pytest.approx(0.65)
+    assert row["curse"] == pytest.approx(0.15)
+
+
+def test_a_finalists_mean_spread_and_interval_are_over_the_best_epochs_of_its_seeds():
+    (row,) = build_results(retrained({1: (0.8, 0.4), 2: (0.5, 0.9), 3: (0.6, 0.6)}))["finalists"]
+    assert row["seeds"] == [1, 2, 3]
+    assert (row["ratio_mean"], row["ratio_sd"]) == (pytest.approx(0.5), pytest.approx(0.1))
+    low, high = row["ratio_interval"]
+    assert low < 0.5 < high
+
+
+def test_a_finalist_whose_seeds_have_not_reached_the_searchs_epoch_has_no_curse():
+    (row,) = build_results(retrained({1: (0.8,)}))["finalists"]
+    assert row["retrained_ratio"] is row["curse"] is None
+
+
+def test_an_eliminated_finalist_says_why():
+    events = [
+        *retrained({1: (0.8, 0.4)}),
+        {"event": "eliminated", "id": "c0", "seeds": [1], "left": 4, "reason": "behind"},
+    ]
+    (row,) = build_results(events)["finalists"]
+    assert row["eliminated"] == "behind"
 
 
 def test_the_table_marks_few_titles_and_jumps_and_shows_no_number_where_there_is_none():

@@ -9,9 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 from sepsearch.config import Space, parse_space
+from sepsearch.finalists import Finalist
 from sepsearch.journal import Journal, read_journal
 from sepsearch.plan import RETURNED, Ending
-from sepsearch.retrain import Finalist, FinalPlan
+from sepsearch.retrain import FinalPlan
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan

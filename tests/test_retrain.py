@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from sepsearch.finalists import Finalist, MemberRun, SeedRun, cannot_win, choose_finalists, choose_model
 from sepsearch.journal import Journal, read_journal
 from sepsearch.plan import RETURNED
-from sepsearch.retrain import Finalist, FinalPlan, MemberRun, SeedRun, choose_finalists, choose_model
+from sepsearch.retrain import FinalPlan
 from sepsearch.search import Trial
 
 GOOD = Finalist("c0", "t0003", {"filters": 8}, reference=False)
@@ -76,3 +77,71 @@ def test_the_best_epoch_counts_and_the_weights_are_where_the_worker_left_them(tm
     assert run.members["vn"] == MemberRun(val_loss=0.3, ratio=0.6, epoch=2, discontinuities=1)
     assert run.weights == tmp_path / "finalists" / "c0-s1"
     assert list(read_journal(plan.journal.path))[-1]["weights"] == "finalists/c0-s1"
+
+
+OTHER = Finalist("c2", "t0007", {"filters": 4}, reference=False)
+
+
+def test_who_is_behind_by_more_than_seeds_scatter_cannot_win():
+    good = [finished(GOOD, seed, ratio) for seed, ratio in enumerate([0.40, 0.41, 0.42])]
+    bad = [finished(OTHER, seed, ratio) for seed, ratio in enumerate([0.80, 0.81, 0.82])]
+    out = cannot_win([*good, *bad], [GOOD, OTHER], looks=4)
+    assert list(out) == ["c2"]
+    assert "vn 0.810 against 0.410 of c0" in out["c2"]
+
+
+def test_who_is_behind_by_less_stays_in_the_race():
+    good = [finished(GOOD, seed, ratio) for seed, ratio in enumerate([0.30, 0.50, 0.42])]
+    worse = [finished(OTHER, seed, ratio) for seed, ratio in enumerate([0.45, 0.55, 0.50])]
+    assert cannot_win([*good, *worse], [GOOD, OTHER], looks=4) == {}
+
+
+def test_a_single_seed_proves_nothing():
+    assert cannot_win([finished(GOOD, 1, 0.1), finished(OTHER, 1, 0.9)], [GOOD, OTHER], looks=1) == {}
+
+
+def test_who_leads_on_one_instrument_stays_in_the_race():
+    runs = []
+    for finalist, vn, vc in ((GOOD, 0.4, 0.8), (OTHER, 0.8, 0.4)):
+        for seed in range(3):
+            run = finished(finalist, seed, vn + 0.01 * seed)
+            run.members["vc"] = MemberRun(val_loss=vc, ratio=vc + 0.01 * seed, epoch=3)
+            runs.append(run)
+    assert cannot_win(runs, [GOOD, OTHER], looks=2) == {}
+
+
+def test_the_reports_configuration_is_never_dropped():
+    good = [finished(GOOD, seed, 0.40 + 0.01 * seed) for seed in range(3)]
+    report = [finished(REPORT, seed, 0.90 + 0.01 * seed) for seed in range(3)]
+    assert cannot_win([*good, *report], [GOOD, REPORT], looks=2) == {}
+
+
+def train(plan: FinalPlan, unit: str, ratio: float) -> None:
+    """What a stage and its worker do for one run of a plan."""
+    (plan.folder / unit).mkdir(parents=True)
+    member = {"instrument": "vn", "val_loss": ratio, "ratio": ratio, "discontinuity": False}
+    plan.result(unit, {"epoch": 1, "ratio": ratio, "seconds": 1.0, "examples_per_second": 1.0, "members": [member]})
+    plan.ended(unit, RETURNED)
+
+
+def test_a_finalist_that_cannot_win_gets_no_more_seeds_and_a_resumed_plan_knows(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+
+    def plan() -> FinalPlan:
+        return FinalPlan([GOOD, OTHER, REPORT], range(1, 6), journal, tmp_path / "finalists", epochs=1)
+
+    first, trained = plan(), []
+    while (handed := first.next()) is not None:
+        base = {"c0": 0.4, "c1": 0.6, "c2": 0.9}[handed[0][:2]]
+        train(first, handed[0], base + 0.001 * handed[1]["seed"])
+        trained.append(handed[0])
+    assert [unit for unit in trained if unit.startswith("c2")] == ["c2-s1", "c2-s2"]
+    assert sum(unit.startswith("c1") for unit in trained) == 5
+    assert first.finished()
+    assert first.finalists == [GOOD, REPORT]
+    dropped = [event for event in read_journal(journal.path) if event["event"] == "eliminated"]
+    assert [(event["id"], event["seeds"], event["left"]) for event in dropped] == [("c2", [1, 2], 3)]
+    again = plan()
+    again.restore(list(read_journal(journal.path)))
+    assert again.finished()
+    assert again.finalists == [GOOD, REPORT]

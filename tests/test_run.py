@@ -32,13 +32,14 @@ RESULT_KEYS = {
     "baselines",
     "trials",
     "reference",
+    "finalists",
     "final",
     "reference_final",
     "seconds",
 }
 FINAL_KEYS = {
     "params", "seeds", "identity_loss", "val_loss", "ratio", "ratio_mean", "ratio_sd", "test_ratio", "si_sdr_gain_db",
-    "discontinuities", "model_uri",
+    "discontinuities", "model_uri", "configuration", "seed", "epoch", "ratio_interval", "protocol", "audio",
 }  # fmt: skip
 
 

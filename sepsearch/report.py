@@ -1,0 +1,30 @@
+"""`python -m sepsearch.report NAME`: the report page of a run, made anew from its journal and samples."""
+
+import argparse
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepsearch.errors import exit_on_user_error
+from sepsearch.run_folder import find_run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the report page of a run: one file that opens in any browser, whatever state the run is in."""
+    parser = argparse.ArgumentParser(prog="python -m sepsearch.report", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="the run's name")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    options = parser.parse_args(argv)
+    folder = find_run(options.runs, options.name, "NAME")
+
+    from sepsearch.report_page import write_report
+
+    path = write_report(folder)
+    print(path)
+    if options.open and not webbrowser.open(path.absolute().as_uri()):
+        print(f"no browser was found: open {path.absolute().as_uri()}")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,179 @@
+"""What a run's folder tells of the run, gathered for its report page: from the journal and the samples alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sepsearch.errors import UserError, one_line
+from sepsearch.hindsight import Hindsight, look_back
+from sepsearch.history import History
+from sepsearch.instruments import INSTRUMENTS
+from sepsearch.journal import Event, read_run
+from sepsearch.results import build_results
+from sepsearch.run_folder import JOURNAL
+from sepsearch.samples import Sample, read_sample, sample_folders
+
+RUNNING = "running"
+
+
+@dataclass
+class Unit:
+    """A trial, a finalist with one seed, or a model that is trained without a title, epoch by epoch.
+
+    `losses` are (epoch, validation loss) by instrument, `jumps` the epochs of discontinuities by instrument.
+    """
+
+    id: str
+    params: Mapping[str, Any]
+    configuration: str = ""
+    seed: int | None = None
+    state: str = RUNNING
+    reason: str = ""
+    ratios: list[tuple[int, float | None]] = field(default_factory=list)
+    losses: dict[str, list[tuple[int, float | None]]] = field(default_factory=dict)
+    jumps: dict[str, list[int]] = field(default_factory=dict)
+    retries: list[str] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are known of it."""
+        return self.ratios[-1][0] if self.ratios else 0
+
+    def add_epoch(self, event: Event) -> None:
+        """Take in an epoch's numbers."""
+        self.ratios.append((event["epoch"], event["ratio"]))
+        for member in event["members"]:
+            code = member["instrument"]
+            self.losses.setdefault(code, []).append((event["epoch"], member.get("val_loss")))
+            if member.get("discontinuity"):
+                self.jumps.setdefault(code, []).append(event["epoch"])
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run, at any state.
+
+    Attributes:
+        folder: of the run.
+        search: the event "search" with all later changes; empty for a run that never began.
+        results: as in `results.json`.
+        trials: by id, in the order in which they began.
+        finals: likewise, of finalists and seeds.
+        folds: likewise, of models trained without one title.
+        finalists: the chosen configurations, see the journal; empty while the search goes on.
+        hindsight: rungs and study; None where they cannot be had.
+        samples: by instrument.
+        problems: what of the run's files could not be shown, a sentence each.
+        begin: time of the first event, `last` of the last, seconds since 1970.
+        end: how the run ended: finished, interrupted, failed, or "" where no end is written.
+        resumes: how often it was resumed.
+    """
+
+    folder: Path
+    search: Mapping[str, Any]
+    results: Mapping[str, Any]
+    trials: Mapping[str, Unit]
+    finals: Mapping[str, Unit]
+    folds: Mapping[str, Unit]
+    finalists: Sequence[Mapping[str, Any]]
+    hindsight: Hindsight | None
+    samples: Mapping[str, Sample]
+    problems: Sequence[str]
+    begin: float
+    last: float
+    end: str
+    resumes: int
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.search.get("name") or self.folder.name
+
+    @property
+    def codes(self) -> list[str]:
+        """The run's instruments in score order, and then those that nobody knows."""
+        found = list(self.search.get("settings", {}).get("instruments") or [])
+        found += [code for code in self.results["final"] if code not in found]
+        found += [code for unit in self.finals.values() for code in unit.losses if code not in found]
+        order = list(INSTRUMENTS)
+        return sorted(dict.fromkeys(found), key=lambda code: order.index(code) if code in order else len(order))
+
+    @property
+    def caveats(self) -> Mapping[str, str]:
+        """How an instrument's scores must be read, by code."""
+        return self.search.get("caveats", {})
+
+    @property
+    def reference(self) -> str:
+        """The id of the report's trial."""
+        return self.search.get("reference", "")
+
+
+def gather_facts(folder: Path) -> RunFacts:
+    """Read a run's folder; a sample that is damaged becomes one of the `problems`.
+
+    Raises:
+        UserError: the journal cannot be read, is damaged, or does not hold what a run writes.
+    """
+    path = folder / JOURNAL
+    events = list(read_run(path))
+    history = History(events)
+    search, problems = history.search, []
+    results = build_results(events)
+    try:
+        kinds = _units(events)
+    except (KeyError, TypeError, AttributeError) as error:
+        problem = f"an event does not hold what a run writes ({type(error).__name__})"
+        raise UserError(f"{path}: {problem}, expected numbers of every epoch: restore the file") from error
+    hindsight = None
+    try:
+        hindsight = look_back(search, events) if search else None
+    except UserError as error:
+        problems.append(f"Rungs and parameters are not shown: {error}.")
+    samples = {}
+    for code, place in sample_folders(folder).items():
+        try:
+            samples[code] = read_sample(place)
+        except UserError as error:
+            problems.append(f"The sample of {code} is not shown: {one_line(error)}.")
+    ends = [event for event in events if event["event"] in ("end", "resume")]
+    return RunFacts(
+        folder=folder,
+        search=search,
+        results=results,
+        trials=kinds["trial"],
+        finals=kinds["final"],
+        folds=kinds["fold"],
+        finalists=history.finalists or [],
+        hindsight=hindsight,
+        samples=samples,
+        problems=problems,
+        begin=events[0]["time"] if events else 0.0,
+        last=events[-1]["time"] if events else 0.0,
+        end=str(ends[-1].get("state", "")) if ends else "",
+        resumes=sum(event["event"] == "resume" for event in events),
+    )
+
+
+def _units(events: Sequence[Event]) -> dict[str, dict[str, Unit]]:
+    """Units by their kind (trial, final, fold) and id."""
+    kinds: dict[str, dict[str, Unit]] = {"trial": {}, "final": {}, "fold": {}}
+    units: dict[str, Unit] = {}
+    for event in events:
+        match event["event"]:
+            case "trial" | "final" | "fold" as kind:
+                unit = Unit(event["id"], event["params"], event.get("configuration", ""), event.get("seed"))
+                kinds[kind][unit.id] = units[unit.id] = unit
+            case "epoch" | "final_epoch" | "fold_epoch":
+                units[event["id"]].add_epoch(event)
+            case "retry":
+                units[event["id"]].retries.append(event["reason"])
+            case "trial_end" | "final_end" | "fold_end":
+                unit = units[event["id"]]
+                unit.state, unit.reason = event["state"], event["reason"]
+            case "resume":
+                for id in event["units"]:
+                    if id in units:
+                        units[id].state, units[id].reason = RUNNING, ""
+    return kinds
