@@ -31,13 +31,23 @@ def test_an_error_leaves_no_folder_behind(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path):
-    old, young = tmp_path / ".set.old", tmp_path / ".set.young"
-    old.mkdir()
-    young.mkdir()
-    os.utime(old, (time.time() - 7200,) * 2)
+    names = [".set.partial-old", ".set.partial-young", ".set.bak", ".other.partial-old"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        if not name.endswith("young"):
+            os.utime(tmp_path / name, (time.time() - 7200,) * 2)
     with new_folder(tmp_path / "set"):
         pass
-    assert sorted(os.listdir(tmp_path)) == [".set.young", "set"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], "set"])
+
+
+def test_a_name_with_wildcards_sweeps_only_its_own(tmp_path):
+    kept = tmp_path / ".set.partial-old"
+    kept.mkdir()
+    os.utime(kept, (time.time() - 7200,) * 2)
+    with new_folder(tmp_path / "*"):
+        pass
+    assert kept.is_dir()
 
 
 def test_a_disk_without_enough_space_is_said_before_anything_is_written(tmp_path):
