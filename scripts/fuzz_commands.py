@@ -9,7 +9,7 @@ from random import Random
 
 from fuzz_bytes import Case, expect
 
-from sepsearch import demo, prepare, run, separate
+from sepsearch import demo, export, prepare, promote, report, run, separate
 
 ODD = ["", " ", ".", "..", "/", "../x", "a/b", "a\\b", "x" * 101, "x" * 5000, "-x", "--", "\n", "a\nb", "\0",
        "\udcff", "\u202e", "é", "[/x]", "%s", "{0}",
@@ -30,8 +30,14 @@ def _no_demo(*_: object, **__: object) -> Path:
     raise AssertionError("the demo would have been rendered")
 
 
+COMMANDS = {
+    module.__name__.removeprefix("sepsearch."): module.main
+    for module in (export, prepare, promote, report, run, separate)
+}
+
+
 class Target:
-    """The `main` of `run`, `prepare` and `separate`: one line, and nothing written. No line here can succeed."""
+    """The `main` of the commands: one line, and nothing written. No line here can succeed."""
 
     typed = True
 
@@ -45,7 +51,7 @@ class Target:
 
     def make(self, rng: Random) -> Case:
         """[program, arguments] as JSON; the data folder does not exist, whatever else is right."""
-        program = rng.choice(("run", "run", "run", "run", "prepare", "separate"))
+        program = rng.choice(("run", "run", "run", "prepare", "separate", "report", "promote", "export"))
         if program == "run":
             line = ["--space", "space.yaml", "--runs", "runs", "--data", "nowhere"]
             for option in rng.sample(RUN, rng.choice((1, 1, 2))):
@@ -54,6 +60,13 @@ class Target:
         elif program == "prepare":
             line = [rng.choice([text for text in ODD if text.strip("./ ")])]
             line += rng.choice(([], ["--preset", rng.choice(ODD)], ["--space", rng.choice(ODD)], ["--name", "x"]))
+        elif program == "report":
+            line = [rng.choice(("x", rng.choice(ODD))), *rng.choice(([], ["--runs", rng.choice(ODD)]))]
+        elif program == "promote":
+            line = [rng.choice(("x/c0-s1", "models:/sepsearch-vn/3", rng.choice(ODD)))]
+            line += ["--instrument", rng.choice(("vn", rng.choice(ODD)))]
+        elif program == "export":
+            line = [rng.choice(("vn", rng.choice(ODD))), rng.choice(("out", rng.choice(ODD)))]
         else:
             line = [rng.choice(("mix.wav", rng.choice(ODD))), "--instrument", rng.choice(("vn", rng.choice(ODD)))]
             line += ["-o", rng.choice(("out.wav", rng.choice(ODD))), "--model", rng.choice(ODD)]
@@ -62,7 +75,7 @@ class Target:
     def check(self, case: Case) -> bool:
         """Run it; raises `Wrong` if anything was written, or if it ends in any way but an error."""
         program, line = json.loads(case["line.json"] or b"[]")
-        main = {"run": run.main, "prepare": prepare.main, "separate": separate.main}[program]
+        main = COMMANDS[program]
         try:
             with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
                 main(line)

@@ -158,14 +158,17 @@ def read_journal(path: Path) -> Iterator[Event]:
     Raises:
         UserError: the file cannot be read, or a line is not what was written there.
     """
-    for number, (line, _, _) in enumerate(_lines(path), 1):
-        try:
-            event = json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise UserError(f"{path}:{number}: not an event, expected a JSON object with its kind: restore the file")
+    for event, _, _ in _lines(path):
         yield event
+
+
+def _event(line: bytes) -> Event | None:
+    """The event of a line; None if it is none. Two lines that were made one can still fit their checksum."""
+    try:
+        event = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def _refuse(constant: str) -> float:
@@ -186,8 +189,8 @@ def read_run(path: Path) -> Iterator[Event]:
         yield event
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, int, int]]:
-    """Every whole line with its checksum and the size of the file up to its end."""
+def _lines(path: Path) -> Iterator[tuple[Event, int, int]]:
+    """The event of every whole line with its checksum and the size of the file up to its end."""
     checksum = size = number = 0
     try:
         with path.open("rb") as file:
@@ -202,8 +205,12 @@ def _lines(path: Path) -> Iterator[tuple[bytes, int, int]]:
                         f"{path}:{number}: damaged line, expected what was written there (its checksum does not fit):"
                         f" restore the file, or keep its first {number - 1} lines and resume from there"
                     )
+                event = _event(line)
+                if event is None:
+                    expected = "expected a JSON object with its kind"
+                    raise UserError(f"{path}:{number}: not an event, {expected}: restore the file")
                 size += len(line)
-                yield line, checksum, size
+                yield event, checksum, size
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
 

@@ -75,7 +75,9 @@ def _scores(card: ModelCard) -> list[str]:
     if card.caveat:
         parts.append(f"**Read with care:** {card.caveat}.")
     if jumps := scores.get("discontinuities"):
-        parts.append(f"The loss jumped {jumps} times while its configuration was trained.")
+        parts.append(
+            f"The loss jumped {'once' if jumps == 1 else f'{jumps} times'} while its configuration was trained."
+        )
     return parts
 
 

@@ -124,6 +124,7 @@ class Retrained:
             if run.finalist.id == configuration["id"] and run.id in self.completed and run.members
         ]
         bests = [fmean(member.ratio for member in run.members.values()) for run in runs]
+        bests = [ratio for ratio in bests if math.isfinite(ratio)]
         mean, sd = mean_and_sd(bests)
         trial = trials.get(configuration["trial"], {})
         # The same number of epochs: what is left of the difference is luck, of which the search picked the best.

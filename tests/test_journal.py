@@ -132,3 +132,17 @@ def test_a_full_disk_is_one_line(tmp_path):
     os.dup2(full, journal._file)
     with pytest.raises(UserError, match="No space left on device: free some space"):
         journal.append("trial")
+
+
+def test_two_lines_that_were_made_one_are_found_although_their_checksum_fits(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for number in range(3):
+        journal.append("trial", id=f"t{number}", params={})
+    journal.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = lines[0].rpartition(b',"sum":')[0] + lines[1] + lines[2]
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"journal\.jsonl:1: not an event"):
+        Journal(path, resume=True)
+    assert path.read_bytes() == damaged

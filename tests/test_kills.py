@@ -10,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import soundfile
 
 from sepsearch.journal import Event, read_run
 
@@ -25,6 +27,19 @@ search: {trials: 4, epochs: 3, examples_per_epoch: 32, validation_examples: 16, 
 final: {configurations: 1, seeds: 2, epochs: 2}
 """
 PATIENCE = 300.0  # seconds
+# Runs a script where nothing of this package, nor what it is built on, can be imported.
+BLOCKED = """
+import runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("sepsearch", "torch", "mlflow", "ray"):
+            raise ImportError(name + " is not there")
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @dataclass
@@ -165,6 +180,33 @@ def test_nothing_of_use_only_while_it_runs_is_left(survived):
 
 def test_no_traceback_was_shown(survived):
     assert "Traceback" not in (survived / "output.txt").read_text()
+
+
+def command(folder: Path, *arguments: object) -> str:
+    """What a command says; it must succeed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_model_of_it_that_a_person_picked_separates_alike_as_a_package_and_exported_without_it(survived, tree):
+    folder, results = survived, json.loads((survived / "runs" / "x" / "results.json").read_text())
+    row = results["final"]["vn"]
+    seed = next(seed for seed in row["seeds"] if seed != row["seed"])
+    said = command(folder, "-m", "sepsearch.promote", f"x/{row['configuration']}-s{seed}", "--instrument", "vn")
+    assert f"seed {seed}" in said
+    command(folder, "-m", "sepsearch.export", "vn", "exported")
+    mixture = tree / "12_Spring_vn_vn_vc" / "AuMix_12_Spring_vn_vn_vc.wav"
+    command(folder, "-m", "sepsearch.separate", mixture, "--instrument", "vn", "-o", "package.wav")
+    (folder / "blocked.py").write_text(BLOCKED)
+    command(folder, "blocked.py", "exported/separate.py", mixture, "alone.wav")
+    package, alone = (soundfile.read(folder / name)[0] for name in ("package.wav", "alone.wav"))
+    assert len(package) == len(alone) == soundfile.info(mixture).frames
+    assert np.abs(package).max() > 1e-3
+    assert np.abs(package - alone).max() < 0.01 * np.abs(package).max()
 
 
 @pytest.fixture(scope="module")

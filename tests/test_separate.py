@@ -331,7 +331,7 @@ def test_a_network_that_makes_no_numbers_is_refused_before_anything_is_computed(
 def test_too_little_room_on_the_disk_is_said_before_anything_is_computed(here, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2_000_000}))
     message = refusal(lambda: separate("mix.wav --instrument vn,vc --residual -o out"), here)
-    assert "4 MB are needed there, found 2 MB free" in message
+    assert "needs 4 MB there, found 2 MB free" in message
 
 
 def test_a_recording_that_fails_leaves_nothing_and_those_before_it_whole(here, monkeypatch):
