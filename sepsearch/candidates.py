@@ -14,7 +14,7 @@ from sepsearch.finalists import Finalist, SeedRun
 from sepsearch.history import History
 from sepsearch.journal import Event, read_run
 from sepsearch.metrics import mean_and_sd, mean_interval
-from sepsearch.model_folder import ModelCard, check_weights, load_model, save_model
+from sepsearch.model_folder import ModelCard, check_weights, load_model, save_model, trained_on
 from sepsearch.model_text import UNSCORED
 from sepsearch.network import BINS, FRAMES, make_config, make_network
 from sepsearch.run_folder import JOURNAL
@@ -197,5 +197,5 @@ def _card(finals: Finals, run: SeedRun, code: str, like: ModelCard) -> ModelCard
         seeds=tuple(sorted(one.seed for one in finished)),
         seed=run.seed,
         search=finals.name,
-        data={key: value for key, value in search["dataset"].items() if key not in ("split", "fingerprint")},
+        data=trained_on(search["dataset"]),
     )

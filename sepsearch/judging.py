@@ -12,7 +12,7 @@ from torch import nn
 from sepsearch.finalists import Choice, SeedRun, choose_model
 from sepsearch.masking import separate_waveform
 from sepsearch.material import Material, Settings
-from sepsearch.model_folder import ModelCard, save_model
+from sepsearch.model_folder import ModelCard, save_model, trained_on
 from sepsearch.network import make_config, make_network
 from sepsearch.results import LEFT_OUT
 from sepsearch.retrain import FinalPlan, FoldPlan
@@ -187,5 +187,5 @@ def model_card(code: str, search: str, material: Material, choice: Choice, row: 
         seeds=choice.seeds,
         seed=choice.run.seed,
         search=search,
-        data={key: value for key, value in material.dataset().items() if key not in ("split", "fingerprint")},
+        data=trained_on(material.dataset()),
     )

@@ -70,6 +70,12 @@ class ModelCard:
     version: str = __version__
 
 
+def trained_on(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` of a card, from the data set as a journal has it: of the folder its name alone, for a card may travel."""
+    facts = {key: value for key, value in dataset.items() if key not in ("split", "fingerprint")}
+    return {**facts, "source": Path(str(dataset.get("source", ""))).name}
+
+
 def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     """Write a model's folder. One that was written only in part, over an older one, is refused by `load_model`.
 

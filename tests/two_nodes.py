@@ -20,7 +20,7 @@ from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan
 from sepsearch.session import ENVIRONMENT
 
-TRIALS, EPOCHS = 7, 8
+TRIALS, EPOCHS = 9, 8
 
 
 def train(config, folder):
