@@ -8,7 +8,7 @@ SPACE ?= search_spaces/laptop.yaml
 .PHONY: help search test bench ui check clean
 
 help:
-	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 10 min on two cores)"
+	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
 	@echo "make test    the tests"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:5000"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"

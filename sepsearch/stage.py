@@ -72,6 +72,10 @@ def run_stage(
     )
     try:
         tuner.fit()
+    except RuntimeError as error:
+        # Ray Tune's table of results stumbles over a trial that was stopped before it had a folder; we do not read it.
+        if "trial_dir_name" not in str(error):
+            raise
     finally:
         bridge.end_all(Ending("halted", stop.reason or INTERRUPTED))
         plan.give_up(stop.reason or INTERRUPTED)

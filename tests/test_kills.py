@@ -182,28 +182,23 @@ def test_no_traceback_was_shown(survived):
     assert "Traceback" not in (survived / "output.txt").read_text()
 
 
-def command(folder: Path, *arguments: object) -> str:
-    """What a command says; it must succeed."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_a_model_of_it_that_a_person_picked_separates_alike_as_a_package_and_exported_without_it(
+    survived, tree, monkeypatch, capsys
+):
+    from sepsearch import export, promote, separate
 
-
-def test_a_model_of_it_that_a_person_picked_separates_alike_as_a_package_and_exported_without_it(survived, tree):
-    folder, results = survived, json.loads((survived / "runs" / "x" / "results.json").read_text())
-    row = results["final"]["vn"]
+    monkeypatch.chdir(survived)
+    row = json.loads((survived / "runs" / "x" / "results.json").read_text())["final"]["vn"]
     seed = next(seed for seed in row["seeds"] if seed != row["seed"])
-    said = command(folder, "-m", "sepsearch.promote", f"x/{row['configuration']}-s{seed}", "--instrument", "vn")
-    assert f"seed {seed}" in said
-    command(folder, "-m", "sepsearch.export", "vn", "exported")
+    promote.main([f"x/{row['configuration']}-s{seed}", "--instrument", "vn"])
+    assert f"seed {seed}" in capsys.readouterr().out
+    export.main(["vn", "exported"])
     mixture = tree / "12_Spring_vn_vn_vc" / "AuMix_12_Spring_vn_vn_vc.wav"
-    command(folder, "-m", "sepsearch.separate", mixture, "--instrument", "vn", "-o", "package.wav")
-    (folder / "blocked.py").write_text(BLOCKED)
-    command(folder, "blocked.py", "exported/separate.py", mixture, "alone.wav")
-    package, alone = (soundfile.read(folder / name)[0] for name in ("package.wav", "alone.wav"))
+    separate.main([str(mixture), "--instrument", "vn", "-o", "package.wav"])
+    Path("blocked.py").write_text(BLOCKED)
+    alone = [sys.executable, "blocked.py", "exported/separate.py", str(mixture), "alone.wav"]
+    subprocess.run(alone, capture_output=True, check=True)
+    package, alone = (soundfile.read(name)[0] for name in ("package.wav", "alone.wav"))
     assert len(package) == len(alone) == soundfile.info(mixture).frames
     assert np.abs(package).max() > 1e-3
     assert np.abs(package - alone).max() < 0.01 * np.abs(package).max()

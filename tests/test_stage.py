@@ -162,3 +162,27 @@ def test_ten_failing_configurations_among_thirty_leave_twenty_good_trials_and_no
     reasons = {event["reason"] for event in read_journal(journal.path) if event["event"] == "trial_end"}
     assert any("NaN" in reason for reason in reasons)
     assert any("worker died" in reason for reason in reasons)
+
+
+def test_a_trial_that_was_stopped_before_it_had_a_folder_is_no_error_of_the_stage(ray_workers, tmp_path, monkeypatch):
+    from ray.tune.experiment import Trial
+
+    class Late(StopSignal):
+        """Says stop as soon as a trial is made, as Ctrl-C in that moment would."""
+
+        def check(self):
+            self.reason = self.reason or ("interrupted" if made else "")
+            return self.reason
+
+    made = []
+    before = Trial.__init__
+
+    def note(trial, *arguments, **options):
+        before(trial, *arguments, **options)
+        made.append(trial)
+
+    monkeypatch.setattr(Trial, "__init__", note)
+    plan = Listed([{}] * 3)
+    run(plan, well, ray_workers, tmp_path, Late())
+    assert made
+    assert plan.given_up == "interrupted"

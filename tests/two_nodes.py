@@ -20,11 +20,14 @@ from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan
 from sepsearch.session import ENVIRONMENT
 
-TRIALS, EPOCHS = 9, 8
+TRIALS, EPOCHS = 7, 8
 
 
-def train(config, folder):
-    """Epochs that last a while; a file is the checkpoint, and another says where every epoch was trained."""
+def train(config, folder, second):
+    """Epochs that last a while; a file is the checkpoint, and another says where every epoch was trained.
+
+    The last trials wait on the first node until the second one was killed, however slowly workers start there.
+    """
     import ray
     from ray import tune
 
@@ -32,8 +35,12 @@ def train(config, folder):
     tune.report({"node": node})
     checkpoint = Path(folder, config["id"])
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    deadline = time.monotonic() + 120
+    while config["id"] > "t0004" and node != second and not Path(folder, "killed").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     for epoch in range(done + 1, EPOCHS + 1):
-        time.sleep(0.5)
+        time.sleep(0.3)
         if config["id"] == "t0002" and epoch == 3 and not Path(folder, "died").exists():
             Path(folder, "died").touch()
             os._exit(1)
@@ -71,11 +78,12 @@ def main(folder: Path) -> None:
         if alive[0] and trained.exists() and f"t0002 {EPOCHS} " in trained.read_text() and runs_there(trained):
             alive[0] = False
             cluster.remove_node(second, allow_graceful=False)
+            Path(folder, "killed").touch()
 
     run_stage(
         "search",
         plan,
-        tune.with_parameters(train, folder=str(folder)),
+        tune.with_parameters(train, folder=str(folder), second=second.node_id),
         Workers(2, 1.0, 0.0),
         folder / "ray",
         StopSignal(),
