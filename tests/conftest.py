@@ -1,5 +1,6 @@
 """Fixtures that several tests share: a synthetic data set in memory, and a miniature folder of recordings."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a GPU are skipped where there is none."""
     import torch
 
-    torch.set_num_threads(1)  # two wait for each other longer than they compute where anything else runs
+    # Two threads wait for each other longer than they compute where anything else runs; in processes of tests, too.
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
