@@ -116,8 +116,7 @@ class FinalRuns:
         """
         if self._folder is None or not self._wanted:
             return
-        from sepsearch.curves import png
-        from sepsearch.pictures import sample_figure
+        from sepsearch.pictures import png, sample_figure
         from sepsearch.samples import read_samples
 
         samples = read_samples(self._folder)

@@ -75,18 +75,18 @@ class SeedRun:
                 member.val_loss, member.ratio, member.epoch = numbers["val_loss"], numbers["ratio"], self.epochs
 
 
-def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], looks: int) -> dict[str, str]:
+def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], comparisons: int) -> dict[str, str]:
     """Finalists that are behind the best one on every instrument by more than seeds scatter: id → why.
 
     Per instrument a one-sided t test of two means over seeds, with the spread within configurations pooled over all of
     them. Who is behind on every instrument has failed an intersection-union test (Berger 1982), which needs no
-    correction for the number of instruments; for finalists and looks the level ERROR is divided (Bonferroni). Dropping
+    correction for the number of instruments; by the comparisons the level ERROR is divided (Bonferroni). Dropping
     the losers of a race as they show is successive elimination (Even-Dar, Mannor, Mansour 2006).
 
     Args:
         runs: of all finalists; those that have finished count.
         finalists: that are still in the race. The report's is never dropped: it is there to be compared with.
-        looks: how often the question may be asked.
+        comparisons: how many there can be in all, of finalists with the leader, however often the question is asked.
     """
     ratios: dict[str, dict[str, list[float]]] = {}
     for finalist in finalists:
@@ -95,7 +95,7 @@ def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], looks: in
             ratios[finalist.id] = {code: [run.members[code].ratio for run in finished] for code in finished[0].members}
     if len(ratios) < 2:
         return {}
-    level = ERROR / ((len(finalists) - 1) * max(1, looks))
+    level = ERROR / max(1, comparisons)
     behind: dict[str, list[tuple[float, str]]] = {finalist.id: [] for finalist in finalists}
     for code in next(iter(ratios.values())):
         values = {id: by_code[code] for id, by_code in ratios.items()}

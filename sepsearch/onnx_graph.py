@@ -126,17 +126,13 @@ def _shape(module: GraphModule) -> tuple[int, int]:
 
 
 def _translations() -> dict[Any, Any]:
-    """log1p and expm1 in operations of ONNX that stay exact for small numbers, where log(1 + x) loses all digits."""
+    """log1p in operations of ONNX that stay exact for small numbers, where log(1 + x) loses all digits."""
     from onnxscript import opset18 as op
 
     def log1p(x: Any) -> Any:
         return op.Mul(op.Constant(value_float=2.0), op.Atanh(op.Div(x, op.Add(x, op.Constant(value_float=2.0)))))
 
-    def expm1(x: Any) -> Any:
-        half = op.Tanh(op.Mul(x, op.Constant(value_float=0.5)))
-        return op.Mul(half, op.Add(op.Exp(x), op.Constant(value_float=1.0)))
-
-    return {torch.ops.aten.log1p.default: log1p, torch.ops.aten.expm1.default: expm1}
+    return {torch.ops.aten.log1p.default: log1p}
 
 
 def require_onnx() -> Any:

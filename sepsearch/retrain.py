@@ -166,7 +166,9 @@ class FinalPlan(RunPlan):
     ):
         runs = (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)
         super().__init__("final", runs, journal, folder, epochs, **others)
-        self._all, self._looks = finalists, len(seeds) - 1
+        self._all = finalists
+        # From the second seed on every run that ends is another look at all the others.
+        self._comparisons = (len(finalists) - 1) * len(finalists) * (len(seeds) - 1)
         self._eliminated: set[str] = set()
 
     @property
@@ -176,7 +178,7 @@ class FinalPlan(RunPlan):
 
     def next(self) -> tuple[str, Params] | None:
         """A run to go on with, or the next one of a finalist that can still win."""
-        for id, reason in cannot_win(self.runs.values(), self.finalists, self._looks).items():
+        for id, reason in cannot_win(self.runs.values(), self.finalists, self._comparisons).items():
             if left := sum(run.finalist.id == id for run in self._waiting.values()):
                 seeds = sorted(run.seed for run in self.runs.values() if run.finalist.id == id)
                 self._record("eliminated", id=id, seeds=seeds, left=left, reason=reason)

@@ -85,7 +85,7 @@ OTHER = Finalist("c2", "t0007", {"filters": 4}, reference=False)
 def test_who_is_behind_by_more_than_seeds_scatter_cannot_win():
     good = [finished(GOOD, seed, ratio) for seed, ratio in enumerate([0.40, 0.41, 0.42])]
     bad = [finished(OTHER, seed, ratio) for seed, ratio in enumerate([0.80, 0.81, 0.82])]
-    out = cannot_win([*good, *bad], [GOOD, OTHER], looks=4)
+    out = cannot_win([*good, *bad], [GOOD, OTHER], comparisons=8)
     assert list(out) == ["c2"]
     assert "vn 0.810 against 0.410 of c0" in out["c2"]
 
@@ -93,11 +93,11 @@ def test_who_is_behind_by_more_than_seeds_scatter_cannot_win():
 def test_who_is_behind_by_less_stays_in_the_race():
     good = [finished(GOOD, seed, ratio) for seed, ratio in enumerate([0.30, 0.50, 0.42])]
     worse = [finished(OTHER, seed, ratio) for seed, ratio in enumerate([0.45, 0.55, 0.50])]
-    assert cannot_win([*good, *worse], [GOOD, OTHER], looks=4) == {}
+    assert cannot_win([*good, *worse], [GOOD, OTHER], comparisons=8) == {}
 
 
 def test_a_single_seed_proves_nothing():
-    assert cannot_win([finished(GOOD, 1, 0.1), finished(OTHER, 1, 0.9)], [GOOD, OTHER], looks=1) == {}
+    assert cannot_win([finished(GOOD, 1, 0.1), finished(OTHER, 1, 0.9)], [GOOD, OTHER], comparisons=8) == {}
 
 
 def test_who_leads_on_one_instrument_stays_in_the_race():
@@ -107,13 +107,13 @@ def test_who_leads_on_one_instrument_stays_in_the_race():
             run = finished(finalist, seed, vn + 0.01 * seed)
             run.members["vc"] = MemberRun(val_loss=vc, ratio=vc + 0.01 * seed, epoch=3)
             runs.append(run)
-    assert cannot_win(runs, [GOOD, OTHER], looks=2) == {}
+    assert cannot_win(runs, [GOOD, OTHER], comparisons=8) == {}
 
 
 def test_the_reports_configuration_is_never_dropped():
     good = [finished(GOOD, seed, 0.40 + 0.01 * seed) for seed in range(3)]
     report = [finished(REPORT, seed, 0.90 + 0.01 * seed) for seed in range(3)]
-    assert cannot_win([*good, *report], [GOOD, REPORT], looks=2) == {}
+    assert cannot_win([*good, *report], [GOOD, REPORT], comparisons=8) == {}
 
 
 def train(plan: FinalPlan, unit: str, ratio: float) -> None:
