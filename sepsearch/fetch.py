@@ -1,0 +1,29 @@
+"""`python -m sepsearch.fetch NAME --storage WHERE`: bring a run from where a cluster left it to this machine."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepsearch.errors import exit_on_user_error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Bring a run's journal, results, page, models and finalists here; report, promote, export and track then find it.
+
+    Raises `UserError`: there is no such run, the storage does not answer, or the disk is full.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sepsearch.fetch", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="the run's name")
+    parser.add_argument("--storage", required=True, help="where the cluster has left it, such as s3://bucket/runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    options = parser.parse_args(argv)
+
+    from sepsearch.stored_run import fetch_run
+
+    folder = options.runs / options.name
+    fetch_run(options.storage, options.name, folder)
+    print(folder)
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,47 @@
+"""What a worker's node must see before it trains, and what becomes of a unit whose node does not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sepsearch.errors import UserError
+from sepsearch.places import open_place
+from sepsearch.trial import MARK, Task, _require_mark
+
+
+def task(place, mark="abc") -> Task:
+    return Task(
+        data=None, instruments=("vn",), epochs=1, examples_per_epoch=8, threads=1, gpu=False,
+        checkpoints=place, mark=mark,
+    )  # fmt: skip
+
+
+def test_a_node_that_sees_what_the_driver_wrote_may_train(tmp_path):
+    place = open_place(tmp_path)
+    place.write(MARK, b"abc")
+    _require_mark(task(place))
+
+
+@pytest.mark.parametrize("content", [None, b"of an earlier run"])
+def test_a_node_that_came_later_without_the_storage_may_not(tmp_path, content):
+    if content is not None:
+        open_place(tmp_path).write(MARK, content)
+    with pytest.raises(UserError, match="is the storage mounted"):
+        _require_mark(task(open_place(tmp_path)))
+
+
+def test_a_unit_of_an_unfit_node_counts_as_one_whose_worker_died(tmp_path):
+    """So it is tried again, elsewhere; in a process of its own, as importing the stage imports Ray."""
+    (tmp_path / "error.txt").write_text(
+        "Failure # 1 (occurred at noon)\nray::ImplicitFunc.train() (pid=1, ip=10.0.0.2)\n  File x, line 1\n"
+        "sepsearch.errors.NodeUnfit: node two: /shared/runs: not seen here as the driver sees it\n"
+    )
+    code = (
+        "import sys; from types import SimpleNamespace; from sepsearch.stage import _error;"
+        "ending = _error(SimpleNamespace(error_file=sys.argv[1])); print(ending.how, ending.reason, sep='|')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "error.txt")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "died|node two: /shared/runs: not seen here as the driver sees it"
