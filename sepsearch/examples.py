@@ -1,8 +1,8 @@
 """Examples: pairs of rows (mixture, the instrument's part of it), and batches drawn from them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sepsearch.errors import UserError
 from sepsearch.splits import SIDES, Split, TitleFacts
+
+Batch = tuple[Tensor, ...]
 
 EVALUATION_BATCH = 64
 HELD_BACK = 0.2
@@ -214,28 +216,43 @@ class Batches:
             yield torch.from_numpy(self._mixture[example]), torch.from_numpy(self._target[example])
 
 
+class BatchStream(Protocol):
+    """Batches of rows one after the other; to be closed where it is not read to its end."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def close(self) -> None: ...
+
+
 class Rows:
-    """Spectrogram rows on a device; a batch is an index.
+    """Spectrogram rows on a device, all of them; a batch is an index.
 
     On a CPU the shards stay where they are (memory map or object store, shared by all workers, no copy); on a GPU they
     are copied to it once.
 
     Args:
-        shards: float16 (row, frame, bin) arrays, in the order of the row numbers.
+        shards: float16 (row, frame, bin), in the order of the row numbers.
         device: torch device.
     """
 
-    def __init__(self, shards: Sequence[NDArray[np.float16]], device: torch.device | str = "cpu"):
+    def __init__(self, shards: Sequence[NDArray[np.float16] | Tensor], device: torch.device | str = "cpu"):
         self.device = torch.device(device)
-        tensors = [_as_tensor(shard) for shard in shards]
+        tensors = [as_tensor(shard) for shard in shards]
         self._first = np.cumsum([0] + [len(tensor) for tensor in tensors])
         if self.device.type != "cpu":
-            tensors = [torch.cat([tensor.to(self.device) for tensor in tensors])]
+            tensors = [_joined(tensors, self.device)]
             self._first = np.array([0, len(tensors[0])])
         self._shards = tensors
 
     def __len__(self) -> int:
         return int(self._first[-1])
+
+    @property
+    def bytes_ahead(self) -> int:
+        """The most bytes of copies of rows that are held while rows are streamed."""
+        return 0
 
     def take(self, rows: Tensor) -> Tensor:
         """Float32 (row, 1, frame, bin) on the device for int64 row numbers (row,)."""
@@ -246,14 +263,30 @@ class Rows:
         picked = [self._shards[s][r] for s, r in zip(shards, numbers - self._first[shards], strict=True)]
         return torch.stack(picked).unsqueeze(1).float()
 
+    def stream(self, batches: Iterable[Batch]) -> BatchStream:
+        """What `take` makes of every tensor of every batch of row numbers, batch by batch."""
+        return (tuple(self.take(rows) for rows in batch) for batch in batches)
 
-def _as_tensor(array: NDArray[np.float16]) -> Tensor:
+
+def as_tensor(array: NDArray[np.float16] | Tensor) -> Tensor:
     """A view of a read-only array: torch has no read-only tensors and warns, but nothing here writes to rows."""
     import warnings
 
+    if isinstance(array, Tensor):
+        return array
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def _joined(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """All rows as one tensor on a device, which never holds any of them twice."""
+    if len(tensors) == 1:
+        return tensors[0].to(device)
+    joined = torch.empty(sum(map(len, tensors)), *tensors[0].shape[1:], dtype=tensors[0].dtype, device=device)
+    for part, tensor in zip(joined.split([len(tensor) for tensor in tensors]), tensors, strict=True):
+        part.copy_(tensor)
+    return joined
 
 
 @dataclass(frozen=True)
@@ -268,9 +301,15 @@ class Dataset:
     identity: Mapping[str, float]
 
 
-def iterate_batches(pairs: Pairs, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Row numbers (mixture, target) and weights of all examples in order, each (batch,)."""
+def evaluation_batches(pairs: Pairs) -> Iterator[Batch]:
+    """Row numbers (mixture, target) of all examples in order, each (batch,)."""
     mixture, target = torch.from_numpy(pairs.mixture), torch.from_numpy(pairs.target)
     for begin in range(0, len(pairs), EVALUATION_BATCH):
         part = slice(begin, begin + EVALUATION_BATCH)
-        yield mixture[part], target[part], weights[part]
+        yield mixture[part], target[part]
+
+
+def iterate_batches(pairs: Pairs, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The same with the examples' weights: (mixture, target, weight)."""
+    for (mixture, target), weight in zip(evaluation_batches(pairs), weights.split(EVALUATION_BATCH), strict=False):
+        yield mixture, target, weight

@@ -1,10 +1,11 @@
 """Training: `fit`, a generator of epochs over a bank of networks. Knows nothing of Ray, MLflow or the command line."""
 
+import contextlib
 import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sepsearch.examples import Batches, Dataset, Pairs, Rows, iterate_batches
+from sepsearch.examples import EVALUATION_BATCH, Batches, BatchStream, Dataset, Pairs, Rows, evaluation_batches
 from sepsearch.metrics import is_discontinuity
 from sepsearch.network import Config, make_network
 
@@ -120,15 +121,45 @@ def fit(
     for learner in bank if state else ():
         assert state is not None
         learner.restore(state.members[learner.member])
-    for epoch in range(state.epoch + 1 if state else 1, epochs + 1):
-        begin = time.perf_counter()
-        trained = [learner.train(batches_per_epoch) for learner in bank]
-        seconds = time.perf_counter() - begin
-        results = tuple(learner.judge(epoch, loss, norm) for learner, (loss, norm) in zip(bank, trained, strict=True))
-        examples = len(bank) * batches_per_epoch * config.batch_size
-        yield EpochResult(
-            epoch, results, time.perf_counter() - begin, examples / seconds, functools.partial(_state, bank, epoch)
-        )
+    first = state.epoch + 1 if state else 1
+    streams = _one_ahead(_streams(bank, max(0, epochs - first + 1), batches_per_epoch))
+    with contextlib.closing(streams):
+        for epoch in range(first, epochs + 1):
+            begin = time.perf_counter()
+            trained = [learner.train(next(streams), batches_per_epoch) for learner in bank]
+            seconds = time.perf_counter() - begin
+            results = tuple(
+                learner.judge(epoch, loss, norm, next(streams))
+                for learner, (loss, norm) in zip(bank, trained, strict=True)
+            )
+            examples = len(bank) * batches_per_epoch * config.batch_size
+            yield EpochResult(
+                epoch, results, time.perf_counter() - begin, examples / seconds, functools.partial(_state, bank, epoch)
+            )
+
+
+def _streams(bank: Sequence["_Learner"], epochs: int, batches: int) -> Iterator[BatchStream]:
+    """All that a bank reads, in its order: every epoch the members' training, then their validation."""
+    for _ in range(epochs):
+        for learner in bank:
+            yield learner.draw(batches)
+        for learner in bank:
+            yield learner.rows.stream(evaluation_batches(learner.validation))
+
+
+def _one_ahead(streams: Iterable[BatchStream]) -> Generator[BatchStream, None, None]:
+    """The streams, each of which is made before the one before it is used: rows from far away are on their way then."""
+    made: list[BatchStream] = []
+    try:
+        for stream in streams:
+            made.append(stream)
+            if len(made) == 2:
+                yield made[0]
+                del made[0]
+        yield from made
+    finally:
+        for stream in made:
+            stream.close()
 
 
 def _state(bank: Sequence["_Learner"], epoch: int) -> BankState:
@@ -154,6 +185,7 @@ class _Learner:
         # Adam adds weight_decay · w to the gradient: an L2 penalty, as in the report (AdamW would decay apart from it).
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, weight_decay=config.l2)
         self.batches = Batches(examples["train"], config.batch_size, member.random_seed("batches"))
+        self.random = self.batches.state
         self.curves = _Curves()
 
     def state(self) -> MemberState:
@@ -161,7 +193,7 @@ class _Learner:
         tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": tensor for name, tensor in slots.items()}
-        values = {"batches": self.batches.state, "train": self.curves.train, "validation": self.curves.validation}
+        values = {"batches": self.random, "train": self.curves.train, "validation": self.curves.validation}
         return MemberState(tensors, values)
 
     def restore(self, state: MemberState) -> None:
@@ -177,31 +209,36 @@ class _Learner:
                 slots.setdefault(int(number), {})[slot] = tensor
         self.network.load_state_dict(network)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.batches.state = state.values["batches"]
+        self.batches.state = self.random = state.values["batches"]
         self.curves = _Curves(list(state.values["train"]), list(state.values["validation"]))
 
-    def train(self, batches: int) -> tuple[float, float]:
+    def draw(self, batches: int) -> BatchStream:
+        """The batches of the next epoch; as a state says it, they are not drawn before they are trained."""
+        return self.rows.stream(self.batches.draw(batches))
+
+    def train(self, stream: BatchStream, batches: int) -> tuple[float, float]:
         """One epoch; returns the means over its batches of the loss and of the gradient's norm."""
         self.network.train()
         device = self.rows.device
         loss_sum, norm_sum = torch.zeros((), device=device), torch.zeros((), device=device)
         parameters = list(self.network.parameters())
-        for mixture, target in self.batches.draw(batches):
+        for mixture, target in stream:
             self.optimizer.zero_grad()
-            loss = nn.functional.mse_loss(self.network(self.rows.take(mixture)), self.rows.take(target))
+            loss = nn.functional.mse_loss(self.network(mixture), target)
             loss.backward()
             norm_sum += nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             self.optimizer.step()
             loss_sum += loss.detach()
+        self.random = self.batches.state
         # Read once an epoch: on a GPU every read would wait for it.
         return float(loss_sum) / batches, float(norm_sum) / batches
 
-    def judge(self, epoch: int, train_loss: float, gradient_norm: float) -> MemberResult:
+    def judge(self, epoch: int, train_loss: float, gradient_norm: float, stream: BatchStream) -> MemberResult:
         """Validate after an epoch; raises `TrainingFailed` when the network is beyond hope."""
         code = self.member.instrument
         if not math.isfinite(train_loss):
             raise TrainingFailed(f"NaN: the training loss of {code} is {train_loss} in epoch {epoch}")
-        val_loss, zero_share = evaluate(self.network, self.rows, self.validation)
+        val_loss, zero_share = evaluate(self.network, self.rows, self.validation, stream)
         if not math.isfinite(val_loss):
             raise TrainingFailed(f"NaN: the validation loss of {code} is {val_loss} in epoch {epoch}")
         if zero_share == 1.0:
@@ -215,15 +252,19 @@ class _Learner:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, rows: Rows, pairs: Pairs) -> tuple[float, float]:
-    """Mean squared error over examples, every piece counting alike, and the share of the output that is exactly 0."""
+def evaluate(network: nn.Module, rows: Rows, pairs: Pairs, stream: BatchStream | None = None) -> tuple[float, float]:
+    """Mean squared error over examples, every piece counting alike, and the share of the output that is exactly 0.
+
+    `stream` is that of the examples' `evaluation_batches` where it was begun before.
+    """
     network.eval()
     weights = torch.from_numpy(pairs.weights()).to(rows.device)
     loss = torch.zeros((), dtype=torch.float64, device=rows.device)
     zeros = torch.zeros((), dtype=torch.float64, device=rows.device)
-    for mixture, target, weight in iterate_batches(pairs, weights):
-        output = network(rows.take(mixture))
-        error = (output - rows.take(target)).square().mean(dim=(1, 2, 3))
+    stream = stream or rows.stream(evaluation_batches(pairs))
+    for (mixture, target), weight in zip(stream, weights.split(EVALUATION_BATCH), strict=True):
+        output = network(mixture)
+        error = (output - target).square().mean(dim=(1, 2, 3))
         loss += (error.double() * weight).sum()
         zeros += (output == 0).double().mean() * len(mixture)
     return float(loss), float(zeros) / len(pairs)
