@@ -1,51 +1,149 @@
-"""Gauges of a running search for the Ray dashboard and Prometheus: ratio by trial and instrument, best so far."""
+"""Gauges of a running search for the Ray dashboard and Prometheus, which shows their names with `ray_` before them.
 
+Ray exports what was set every 10 s (`RAY_metrics_report_interval_ms`) and forgets what was not set again for two such
+intervals (its telemetry/open_telemetry_metric_recorder.py). So what runs is set again and again, and whatever has ended
+is gone soon after: as many series live as units run, however many have run.
+"""
+
+import contextlib
+import functools
 import math
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-EXPORT_SECONDS = 5.0
+from sepsearch.journal import Event
+from sepsearch.tally import STAGES, Tally
+
+AGAIN_SECONDS = 2.0  # between two settings of a gauge: well below Ray's interval, however busy the machine
+MEMORY = "sepsearch_memory_bytes"
+# Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
+GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "sepsearch_ratio": (
+        "Validation loss / identity loss of a running unit (a trial, or a finalist and seed) after its last epoch;"
+        " instrument all: the mean, which is the search's objective. Below 1 beats doing nothing.",
+        ("search", "trial", "instrument"),
+    ),
+    "sepsearch_epoch": ("Epochs done by a running unit.", ("search", "trial")),
+    "sepsearch_best_ratio": (
+        "The best ratio among trials that reached the full budget; instrument all: of the means.",
+        ("search", "instrument"),
+    ),
+    "sepsearch_trials": (
+        "Units by stage (search, finalists, titles left out) and state (waiting, running, completed, stopped, failed).",
+        ("search", "stage", "state"),
+    ),
+    "sepsearch_epochs_per_second": ("Epochs of all units together, over the last five minutes.", ("search",)),
+    "sepsearch_examples_per_second": ("Training examples of all running units together.", ("search",)),
+    "sepsearch_remaining_seconds": ("What is likely left of the stage at work.", ("search",)),
+    MEMORY: (
+        "Memory of a worker while it trains. device cpu: resident, without what it shares with others, such as the"
+        " recordings in the object store; devices gpu0, gpu1 and so on: what torch holds there, without CUDA itself.",
+        ("search", "worker", "device"),
+    ),
+}
+Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
+
+
+def unit_readings(tally: Tally, id: str) -> Iterator[Reading]:
+    """What there is to say of a running unit, once it has done an epoch."""
+    unit = tally.running[id]
+    if not unit.epochs:
+        return
+    labels = {"search": tally.name, "trial": id}
+    yield "sepsearch_epoch", float(unit.epochs), labels
+    for code, ratio in {"all": unit.ratio, **unit.ratios}.items():
+        if ratio is not None and math.isfinite(ratio):
+            yield "sepsearch_ratio", ratio, {**labels, "instrument": code}
+
+
+def readings(tally: Tally, now: float) -> Iterator[Reading]:
+    """All that there is to say of a run but what its workers say themselves; `now` in seconds since 1970."""
+    search = {"search": tally.name}
+    for id in list(tally.running):
+        yield from unit_readings(tally, id)
+    if tally.best:
+        yield "sepsearch_best_ratio", tally.best.ratio, {**search, "instrument": "all"}
+    for code, (ratio, _) in tally.best_of.items():
+        yield "sepsearch_best_ratio", ratio, {**search, "instrument": code}
+    for stage in STAGES.values():
+        if stage == tally.stage or tally.begun[stage]:
+            for state, count in tally.states(stage).items():
+                yield "sepsearch_trials", float(count), {**search, "stage": stage, "state": state}
+    yield "sepsearch_epochs_per_second", tally.pace.rate(now) or 0.0, search
+    yield "sepsearch_examples_per_second", tally.examples_per_second(now), search
+    if left := tally.remaining(now):
+        yield "sepsearch_remaining_seconds", left[0], search
 
 
 class Gauges:
-    """A journal listener that sets Ray metrics from the driver; they appear as `ray_sepsearch_…`.
+    """A journal listener that sets the gauges of a run from its driver."""
 
-    Ray forgets a gauge that is not set again for a while, so `refresh` repeats those of running trials.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        from ray.util.metrics import Gauge
-
-        self._epochs = epochs
-        self._ratio = Gauge("sepsearch_ratio", "Validation loss / identity loss.", tag_keys=("trial", "instrument"))
-        self._epoch = Gauge("sepsearch_epoch", "Epochs done.", tag_keys=("trial",))
-        self._best = Gauge("sepsearch_best_ratio", "Best mean ratio among trials that reached the full budget.")
-        self._values: dict[str, tuple[int, float, dict[str, float]]] = {}
-        self._best_ratio = math.inf
+    def __init__(self) -> None:
+        self._gauges = {name: _gauge(name) for name in GAUGES if name != MEMORY}
+        self._tally = Tally()
         self._refreshed = 0.0
 
-    def handle(self, event: dict[str, Any]) -> None:
-        """Take in a journal event."""
-        if event["event"] in ("epoch", "final_epoch", "fold_epoch"):
-            ratios = {member["instrument"]: member["ratio"] for member in event["members"]}
-            self._values[event["id"]] = (event["epoch"], event["ratio"], ratios)
-            if event["event"] == "epoch" and event["epoch"] >= self._epochs:
-                self._best_ratio = min(self._best_ratio, event["ratio"])
-            self._set(event["id"])
-        elif event["event"] in ("trial_end", "final_end", "fold_end"):
-            self._values.pop(event["id"], None)
+    def remember(self, event: Event) -> None:
+        """Take in an event of an earlier process."""
+        self._tally.handle(event)
 
-    def _set(self, unit: str) -> None:
-        epoch, ratio, ratios = self._values[unit]
-        self._epoch.set(epoch, {"trial": unit})
-        for code, value in {"all": ratio, **ratios}.items():
-            if value is not None and math.isfinite(value):
-                self._ratio.set(value, {"trial": unit, "instrument": code})
-        if math.isfinite(self._best_ratio):
-            self._best.set(self._best_ratio)
+    def handle(self, event: Event) -> None:
+        """Take in an event as it happens; an epoch is told at once, so that a short trial is seen, too."""
+        self._tally.handle(event)
+        if event["event"].endswith("epoch") and event["id"] in self._tally.running:
+            self._set(unit_readings(self._tally, event["id"]))
 
     def refresh(self, now: float) -> None:
-        """Set the gauges of running trials again, at most every EXPORT_SECONDS; `now` in seconds."""
-        if now - self._refreshed >= EXPORT_SECONDS:
+        """Set all gauges again, at most every AGAIN_SECONDS; `now` in seconds since 1970."""
+        if now - self._refreshed >= AGAIN_SECONDS and self._tally.search:
             self._refreshed = now
-            for unit in self._values:
-                self._set(unit)
+            self._set(readings(self._tally, now))
+
+    def _set(self, told: Iterator[Reading]) -> None:
+        for name, value, labels in told:
+            self._gauges[name].set(value, labels)
+
+
+@functools.cache
+def _gauge(name: str) -> Any:
+    from ray.util.metrics import Gauge
+
+    text, labels = GAUGES[name]
+    return Gauge(name, text, tag_keys=labels)
+
+
+@contextlib.contextmanager
+def telling_memory(search: str, gpu: bool) -> Iterator[None]:
+    """In a worker: tell its memory as long as this lasts, for epochs may be longer than Ray remembers a gauge."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.is_set():
+            for device, amount in memory_bytes(gpu).items():
+                _gauge(MEMORY).set(amount, {"search": search, "worker": str(os.getpid()), "device": device})
+            over.wait(AGAIN_SECONDS)
+
+    threading.Thread(target=tell, name="telling memory", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def memory_bytes(gpu: bool) -> dict[str, int]:
+    """Memory of this process by device, as GAUGES says; nothing of the CPU where the system does not tell."""
+    found = {}
+    with contextlib.suppress(OSError):
+        lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
+        found["cpu"] = next(int(value.split()[0]) * 1024 for key, _, value in lines if key == "RssAnon")
+    if gpu:
+        import ray
+        import torch
+
+        # Ray hides the other devices from a worker, which sees its own as number 0.
+        for number, id in enumerate(ray.get_runtime_context().get_accelerator_ids()["GPU"]):
+            found[f"gpu{id}"] = torch.cuda.memory_reserved(number)
+    return found

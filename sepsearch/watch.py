@@ -1,0 +1,154 @@
+"""`python -m sepsearch.watch NAME`: how a search gets on, from anywhere that sees its storage. It writes nothing."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepsearch.errors import UserError, exit_on_user_error
+from sepsearch.stored_run import follow_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepsearch.watch_view import Hints
+
+EVERY = 2.0  # seconds
+LEAST, MOST = 0.2, 3600.0
+
+
+class Watched:
+    """A run as its journal tells it, read on from where the last look came to.
+
+    Args:
+        refresh: called before every look; the path of the journal, or of a copy that it has just brought up to date.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, refresh: Callable[[], Path], clock: Callable[[], float] = time.time):
+        from sepsearch.journal import Follower
+        from sepsearch.tally import Tally
+
+        self.tally = Tally()
+        self._refresh, self._clock, self._follower = refresh, clock, Follower()
+        self._ahead: float | None = None
+        self._looked = False
+
+    def look(self) -> None:
+        """Take in what was written since the last look.
+
+        Raises:
+            UserError: the journal cannot be read, or is damaged.
+        """
+        before = self.tally.last
+        for event in self._follower.read(self._refresh()):
+            self.tally.handle(event)
+        if self._looked and self.tally.last > before:
+            # An event that has just been written tells by how much this machine's clock is ahead of the run's.
+            ahead = self._clock() - self.tally.last
+            self._ahead = ahead if self._ahead is None else min(self._ahead, ahead)
+        self._looked = True
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the run's own machine, as far as it is known."""
+        return max(self.tally.last, self._clock() - (self._ahead or 0.0))
+
+
+def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:
+    """Show a run until it has ended, or as it is now where nobody looks on.
+
+    Args:
+        watched: the run.
+        hints: what to type or open, asked for at every look.
+        console: where to show it.
+        every: seconds between two looks.
+        once: do not wait for what comes.
+    """
+    from rich.live import Live
+
+    from sepsearch.watch_view import make_view
+
+    watched.look()
+    if once or not console.is_terminal:
+        console.print(make_view(watched.tally, watched.now, hints(), console))
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            while not watched.tally.end:
+                live.update(make_view(watched.tally, watched.now, hints(), console, fit=True), refresh=True)
+                time.sleep(every)
+                watched.look()
+        finally:
+            # What stays on the screen may be longer than it.
+            live.update(make_view(watched.tally, watched.now, hints(), console))
+
+
+def local_hints(folder: Path) -> "Hints":
+    """What to type for a run whose folder is on this machine."""
+    from sepsearch.report_page import PAGE
+    from sepsearch.telling import program, resume_command
+    from sepsearch.tracking import ui_command
+    from sepsearch.watch_view import Hints
+
+    page, end = folder / PAGE, []
+    if page.exists():
+        end.append(f"curves, sounds, why these models won: {page}")
+    end.append(f"runs, curves and models: {ui_command().replace('mlflow ', program('mlflow') + ' ', 1)}")
+    return Hints(resume_command(folder), end)
+
+
+def far_hints(name: str, storage: str) -> "Hints":
+    """What to type for a run that is in a storage."""
+    from sepsearch.telling import program
+    from sepsearch.watch_view import Hints
+
+    where = f"{shlex.quote(name)} --storage {shlex.quote(storage)}"
+    python = program("python")
+    fetch = f"page, models, results, brought here: {python} -m sepsearch.fetch {where}"
+    return Hints(f"{python} -m sepsearch.run --resume {where}", [fetch])
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not LEAST <= seconds <= MOST:
+        raise UserError(f"--every {text!r}: expected seconds from {LEAST:g} to {MOST:g}")
+    return seconds
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sepsearch.watch", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="the run's name")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    parser.add_argument("--storage", help="where the run is: a shared folder, or a URI such as s3://bucket/runs")
+    parser.add_argument("--once", action="store_true", help="print how it is now, and leave")
+    parser.add_argument("--every", type=_seconds, default=EVERY, metavar="SECONDS", help=f"look so often ({EVERY:g})")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Follow a running search on the terminal, or show a finished one; elsewhere print how it is now."""
+    from rich.console import Console
+
+    options = _parse(argv)
+    # Where nobody looks a table may be as wide as it likes to be.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    with tempfile.TemporaryDirectory(prefix="sepsearch-watch-") as copies:
+        folder, refresh = follow_run(options.runs, options.storage, options.name, Path(copies))
+        here = folder != Path(copies)
+        watch(
+            Watched(refresh),
+            lambda: local_hints(folder) if here else far_hints(options.name, options.storage),
+            console, options.every, options.once,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
