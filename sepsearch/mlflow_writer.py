@@ -7,7 +7,6 @@ import contextlib
 import errno
 import getpass
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.journal import Event
+from sepsearch.mlflow_answers import first_line, is_refusal, refused_status, served, user_name
 from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_views import experiment_tags
 from sepsearch.mlflow_work import LONGEST_TAG, PARENT, Work
@@ -22,8 +22,6 @@ from sepsearch.mlflow_work import LONGEST_TAG, PARENT, Work
 EXPERIMENT = "sepsearch"
 # MLflow's limits: 1,000 entries a call, at most 100 of them parameters and 100 tags.
 METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100
-# Answers that asking again will not change; anything else is taken for a server that is away.
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 # The artifacts' folder is another machine's, or somebody else's.
 CLOSED_FOLDER = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS)
 
@@ -103,7 +101,7 @@ class Writer:
         try:
             yield
         except Exception as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             self.refused(f"run {run.id or 'of the search'}: {first_line(error)}")
             run.tags, run.params, run.metrics, run.files, run.status = {}, {}, [], {}, None
@@ -134,7 +132,7 @@ class Writer:
         key = f"{search['run']}/{run.id}"
         if key not in self.known:
             tags = {"sepsearch.key": key, "sepsearch.run": search["run"], "sepsearch.name": search["name"]}
-            tags |= {"mlflow.user": _user(), "mlflow.source.name": "sepsearch"}
+            tags |= {"mlflow.user": _user(self.client), "mlflow.source.name": "sepsearch"}
             if run.id != PARENT:
                 tags["mlflow.parentRunId"] = self.known[f"{search['run']}/{PARENT}"].run_id
             made = self.client.create_run(self.experiment, run.start, tags, run.id or search["name"])
@@ -212,17 +210,20 @@ def _the_one(client: Any, runs: list[Any]) -> _Known:
     """
     best, *others = sorted(runs, key=lambda run: (-len(run.data.metrics), -len(run.data.params), run.info.run_id))
     for run in others:
-        client.delete_run(run.info.run_id)
+        _discard(client, run.info.run_id)
     return _Known(best.info.run_id, (best.info.status, best.info.end_time), set(best.data.params), dict(best.data.tags))
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether asking again is in vain; a mistake in what was given, or a refused parent, does not mend either."""
-    if isinstance(error, TypeError | LookupError | AttributeError):
-        return True
-    # MLflow's own answers over HTTP carry their JSON; the error page of a proxy before it means no refusal.
-    over_http = "API request to" in str(error) and not hasattr(error, "json")
-    return getattr(error, "error_code", None) in REFUSALS and not over_http
+def _discard(client: Any, run_id: str) -> None:
+    """Delete a run; where we may write but not delete, take away all that it is found by."""
+    try:
+        client.delete_run(run_id)
+    except Exception as error:
+        if refused_status(error) != 403:
+            raise
+        for tag in ("sepsearch.key", "sepsearch.run", "mlflow.parentRunId"):
+            client.set_tag(run_id, tag, "")
+        client.update_run(run_id, "KILLED", "made twice, to be deleted")
 
 
 def _upload(client: Any, run_id: str, path: str, content: bytes) -> None:
@@ -234,29 +235,11 @@ def _upload(client: Any, run_id: str, path: str, content: bytes) -> None:
         client.log_artifact(run_id, str(file), None if parent == "." else parent)
 
 
-def _user() -> str:
+def _user(client: Any) -> str:
+    """Who searches: to a server whom it knows us as, elsewhere the system's user."""
+    if served(str(getattr(client, "tracking_uri", ""))) and (name := user_name()):
+        return name
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user id without a name, as in containers
         return "unknown"
-
-
-def why_away(error: BaseException) -> str:
-    """Why MLflow cannot be reached, in one line: what the network said, where MLflow wraps it into a long story."""
-    root = error
-    while inner := root.__cause__ or root.__context__:
-        root = inner
-    if not isinstance(root, OSError):
-        return first_line(error)
-    return root.strerror or first_line(root)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters and without passwords."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return without_password(line)[:200]
-
-
-def without_password(text: str) -> str:
-    """Addresses as http://user:password@host without what stands before the host."""
-    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sepsearch.errors import UserError
 from sepsearch.files import cache_folder, file_sha256, is_there, new_folder
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.logged_model import CHECKSUM, find_logged, log_model
-from sepsearch.mlflow_writer import first_line, why_away, without_password
+from sepsearch.mlflow_answers import first_line, served, why_away, without_password
 from sepsearch.model_folder import CARD, WEIGHTS, ModelCard, load_model
 from sepsearch.model_text import model_text
 from sepsearch.tracking import connect, database_file, tracking_uri
@@ -24,6 +25,8 @@ CHAMPION = "champion"
 # A registered model's tag: the version that a search made champion, or NOBODY. If the champion is another one, a person
 # has picked it, here or on MLflow's pages.
 BY_SEARCH, NOBODY = "champion_by_search", "none"
+CANDIDATE = "champion_candidate"  # a version's tag: a search is about to make it champion, or did
+SETTLING = 0.5  # seconds in which another search has moved alias and tag
 # Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
 REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
 USE = "N is the number of this version; without `--model` the champion is used."
@@ -103,10 +106,10 @@ def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: st
         tags = version_tags(card) | {CHECKSUM: checksum}
         model = log_model(client, folder, card, run_id, checksum, model, tags)
         # A database's store follows `models:/…` through MLflow's global address, a server wants nothing else.
-        served = (uri or tracking_uri()).startswith(("http://", "https://"))
+        over_http = served(uri or tracking_uri())
         made = client.create_model_version(
             name,
-            source=f"models:/{model.model_id}" if served else model.artifact_location,
+            source=f"models:/{model.model_id}" if over_http else model.artifact_location,
             run_id=run_id,
             tags=tags,
             description=f"{model_text(card, f'models:/{name}/N')}\n{USE}"[:LONGEST_DESCRIPTION],
@@ -131,24 +134,47 @@ def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
 def _advance_champion(client: Any, name: str, code: str, version: str, tell: Callable[[str], object]) -> None:
     """Make a search's newer version champion, unless a person has picked another.
 
-    The tag names both versions while the alias moves, so that a process that dies there leaves no riddle.
+    Of searches that end at the same time the newest version wins: each marks its own before it moves the alias, and
+    looks afterwards whether a newer one is marked.
     """
-    registered = client.get_registered_model(name)
-    champion, by_search = registered.aliases.get(CHAMPION), registered.tags.get(BY_SEARCH)
+    champion, by_search = _settled_champion(client, name)
     if champion is not None and int(champion) > int(version):
         return
-    if champion is not None and by_search is not None and str(champion) not in by_search.split():
-        if str(champion) != version:
+    if champion is not None and by_search is not None and champion not in by_search.split():
+        if champion != version:
             tell(
                 f"{name}: version {champion} stays champion, because a person picked it; for the new one: "
                 f"python -m sepsearch.promote models:/{name}/{version} --instrument {code}"
             )
         return
-    if champion is None or str(champion) != version:
+    if champion == by_search == version:
+        return
+    client.set_model_version_tag(name, version, CANDIDATE, "true")
+    _move_champion(client, name, champion, version)
+    versions = client.search_model_versions(f"name = '{name}'")
+    newest = max((int(v.version) for v in versions if CANDIDATE in v.tags), default=0)
+    if newest > int(version):
+        _move_champion(client, name, version, str(newest))
+
+
+def _settled_champion(client: Any, name: str) -> tuple[str | None, str | None]:
+    """The champion and what the tag says of it; looks twice where another search may be about to move it."""
+    for pause in (SETTLING, 0.0):
+        registered = client.get_registered_model(name)
+        champion, by_search = registered.aliases.get(CHAMPION), registered.tags.get(BY_SEARCH)
+        champion = None if champion is None else str(champion)
+        if champion is None or by_search in (None, NOBODY) or champion in by_search.split():
+            break
+        time.sleep(pause)
+    return champion, by_search
+
+
+def _move_champion(client: Any, name: str, champion: str | None, version: str) -> None:
+    """Move the alias; the tag names both versions meanwhile, so that a process that dies there leaves no riddle."""
+    if champion != version:
         client.set_registered_model_tag(name, BY_SEARCH, f"{champion or ''} {version}".strip())
         client.set_registered_model_alias(name, CHAMPION, version)
-    if by_search != version:
-        client.set_registered_model_tag(name, BY_SEARCH, version)
+    client.set_registered_model_tag(name, BY_SEARCH, version)
 
 
 def pick_champion(client: Any, name: str, version: str) -> None:

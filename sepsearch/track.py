@@ -142,7 +142,7 @@ class _Rebuild:
 
     def summary(self, name: str) -> str:
         """What was done, in one line."""
-        from sepsearch.mlflow_writer import without_password
+        from sepsearch.mlflow_answers import without_password
 
         text = f"{name}: {self.sent} runs are in MLflow at {without_password(self.uri)}"
         if self.registered:
@@ -167,10 +167,11 @@ class _Rebuild:
 
 
 def _away(uri: str, error: Exception) -> UserError:
-    from sepsearch.mlflow_writer import why_away, without_password
+    from sepsearch.mlflow_answers import refused_status, why_away, without_password
 
     where = f"MLflow at {without_password(uri)} cannot be reached ({why_away(error)})"
-    return UserError(f"{where}: start it, or name another with --uri, then run this again")
+    start = "" if refused_status(error) else "start it, or "
+    return UserError(f"{where}: {start}name another with --uri, then run this again")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from sepsearch.journal import Event
+from sepsearch.mlflow_answers import first_line, refusal, refused_status, served, why_away, without_password
 from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_work import PARENT
-from sepsearch.mlflow_writer import Writer, first_line, why_away, without_password
+from sepsearch.mlflow_writer import Writer
 from sepsearch.projection import Projection
 
 # Seconds to wait for an answer where MLflow is away; and up to which a failure is quick enough to try again at once.
@@ -44,7 +45,7 @@ def database_file(uri: str) -> Path | None:
 def ui_command(uri: str | None = None) -> str:
     """What to type to look at the runs at a `uri`, or at `tracking_uri()`; for a server, its address."""
     uri = uri or tracking_uri()
-    if uri.startswith(("http://", "https://")):
+    if served(uri):
         return without_password(uri)
     if uri == _default_uri():
         uri = "sqlite:///mlflow.db"
@@ -73,7 +74,7 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
 
     MLflow would take `./mlruns`, whose name has it look for its old file store there. A server decides by itself.
     """
-    if uri.startswith(("http://", "https://")):
+    if served(uri):
         return None
     file = database_file(uri) or Path("mlflow.db")
     return (file.parent / "mlartifacts" / experiment).absolute().as_uri()
@@ -82,7 +83,7 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
 def connect(uri: str) -> Any:
     """An MLflow client of the tracking store and the registry at `uri`."""
     mlflow = import_mlflow()
-    if not uri.startswith(("http://", "https://")):
+    if not served(uri):
         import mlflow.store.db.utils as databases
 
         databases.MAX_RETRY_COUNT = 1  # it would try for 100 s to open a database that cannot be opened
@@ -221,13 +222,16 @@ class Tracker:
                 self._write()  # a connection that was dropped while it was idle is no outage
         except Exception as error:
             if not self._told:
-                self._warn(
-                    f"MLflow at {without_password(self.uri)} is away ({why_away(error)}): the search goes on, "
-                    "its runs are kept and sent when it is back"
-                )
+                self._warn(self._trouble(error))
             self._told = True
             return False
         return True
+
+    def _trouble(self, error: Exception) -> str:
+        where = f"MLflow at {without_password(self.uri)}"
+        if status := refused_status(error):
+            return f"{where} refuses: {refusal(status, str(error))}; the search goes on, its runs are kept"
+        return f"{where} is away ({why_away(error)}): the search goes on, its runs are kept and sent when it is back"
 
     def _write(self) -> None:
         self._writer.write(self._projection.search, self._projection.work)

@@ -1,0 +1,80 @@
+"""What MLflow's errors mean to a user, in one line each: it is away, it refuses us, or it refuses what was sent."""
+
+import configparser
+import os
+import re
+from pathlib import Path
+
+# Answers that asking again will not change; anything else is taken for a server that is away.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+UNKNOWN_US, FORBIDDEN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), ("PERMISSION_DENIED",)
+NAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+
+
+def served(uri: str) -> bool:
+    """Whether an address is a server's."""
+    return uri.startswith(("http://", "https://"))
+
+
+def user_name() -> str:
+    """Who we are to MLflow's servers, from the environment or ~/.mlflow/credentials; "" for nobody."""
+    if name := os.environ.get(NAME):
+        return name
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(Path("~/.mlflow/credentials").expanduser())
+        return parser.get("mlflow", NAME.lower(), fallback="")
+    except (configparser.Error, OSError, RuntimeError, UnicodeError):
+        return ""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether asking again is in vain; a mistake in what was given, or a refused parent, does not mend either."""
+    if isinstance(error, TypeError | LookupError | AttributeError):
+        return True
+    # MLflow's own answers over HTTP carry their JSON; the error page of a proxy before it means no refusal.
+    over_http = "API request to" in str(error) and not hasattr(error, "json")
+    return getattr(error, "error_code", None) in REFUSALS and not over_http
+
+
+def refused_status(error: BaseException) -> int | None:
+    """401 or 403 if a server did not let us in or do it; None for any other error."""
+    status = getattr(getattr(error, "response", None), "status_code", None)  # where files go
+    if status in (401, 403):
+        return int(status)
+    code = getattr(error, "error_code", None)
+    return 401 if code in UNKNOWN_US else 403 if code in FORBIDDEN else None
+
+
+def refusal(status: int, answer: str = "") -> str:
+    """Why a server refuses us and what to do, of its status 401 or 403 and what it said."""
+    user = user_name()
+    if "Invalid Host header" in answer:
+        return "403, it does not go by the name in this address: start it with that name in --allowed-hosts"
+    if status == 401:
+        who = f"it does not know user {user!r} with this password" if user else "it wants a user and a password"
+        return f"401, {who}: set {NAME} and {PASSWORD}, or write them into ~/.mlflow/credentials"
+    return f"403, {f'user {user!r}' if user else 'we'} may not do that there: ask its admin to allow it"
+
+
+def why_away(error: BaseException) -> str:
+    """Why MLflow cannot be reached, in one line: what the network said, where MLflow wraps it into a long story."""
+    if status := refused_status(error):
+        return f"it refuses: {refusal(status, str(error))}"
+    root = error
+    while inner := root.__cause__ or root.__context__:
+        root = inner
+    if not isinstance(root, OSError):
+        return first_line(error)
+    return root.strerror or first_line(root)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters and without passwords."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return without_password(line)[:200]
+
+
+def without_password(text: str) -> str:
+    """Addresses as http://user:password@host without what stands before the host."""
+    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
