@@ -3,6 +3,7 @@
 Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3 (arXiv 1810.05934).
 """
 
+import bisect
 import math
 
 
@@ -26,6 +27,7 @@ class Rungs:
         while rung < epochs:
             self.values[rung] = {}
             rung *= factor
+        self._sorted: dict[int, list[float]] = {rung: [] for rung in self.values}
 
     def report(self, trial: str, epoch: int, value: float) -> int | None:
         """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
@@ -37,8 +39,10 @@ class Rungs:
             return None
         if not math.isfinite(value):
             return epoch
+        ranked = self._sorted[epoch]
+        if trial in recorded:
+            ranked.remove(recorded[trial])
         recorded[trial] = value
-        if len(recorded) < self.factor:
-            return None
-        passing = sorted(recorded.values())[: len(recorded) // self.factor]
-        return None if value <= passing[-1] else epoch
+        bisect.insort(ranked, value)
+        passing = len(ranked) // self.factor
+        return None if not passing or value <= ranked[passing - 1] else epoch

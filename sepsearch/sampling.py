@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
 
-@dataclass
+@dataclass(slots=True)
 class _Asked:
     """A configuration that was asked for, and what has come of it. `told` is (state, value) once it has ended."""
 
@@ -43,6 +44,8 @@ class Sampler:
         seed: of the sampler.
         pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
             learns about that one.
+        window: how many of the best and of the latest trials that have ended are considered when the next one is
+            proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
     """
 
     def __init__(
@@ -52,17 +55,22 @@ class Sampler:
         name: str,
         seed: int,
         pick: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        window: tuple[int, int] | None = None,
     ):
         import optuna
+
+        from sepsearch import study_log
 
         # What it warns of is its own affair: a package that would make its Gaussian process faster, say.
         optuna.logging.set_verbosity(logging.ERROR)
         self.space, self.seed = space, seed
-        self.study = optuna.create_study(
-            storage=None if path is None else _new_storage(path), study_name=name, direction="minimize"
-        )
+        if path is not None:
+            _remove_remains(path)
+        window = window or study_log.WINDOW
+        storage = study_log.StudyLog(path, *window)
+        self.study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
         self._asked: dict[str, _Asked] = {}
-        self._completed: list[dict[int, float]] = []
+        self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
         self._pick = pick or (lambda params: params)
         # Conditions name unconditional parameters only, so two passes in the file's order are enough.
         self._order = sorted(space.parameters, key=lambda name: bool(space.parameters[name].when))
@@ -136,15 +144,18 @@ class Sampler:
                         user_attrs={"trial": trial, "reason": asked.reason},
                     )
                 )
+                self._forget(asked)
         if self.space.search.sampler == "qmc":
             self._advance_sequence()
 
     def _advance_sequence(self) -> None:
         """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
         # The first configuration is drawn from no sequence, nor is the second where the study does not hold the first.
-        for number in range(1 if self.holds_reference() else 2, len(self._asked)):
+        numbers = range(1 if self.holds_reference() else 2, len(self._asked))
+        trial = self.study.trials[-1] if numbers else None
+        for number in numbers:
             sampler = make_sampler(self.space, self.seed, number)
-            trial = self.study.trials[-1]
+            assert trial is not None
             sampler.sample_relative(self.study, trial, sampler.infer_relative_search_space(self.study, trial))
 
     def reference_params(self) -> dict[str, Any]:
@@ -206,6 +217,11 @@ class Sampler:
         if asked.live is not None:
             asked.live.set_user_attr("reason", reason)
             self.study.tell(asked.live, asked.told[1], state=asked.told[0])
+            self._forget(asked)
+
+    def _forget(self, asked: _Asked) -> None:
+        """The study knows all of a trial that has ended."""
+        asked.live, asked.params, asked.curve = None, {}, {}
 
     def _outcome(self, asked: _Asked, state: str, value: float | None) -> "tuple[TrialState, float | None]":
         from optuna.trial import TrialState
@@ -227,7 +243,7 @@ class Sampler:
                 self.tell(trial, "failed", None, reason)
 
 
-def extrapolate(curve: Mapping[int, float], completed: Sequence[Mapping[int, float]]) -> float:
+def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
     """The value that a stopped trial would have ended with, as near as the trials that ended tell.
 
     Its last value times the median, over the completed trials, of how their value changed from that epoch to their
@@ -238,15 +254,11 @@ def extrapolate(curve: Mapping[int, float], completed: Sequence[Mapping[int, flo
     return curve[epoch] * (median(changes) if changes else 1.0)
 
 
-def _new_storage(path: Path) -> "optuna.storages.JournalStorage":
-    """An empty Optuna journal; what an earlier process left there, a lock of a killed one included, is removed."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
+def _remove_remains(path: Path) -> None:
+    """Remove what an earlier process left of a study, a lock of a killed one included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in (path, *path.parent.glob(f"{path.name}.lock*")):
         left.unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _distribution(parameter: Parameter) -> "optuna.distributions.BaseDistribution":

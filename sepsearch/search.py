@@ -4,10 +4,10 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from sepsearch.journal import Event
+from sepsearch.places import Place
 from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
@@ -22,7 +22,7 @@ class Appends(Protocol):
         """Remember an event."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """A trial as the search knows it. `ratio` is the last epoch's; `state` is empty while it runs.
 
@@ -56,7 +56,7 @@ class SearchPlan:
         seed: of all networks of the search.
         retries: how often a trial is tried again, from its last checkpoint, after its worker died.
         spared_share: share of the trials that would be stopped which run on to their end.
-        checkpoints: folder of the trials' checkpoints, which are removed when a trial ends.
+        checkpoints: place of the trials' checkpoints, which are removed when a trial ends.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class SearchPlan:
         *,
         retries: int = 0,
         spared_share: float = 0.0,
-        checkpoints: Path | None = None,
+        checkpoints: Place | None = None,
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
         self.wanted, self.epochs, self.seed = trials, epochs, seed
         self.trials: dict[str, Trial] = {}
+        self._open: set[str] = set()  # those without a state
         self._attempts = Attempts(retries)
         self._spared_share, self._checkpoints = spared_share, checkpoints
         self._restoring = False
@@ -92,7 +93,7 @@ class SearchPlan:
 
     def finished(self) -> bool:
         """Whether all trials have ended."""
-        return len(self.trials) >= self.wanted and all(trial.state for trial in self.trials.values())
+        return len(self.trials) >= self.wanted and not self._open
 
     def result(self, unit: str, result: Params) -> str | None:
         """Take in an epoch; why the trial stops, if it does."""
@@ -146,6 +147,7 @@ class SearchPlan:
         match event["event"]:
             case "trial":
                 self.trials[event["id"]] = Trial(event["id"], event["params"])
+                self._open.add(event["id"])
                 if self._restoring:
                     self.sampler.restore(event["id"], event["params"])
             case "epoch":
@@ -158,6 +160,7 @@ class SearchPlan:
             case "trial_end":
                 trial = self.trials[event["id"]]
                 trial.state, trial.reason = event["state"], event["reason"]
+                self._open.discard(trial.id)
                 if trial.reason != INTERRUPTED:  # else it goes on one day, and is told then
                     value = trial.ratio if trial.state == "completed" else None
                     self.sampler.tell(trial.id, trial.state, value, trial.reason)
@@ -165,6 +168,7 @@ class SearchPlan:
                 for trial in self.trials.values():
                     if trial.reason == INTERRUPTED:
                         trial.state = trial.reason = ""
+                        self._open.add(trial.id)
 
     def _apply_epoch(self, trial: Trial, event: Event) -> None:
         trial.epochs = event["epoch"]

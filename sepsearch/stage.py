@@ -5,8 +5,10 @@ searcher, scheduler and callbacks. Plans know nothing of Ray.
 """
 
 import logging
+import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sepsearch.errors import NodeUnfit
 from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
 
 # What Ray says of a worker's death, in fewer words.
@@ -25,6 +28,7 @@ CAUSES = (
     (r"[Nn]ode( \S+)? (has )?(died|terminated|been marked dead|failed)|node preempted", "its node was lost"),
     (r"temporarily unavailable", "it does not answer"),
 )
+KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
 
 
 def run_stage(
@@ -51,6 +55,7 @@ def run_stage(
     there is one.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by the plan
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
     bridge = _Bridge(plan, stop, tick, workers)
     trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
     # What an earlier process left: Ray Tune's view of a search is not the one that counts.
@@ -107,6 +112,7 @@ class _Bridge:
 
     def __init__(self, plan: Plan, stop: StopSignal, tick: Callable[[], None], workers: Workers):
         self.plan, self.stop, self.tick, self._workers = plan, stop, tick, workers
+        self.concurrent = workers.concurrent
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
         self._node: dict[str, str] = {}  # the plan's id → the node where it runs or ran last
         self._died: set[str] = set()
@@ -179,6 +185,11 @@ class _Judge(FIFOScheduler):
     def __init__(self, bridge: _Bridge):
         super().__init__()
         self._bridge = bridge
+        self._pending: deque[Trial] = deque()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """It waits for a worker."""
+        self._pending.append(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Params) -> str:
         """Continue, or stop for the plan's reason."""
@@ -188,12 +199,34 @@ class _Judge(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Called in every round of the controller's loop, so this is where a stop signal takes effect."""
         self._bridge.tick()
+        _forget_ended(getattr(tune_controller, "_tune_controller", tune_controller), self._bridge.concurrent)
         if reason := self._bridge.stop.check():
             for trial in list(tune_controller.get_live_trials()):
                 self._bridge.end(trial.trial_id, Ending("halted", reason))
                 tune_controller.stop_trial(trial)
             return None
-        return super().choose_trial_to_run(tune_controller)
+        # The first that waits, as Ray Tune's own scheduler has it, which looks for it among all there ever were.
+        while self._pending and self._pending[0].status != Trial.PENDING:
+            self._pending.popleft()
+        return self._pending[0] if self._pending else None
+
+
+def _forget_ended(controller: Any, concurrent: int) -> None:
+    """Take trials that have ended out of a controller of Ray Tune's, many at a time.
+
+    It keeps every one with its last result and goes through all of them again and again; its ids of eight digits also
+    come twice among many. Nobody asks it for them. Where another version of Ray names its tables otherwise they stay.
+    """
+    trials: list[Trial] = getattr(controller, "_trials", [])
+    if len(trials) <= 2 * concurrent + KEPT:
+        return
+    busy = getattr(controller, "_trial_to_actor", {})
+    ended = {trial for trial in trials if trial.is_finished() and trial not in busy}
+    trials[:] = [trial for trial in trials if trial not in ended]
+    for name in ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache"):
+        getattr(controller, name, set()).difference_update(ended)
+    for trial in ended:
+        getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
 
 
 class _Watcher(tune.Callback):
@@ -246,4 +279,6 @@ def _error(trial: Trial) -> Ending:
         detail = text.partition("exit detail:")[2].partition(". Some common causes")[0].strip()[:160]
         cause = next((short for pattern, short in CAUSES if re.search(pattern, text)), detail or lines[0][:160])
         return Ending("died", f"worker died: {cause}")
+    if (unfit := lines[-1].partition(f"{NodeUnfit.__name__}: "))[1]:
+        return Ending("died", unfit[2][:300])
     return Ending("raised", f"exception: {lines[-1][:200]}")

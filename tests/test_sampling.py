@@ -112,9 +112,8 @@ def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, tmp_pat
     for number, params in enumerate(asked):
         again.restore(f"t{number}", params)
     for number, params in enumerate(asked):
-        known = first._asked[f"t{number}"]
-        for epoch, value in known.curve.items():
-            again.report(f"t{number}", epoch, value)
+        for epoch in (1, 2) if number != 5 else ():
+            again.report(f"t{number}", epoch, 1 / epoch + params["learning_rate"])
         if number < 7:
             state = {4: "stopped", 5: "failed"}.get(number, "completed")
             again.tell(f"t{number}", state, 0.5 + params["learning_rate"] if state == "completed" else None, "why")
@@ -124,8 +123,9 @@ def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, tmp_pat
         for s in (first, again)
     ]
     assert seen[0] == seen[1]
-    assert [again.ask(f"t{n}") for n in (9, 10, 11)] == [first.ask(f"t{n}") for n in (9, 10, 11)]
-    assert all(params not in asked for params in [again._asked[f"t{n}"].params for n in (9, 10, 11)])
+    following = [again.ask(f"t{n}") for n in (9, 10, 11)]
+    assert following == [first.ask(f"t{n}") for n in (9, 10, 11)]
+    assert all(params not in asked for params in following)
 
 
 def test_a_restored_open_trial_can_be_told(tmp_path):

@@ -1,0 +1,62 @@
+"""Packing with real processes beside one another, on CPUs in the place of a GPU."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepsearch.network import REPORT_FINAL, config_params
+from sepsearch.packing import pack, train_beside
+
+# `conftest` alone is the one of this folder.
+_spec = importlib.util.spec_from_file_location("shared_fixtures", Path(__file__).parent.parent / "conftest.py")
+shared = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(shared)
+PARAMS = {**config_params(REPORT_FINAL), "filters": 2, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def task(ray_workers):
+    import pyarrow as pa
+    import ray
+
+    from sepsearch.store import StoredData
+    from sepsearch.trial import Task
+
+    rows = shared.synthetic_rows(
+        shared.synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
+    )
+    table = pa.table({"spectrogram": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(rows))})
+    data = shared.synthetic_data()
+    stored = StoredData("packing", (ray.put(table.combine_chunks()),), data.examples, data.identity)
+    return Task(data=stored, instruments=("vn", "vc"), epochs=2, examples_per_epoch=32, threads=1, gpu=False)
+
+
+def test_trials_beside_one_another_tell_their_throughput_and_memory(task):
+    found = train_beside(task, PARAMS, 2, 0.5, seconds=0.5)
+    assert found is not None
+    assert found.rate > 0
+    assert found.memory > 50 * 10**6
+
+
+def test_a_worker_that_dies_is_a_number_of_trials_that_does_not_fit(task):
+    def die(*arguments, **options):
+        import os
+
+        os._exit(1)
+
+    assert train_beside(dataclasses.replace(task, fit=die), PARAMS, 2, 0.5, seconds=0.1) is None
+
+
+def test_no_room_on_the_cluster_is_a_number_of_trials_that_does_not_fit(task):
+    assert train_beside(task, PARAMS, 8, 1.0, seconds=0.1, patience=2.0) is None
+
+
+def test_a_made_up_device_of_two_trials_memory_gets_at_most_two(task):
+    one = train_beside(task, PARAMS, 1, 0.5, seconds=0.2)
+    assert one is not None
+    found = pack(lambda count: train_beside(task, PARAMS, count, 0.5, seconds=0.5), 0, int(2.5 * one.memory))
+    assert found.trials in (1, 2)
+    assert "4 →" not in found.line
