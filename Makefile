@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
+PORT ?= 5000
 
-.PHONY: help search test bench ui check clean
+.PHONY: help search test test-cluster bench ui check clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
-	@echo "make test    the tests"
-	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:5000"
+	@echo "make test    the tests; make test-cluster: those with several hosts and real servers (root on Debian)"
+	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
 	@echo "make check   formatting, lint and types"
 
@@ -20,12 +21,18 @@ search: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# Network namespaces, PostgreSQL, Prometheus, sshd, Slurm: what tests/cluster/debian-packages.txt names.
+test-cluster: $(VENV)/.clustered
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
 # With the memory settings that workers have (sepsearch/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested
 	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/bench.py
 
 ui: $(VENV)/.installed
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2> /dev/null || \
+	    { echo "error: port $(PORT) is in use: choose another: make ui PORT=5001" >&2; exit 2; }
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 check: $(VENV)/.tested
 	$(BIN)/ruff format --check .
@@ -41,6 +48,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.clustered: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	touch $@
 
 clean:

@@ -4,9 +4,9 @@
     python scripts/bench.py prepare trials        # some parts; prints the table
     python scripts/bench.py fit --device cuda --batch 32 256 --members 1 13     # needs torch and numpy alone
 
-Parts: prepare, trials, memory, fit, tells, separate. Each runs in a process of its own. What takes too long to be one
-of them has a command of its own (bench_kills.py, bench_tells.py real, fuzz.py); its figures stand at the end of the
-page, which is left as it is.
+Parts: prepare, trials, memory, windows, fit, tells, separate. Each runs in a process of its own. What takes too long
+to be one of them has a command of its own (bench_kills.py, bench_tells.py real, fuzz.py); its figures stand at the end
+of the page, which is left as it is.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench_table import Part, Settings, machine, page, show
 
-PARTS = ("prepare", "trials", "memory", "fit", "tells", "separate")
+PARTS = ("prepare", "trials", "memory", "windows", "fit", "tells", "separate")
 APART = "\n# Measured apart\n"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 

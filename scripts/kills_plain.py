@@ -28,6 +28,7 @@ def train(config: dict[str, Any]) -> None:
 
     from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
     from sepsearch.network import make_config
+    from sepsearch.places import open_place
     from sepsearch.training import Member, fit
 
     torch.set_num_threads(1)
@@ -37,7 +38,7 @@ def train(config: dict[str, Any]) -> None:
     state = None
     if before := tune.get_checkpoint():
         with before.as_directory() as folder:
-            found = load_checkpoint(Path(folder) / "state", {})
+            found = load_checkpoint(open_place(folder), "state", {})
             assert found is not None
             state = found.state
     batches = max(1, round(config["examples_per_epoch"] / network.batch_size))
@@ -45,7 +46,7 @@ def train(config: dict[str, Any]) -> None:
     results = fit(network, data, members, epochs=EPOCHS, batches_per_epoch=batches, state=state)
     for result in traced(results, unit, state.epoch + 1 if state else 1, EPOCHS):
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder) / "state", {}, Checkpoint(result.state(), {}, {}))
+            save_checkpoint(open_place(folder), "state", {}, Checkpoint(result.state(), {}, {}))
             checkpoint = tune.Checkpoint.from_directory(folder)
             tune.report({"epoch": result.epoch, "ratio": result.ratio}, checkpoint=checkpoint)
 

@@ -7,10 +7,12 @@ from sepsearch.errors import UserError, exit_on_user_error
 
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",
+    "watch": "follow a running search from another terminal or machine",
     "prepare": "check a folder of recordings and build its shards",
     "replay": "replay recorded searches under other samplers and rungs",
     "track": "bring a run into MLflow from its journal",
     "report": "make a run's report page anew",
+    "fetch": "bring a run from a storage to this machine",
     "promote": "make a model that you picked an instrument's champion",
     "separate": "pull instruments out of a mixture",
     "export": "write a model as ONNX, with an example that uses it",

@@ -10,6 +10,7 @@ from typing import Any
 from sepsearch.errors import UserError
 from sepsearch.instruments import INSTRUMENTS
 
+AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
 
 
@@ -20,7 +21,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--space", type=Path, help="search space, such as search_spaces/detector.yaml")
     add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
     add("--name", help="name of the run and its folder; the space's name and the time by default")
-    add("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
+    add("--runs", type=Path, default=Path("runs"), help="where run folders go on this machine (default: runs)")
+    add("--storage", help="where all machines see the run: a shared folder, or a URI such as s3://bucket/runs")
     add("--instruments", type=_codes, help="codes such as vn,vc; all that play by default")
     add("--trials", type=positive, help="configurations to try; the space file's number by default")
     add("--max-epochs", type=positive, help="no network is trained longer; the space file's numbers by default")
@@ -28,8 +30,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=_seed, help="of the split, the sampler and the networks (default: 0)")
     add("--workers", type=positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
     add("--cpus-per-trial", type=_share, help="default: 1")
-    add("--gpus-per-trial", type=_share, help="such as 0.25; by default a quarter where there are GPUs")
-    add("--address", help="a Ray cluster to use, such as auto or ray://host:10001; this machine alone by default")
+    add("--gpus-per-trial", type=_gpus, help="such as 0.25, or auto: measured; default: a quarter where there are GPUs")
+    add("--address", help="a Ray cluster to use, such as auto or head:6379; this machine alone by default")
     add("--retries", type=_count, help="how often a trial is tried again after its worker died (default: 2)")
     add("--resume", metavar="NAME", help="go on with a run that was interrupted or killed, with the same options")
     add("--accept-changes", action="store_true", help="resume though space file, recordings or versions have changed")
@@ -42,7 +44,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 # How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.
 OPTIONS: dict[str, Any] = {
     "data": None, "time_budget": None, "workers": None, "cpus_per_trial": 1.0, "gpus_per_trial": None,
-    "address": None, "retries": 2,
+    "address": None, "retries": 2, "storage": None,
 }  # fmt: skip
 
 
@@ -96,6 +98,15 @@ def _share(text: str) -> float:
     if not 0 < value <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
     return value
+
+
+def _gpus(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        return _share(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or auto") from error
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""A unit's checkpoint: one file that holds all it needs to go on after its last epoch, on any worker.
+"""A unit's checkpoint: one file that holds all it needs to go on after its last epoch, on any worker; and its weights.
 
 The file is in safetensors' format, followed by four bytes of CRC-32 of all before them. Nothing in it is code.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from sepsearch.files import write_atomically
+from sepsearch.files import new_folder
+from sepsearch.places import Place
 from sepsearch.training import BankState, Member, MemberState
 
 Weights = Mapping[str, torch.Tensor]
@@ -30,8 +31,8 @@ class Checkpoint:
     best: Mapping[Member, tuple[float, Weights]]
 
 
-def save_checkpoint(path: Path, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-    """Replace a unit's checkpoint; `unit` (plain values) says what was trained, and must be given to load it.
+def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint `name`; `unit` (plain values) says what was trained, and must be given to load it.
 
     Raises:
         UserError: it cannot be written; the old one is still there.
@@ -49,20 +50,17 @@ def save_checkpoint(path: Path, unit: Mapping[str, Any], checkpoint: Checkpoint)
         members.append(entry)
     content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, "members": members}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
-    write_atomically(path, data + zlib.crc32(data).to_bytes(4, "little"))
+    place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
-def load_checkpoint(path: Path, unit: Mapping[str, Any]) -> Checkpoint | None:
-    """A unit's checkpoint; None if there is none, if it is damaged, or if something else was trained there.
+def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint `name` of a unit; None if there is none, if it is damaged, or if something else was trained there.
 
     Whoever gets None begins anew: that costs time, and gives no wrong number.
     """
     from safetensors.torch import load
 
-    try:
-        blob = path.read_bytes()
-    except OSError:
-        return None
+    blob = place.read(name) or b""
     data, checksum = blob[:-4], blob[-4:]
     if len(data) < 8 or zlib.crc32(data).to_bytes(4, "little") != checksum:
         return None
@@ -72,12 +70,34 @@ def load_checkpoint(path: Path, unit: Mapping[str, Any]) -> Checkpoint | None:
         return None
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in load(data).items():
-        number, part, name = key.split("/", 2)
-        tensors.setdefault(f"{number}/{part}", {})[name] = tensor
+        member, part, name = key.split("/", 2)
+        tensors.setdefault(f"{member}/{part}", {})[name] = tensor
     states, best = {}, {}
-    for place, entry in enumerate(content["members"]):
-        member = Member(entry["instrument"], entry["seed"])
-        states[member] = MemberState(tensors[f"{place}/state"], entry["values"])
+    for number, entry in enumerate(content["members"]):
+        who = Member(entry["instrument"], entry["seed"])
+        states[who] = MemberState(tensors[f"{number}/state"], entry["values"])
         if "best" in entry:
-            best[member] = entry["best"], tensors[f"{place}/best"]
+            best[who] = entry["best"], tensors[f"{number}/best"]
     return Checkpoint(BankState(content["epoch"], states), content["report"], best)
+
+
+def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> None:
+    """Keep the weights of a unit's networks, by instrument; in a folder all of them appear at once."""
+    from safetensors.torch import save
+
+    files = {f"{code}.safetensors": save(dict(tensors)) for code, tensors in weights.items()}
+    if place.local is None:
+        for name, content in files.items():
+            (place / unit).write(name, content)
+        return
+    with new_folder(place.local / unit) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+
+def bring_weights(place: Place, unit: str, folder: Path) -> None:
+    """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet."""
+    if place.local is not None or (folder / unit).is_dir() or not (place / unit).names():
+        return
+    with new_folder(folder / unit) as new:
+        (place / unit).fetch(new)

@@ -1,13 +1,15 @@
 """The course of a run once its material is there: Ray and preflight, then search, finalists, scores and registry."""
 
 import contextlib
+import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.arguments import AUTO
 from sepsearch.errors import UserError
 from sepsearch.resuming import Begin
 from sepsearch.telling import tell_begin
@@ -21,16 +23,47 @@ if TYPE_CHECKING:
     from sepsearch.plan import StopSignal, Workers
     from sepsearch.retrain import FinalPlan, FoldPlan
     from sepsearch.screen import Screen
+    from sepsearch.session import Session
     from sepsearch.tracking import Tracker
     from sepsearch.trial import Task
 
 
+GROWTH_SECONDS = 1800.0  # for a cloud to give a machine, and the machine to be set up
+
+
 @dataclass(frozen=True)
 class Ready:
-    """Ray runs, the shards are in its object store, and preflight has found nothing wrong."""
+    """Ray runs, the shards are in its object store, and preflight has found nothing wrong.
+
+    `settings` are the run's, with what was measured in place of `auto`.
+    """
 
     workers: "Workers"
     task: "Task"
+    settings: "Settings"
+
+
+def look_at_cluster(begin: Begin) -> None:
+    """See that a cluster is there, has room for a trial, and that its nodes see the run's place.
+
+    Preflight does it again once the shards are there; they can take long, and nobody should wait for a mistake.
+
+    Raises:
+        UserError: something would stop the run.
+    """
+    from sepsearch.nodes import check_nodes
+    from sepsearch.session import ray_session
+
+    options = begin.options
+    automatic = options["gpus_per_trial"] == AUTO
+    gpus = None if automatic else options["gpus_per_trial"]
+    with ray_session(options["address"]) as session:
+        if automatic and session.grows and not session.gpus:
+            raise UserError(
+                "--gpus-per-trial auto: it is measured on a GPU, and the cluster, which grows on demand, has none yet:"
+                " give a number, such as 0.25"
+            )
+        check_nodes(begin.place, session.workers(options["cpus_per_trial"], gpus, options["workers"]))
 
 
 @contextlib.contextmanager
@@ -40,27 +73,58 @@ def getting_ready(settings: "Settings", begin: Begin, material: "Material", cons
     from sepsearch.preflight import preflight
     from sepsearch.progress import Progress
     from sepsearch.session import ray_session
-    from sepsearch.store import StoredData, put_shards
+    from sepsearch.store import store_shards
 
     options, past = settings.options, begin.history
     with ray_session(options["address"]) as session:
-        workers = session.workers(options["cpus_per_trial"], options["gpus_per_trial"], options["workers"])
+        automatic = options["gpus_per_trial"] == AUTO
+        # A whole GPU each until it is known how many trials share one.
+        gpus = float(session.gpus > 0) if automatic else options["gpus_per_trial"]
+        workers = session.workers(options["cpus_per_trial"], gpus, options["workers"])
         key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
         identity = dict(material.baselines["validation"]["identity"])
         identity |= {fold: losses["validation"] for fold, losses in material.fold_identity.items()}
         examples = {**material.examples, **{fold.id: fold.sides for fold in material.folds}}
-        stored = StoredData(key, put_shards(material.shards), examples, identity)
-        task = search_task(settings, begin.space, material, workers, stored, begin.folder)
         with Progress() as progress:
+            stored = store_shards(key, material.shards, examples, identity, workers, progress)
+            task = search_task(settings, begin.space, material, workers, stored, begin.place)
+            task = dataclasses.replace(task, search=settings.name)
+            if automatic:
+                workers, task = _share_gpus(session, workers, task, options, begin, console)
+                settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
             forecast = preflight(
-                begin.space, settings, task, workers, begin.folder,
+                begin.space, settings, task, workers, begin.folder, begin.place,
                 time_budget=options["time_budget"], corners=not past.events, progress=progress,
+                patience=GROWTH_SECONDS if session.grows else None,
             )  # fmt: skip
+        if session.grows:
+            console.print(
+                f"the cluster grows on demand: nodes are started for {workers.concurrent} trials at once,"
+                f" {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each",
+                soft_wrap=True,
+            )
         tell_begin(session, workers.concurrent, settings, begin, console)
         console.print(forecast.line(), markup=False, soft_wrap=True)
-        for note in forecast.notes:
+        for note in (*stored.notes, *forecast.notes):
             console.print(f"note: {note}", markup=False, soft_wrap=True)
-        yield Ready(workers, task)
+        yield Ready(workers, task, settings)
+
+
+def _share_gpus(
+    session: "Session", workers: "Workers", task: "Task", options: Mapping[str, Any], begin: Begin, console: "Console"
+) -> "tuple[Workers, Task]":
+    """What `--gpus-per-trial auto` finds, and says, with the task for it."""
+    from sepsearch.corners import corner_configs
+    from sepsearch.packing import choose_packing
+
+    if not workers.gpus:
+        console.print("note: --gpus-per-trial auto: no GPU found, so trials run on CPUs", soft_wrap=True)
+        return workers, task
+    console.print("measuring how many trials share a GPU")
+    packing = choose_packing(task, corner_configs(begin.space), workers, options["workers"])
+    console.print(packing.line, markup=False, highlight=False, soft_wrap=True)
+    workers = session.workers(options["cpus_per_trial"], packing.gpus_per_trial, options["workers"])
+    return workers, dataclasses.replace(task, data=dataclasses.replace(task.data, workers=workers))
 
 
 def run_course(
@@ -72,20 +136,23 @@ def run_course(
     `ready` is None for a run of which only the registry is left.
     """
     from sepsearch.gauges import Gauges
+    from sepsearch.journal import read_run
     from sepsearch.pipeline import Stages
     from sepsearch.screen import Screen
 
     past = begin.history
     if ready is None:
         return _register(journal, begin, (past.scores or {})["final"], tracker, console)
-    gauges, screen = Gauges(settings.epochs), Screen(console, settings.epochs)
+    gauges, screen = Gauges(), Screen(console, settings.epochs)
+    for event in read_run(journal.path):  # its beginning is there already
+        gauges.remember(event)
     journal.listen(gauges.handle)
     for event in past.events:
         screen.remember(event)
     journal.listen(screen.handle)
     stages = Stages(
-        settings, begin.space, material, journal, begin.folder, ready.workers, ready.task, stop,
-        lambda: gauges.refresh(time.monotonic()), past, settings.options["retries"],
+        settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
+        lambda: gauges.refresh(time.time()), past, settings.options["retries"],
     )  # fmt: skip
     with contextlib.closing(screen):
         final = _stages(begin, stages, screen, console)

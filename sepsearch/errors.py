@@ -17,6 +17,10 @@ class UserError(Exception):
     """
 
 
+class NodeUnfit(Exception):
+    """This machine cannot do its part of the work, but another one may; says which and why."""
+
+
 def one_line(text: object) -> str:
     """A message on one line: of moderate length, and without characters that move a terminal's cursor."""
     line = " ".join(str(text).split())

@@ -1,6 +1,8 @@
 """A search looked at afterwards: its plan, rungs and study as they were, from the journal's events alone."""
 
+import functools
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -74,6 +76,11 @@ class Hindsight:
         """In the order in which they were passed."""
         return self.rungs.verdicts
 
+    @functools.cached_property
+    def stops(self) -> dict[str, Verdict]:
+        """The last verdict that stops a trial, by trial."""
+        return {verdict.trial: verdict for verdict in self.rungs.verdicts if verdict.stops}
+
 
 def look_back(search: Event, events: Iterable[Event]) -> Hindsight:
     """Restore a search from all events of its journal; nothing is trained, asked for or written.
@@ -89,7 +96,7 @@ def look_back(search: Event, events: Iterable[Event]) -> Hindsight:
     try:
         space, epochs = parse_space(search["space"], where), int(search["settings"]["epochs"])
         rungs = WatchedRungs(space.search.grace_epochs, space.search.reduction_factor, epochs)
-        sampler = Sampler(space, None, "hindsight", 0)
+        sampler = Sampler(space, None, "hindsight", 0, window=(0, sys.maxsize))
         plan = SearchPlan(sampler, rungs, _Nothing(), int(search["settings"]["trials"]), epochs, 0)
         plan.restore(events)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

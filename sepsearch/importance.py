@@ -4,14 +4,16 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import optuna
 
+Thing = TypeVar("Thing")
 LEAST = 4  # trials; with fewer there is nothing to compare
+MOST = 1000  # with more it takes minutes, and says no more
 SHUFFLES = 19  # the largest of so many is surpassed by chance once in 20
 
 
@@ -35,14 +37,22 @@ def judged_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
     return [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
 
 
+def spaced(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most so many of the things, evenly spaced, in their order."""
+    if len(things) <= most:
+        return list(things)
+    return [things[number * len(things) // most] for number in range(most)]
+
+
 def importances(study: "optuna.Study") -> list[Importance]:
     """Parameters by importance, the largest first; none where there are too few trials, or all are worth the same.
 
     PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
     Subspaces", arXiv 2304.10255) compares how the best tenth of the trials is spread over a parameter with all of them.
-    What chance gives is found by handing the trials each other's values, `SHUFFLES` times.
+    What chance gives is found by handing the trials each other's values, `SHUFFLES` times. Of more than `MOST` trials
+    as many are taken, evenly spaced.
     """
-    trials = judged_trials(study)
+    trials = spaced(judged_trials(study), MOST)
     values = [trial.value for trial in trials if trial.value is not None]
     if len(trials) < LEAST or len(set(values)) < 2:
         return []

@@ -34,9 +34,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError, no_space, one_line
+
+if TYPE_CHECKING:
+    from sepsearch.mirror import Mirror
 
 Event = dict[str, Any]
 
@@ -74,16 +77,17 @@ class Journal:
     Args:
         path: a file that does not exist yet or, to go on with one, that does.
         resume: which of the two. What a crash has left of a last line is cut off.
+        mirror: gets every line, too, before anyone hears of it.
 
     Raises:
         UserError: the file exists or does not, is damaged, another process writes to it, or it cannot be written
             (then and at every event).
     """
 
-    def __init__(self, path: Path, resume: bool = False):
+    def __init__(self, path: Path, resume: bool = False, mirror: "Mirror | None" = None):
         self.path = path
         self._listeners: list[Callable[[Event], None]] = []
-        self._size, self._sum = 0, 0
+        self._size, self._sum, self._mirror = 0, 0, mirror
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND if resume else os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
@@ -128,10 +132,12 @@ class Journal:
             if os.write(self._file, line) != len(line):
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
-        except OSError as error:
+            if self._mirror is not None:
+                self._mirror.append(line)
+        except (OSError, UserError) as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-            raise no_space(error, self.path) from error
+            raise (no_space(error, self.path) if isinstance(error, OSError) else error) from error
         self._sum, self._size = checksum, self._size + len(line)
         for listener in self._listeners:
             listener(event)
@@ -182,18 +188,39 @@ def read_run(path: Path) -> Iterator[Event]:
     Raises:
         UserError: as `read_journal`; also for a journal that nobody but a person can have written.
     """
-    known: set[str] = set()
-    for number, event in enumerate(read_journal(path), 1):
-        if problem := _problem(event, known):
-            raise UserError(f"{path}:{number}: {one_line(problem)}: restore the file")
-        yield event
+    return Follower().read(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[Event, int, int]]:
-    """The event of every whole line with its checksum and the size of the file up to its end."""
-    checksum = size = number = 0
+class Follower:
+    """Reads a run's journal while it is written: every call of `read` goes on where the last one came to."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._sum = self._size = self._number = 0
+
+    def read(self, path: Path) -> Iterator[Event]:
+        """The events since the last call, to the last whole line of the file; each is checked as by `read_run`.
+
+        Args:
+            path: of the journal; another one at every call, if only what was read so far is the same in it.
+        """
+        for event, checksum, size in _lines(path, self._sum, self._size, self._number):
+            self._sum, self._size, self._number = checksum, size, self._number + 1
+            if problem := _problem(event, self._known):
+                raise UserError(f"{path}:{self._number}: {one_line(problem)}: restore the file")
+            yield event
+
+
+def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Iterator[tuple[Event, int, int]]:
+    """The event of every whole line with its checksum and the size of the file up to its end.
+
+    The first `size` bytes, which are `number` lines with this checksum, are passed over.
+    """
     try:
         with path.open("rb") as file:
+            if size > file.seek(0, os.SEEK_END):
+                raise UserError(f"{path}: shorter than it was, expected that it only grows: restore the file")
+            file.seek(size)
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # cut off by a crash

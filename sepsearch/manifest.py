@@ -13,6 +13,7 @@ from sepsearch.recordings import MOST_PLAYERS
 from sepsearch.spectrogram import FrontEnd
 
 SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
 
 
 class _Facts(BaseModel):

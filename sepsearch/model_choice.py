@@ -9,7 +9,7 @@ from torch import nn
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.mlflow_writer import why_away, without_password
+from sepsearch.mlflow_answers import why_away, without_password
 from sepsearch.model_folder import CARD, ModelCard, load_model
 from sepsearch.registry import CHAMPION, PREFIX, resolve_model
 from sepsearch.spectrogram import BINS, FRAMES

@@ -5,14 +5,14 @@ import math
 import os
 import platform
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.errors import UserError, no_space
+from sepsearch.errors import UserError
+from sepsearch.places import Place
 from sepsearch.versions import versions
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 ALIKE = ("ray", "torch")  # packages that must be the same on every node, beside Python and sepsearch
 NODE_SECONDS = 60.0  # for a node to answer
+TOKEN = "token"
 FILE_SECONDS = 5.0  # for a file to be seen over a network
-Look = Callable[[str, str], dict[str, Any]]
+Look = Callable[[Place, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,39 +41,39 @@ class Node:
 
 
 def check_nodes(
-    folder: Path, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
+    place: Place, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
 ) -> list[Node]:
-    """See that every node of the cluster reads and writes below the run's folder and has the versions of this process.
+    """See that every node of the cluster reads and writes at the run's place and has the versions of this process.
 
     Args:
-        folder: of the run; made for as long as this takes where it is not there.
+        place: of the run; made for as long as this takes where it is not there.
         workers: resources of a trial.
         look: what a node runs, `look_around` by default.
         patience: seconds for a node to answer.
 
     Raises:
-        UserError: a node does not answer, does not see the folder, cannot write there or has other versions.
+        UserError: a node does not answer, does not see the place, cannot write there or has other versions.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     asked: dict[Any, dict[str, Any]] = {}
-    with _token(folder.absolute()) as (path, token):
+    with _token(place) as (room, token):
         remote = ray.remote(num_cpus=0, max_retries=0)(look or look_around)
         for node in alive:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[remote.options(scheduling_strategy=here).remote(str(path), token)] = node
+            asked[remote.options(scheduling_strategy=here).remote(room, token)] = node
         done, late = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
         if late:
             raise UserError(
                 f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
                 " mend it or take it out of the cluster (ray stop there)"
             )
-        return [_judge(answer, asked[answer], folder, workers) for answer in done]
+        return [_judge(answer, asked[answer], place, workers) for answer in done]
 
 
-def _judge(answer: Any, node: dict[str, Any], folder: Path, workers: "Workers") -> Node:
+def _judge(answer: Any, node: dict[str, Any], place: Place, workers: "Workers") -> Node:
     """A node, from its answer; raises `UserError` if it is of no use."""
     import ray
 
@@ -92,8 +93,8 @@ def _judge(answer: Any, node: dict[str, Any], folder: Path, workers: "Workers") 
             )
     if seen["problem"]:
         raise UserError(
-            f"node {name}: {folder} {seen['problem']}: expected a folder that all nodes share under this path:"
-            " choose one with --runs"
+            f"node {name}: {place} {seen['problem']}: expected a place that all nodes see: choose one with --storage"
+            " (a shared folder under one path, or a URI such as s3://bucket/runs with credentials on every node)"
         )
     has = node["Resources"]
     fits = [has.get("CPU", 0.0) / workers.cpus] + ([has.get("GPU", 0.0) / workers.gpus] if workers.gpus else [])
@@ -119,48 +120,39 @@ def _name(node: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _token(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A new file below a folder, with a random content; nothing of it is left at the end."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+def _token(place: Place) -> Iterator[tuple[Place, str]]:
+    """A new place below another, with a file of a random content; nothing of it is left at the end."""
+    folder = place.local
+    made = [path for path in (folder, *folder.parents) if not path.exists()] if folder else []
     token = secrets.token_hex(16)
-    room = folder / f".preflight-{token[:8]}"
+    room = place / f".preflight-{token[:8]}"
     try:
-        try:
-            room.mkdir(parents=True)
-            (room / "token").write_text(token)
-        except OSError as error:
-            raise no_space(error, folder) from error
-        yield room / "token", token
+        room.write(TOKEN, token.encode())
+        yield room, token
     finally:
-        shutil.rmtree(room, ignore_errors=True)
-        for place in made:
+        room.remove_all()
+        for path in made:
             with contextlib.suppress(OSError):
-                place.rmdir()
+                path.rmdir()
 
 
-def look_around(path: str, token: str) -> dict[str, Any]:
+def look_around(room: Place, token: str) -> dict[str, Any]:
     """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
-    return {"problem": _storage_problem(Path(path), token), "versions": versions(ALIKE), "memory": _memory()}
+    return {"problem": _storage_problem(room, token), "versions": versions(ALIKE), "memory": _memory()}
 
 
-def _storage_problem(path: Path, token: str) -> str:
+def _storage_problem(room: Place, token: str) -> str:
     deadline = time.monotonic() + FILE_SECONDS
-    while True:
-        try:
-            found = path.read_text()
-            if found == token:
-                break
-        except OSError:
-            found = None
-        if time.monotonic() > deadline:
-            return "is not seen there" if found is None else "is another folder there"
-        time.sleep(0.2)
-    own = path.with_name(f"{platform.node()}-{os.getpid()}")
+    own = f"{platform.node()}-{os.getpid()}"
     try:
-        own.write_text(token)
-        own.unlink()
-    except OSError as error:
-        return f"cannot be written there ({error.strerror})"
+        while (found := room.read(TOKEN)) != token.encode():
+            if time.monotonic() > deadline:
+                return "is not seen there" if found is None else "is another folder there"
+            time.sleep(0.2)
+        room.write(own, found)
+        room.remove(own)
+    except UserError as error:
+        return "there: " + ": ".join(str(error).split(": ")[1:3])  # without the path and what to do
     return ""
 
 

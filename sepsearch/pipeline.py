@@ -1,6 +1,7 @@
 """The stages of one search that need Ray: trials, finalists, titles left out."""
 
 import dataclasses
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from sepsearch.finalists import Choice, Finalist, choose_finalists
 from sepsearch.history import History
 from sepsearch.journal import Journal
 from sepsearch.material import Material, Settings
+from sepsearch.places import Place
 from sepsearch.retrain import FinalPlan, FoldPlan, RunPlan
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def search_task(
-    settings: Settings, space: Space, material: Material, workers: "Workers", stored: "StoredData", folder: Path
+    settings: Settings, space: Space, material: Material, workers: "Workers", stored: "StoredData", place: Place
 ) -> "Task":
-    """What all workers of a search have in common; `folder` is the run's."""
+    """What all workers of a search have in common; `place` is the run's."""
     from sepsearch.trial import Task
 
     most = max(len(sides["train"]) for sides in material.examples.values())
@@ -37,7 +39,7 @@ def search_task(
         examples_per_epoch=min(space.search.examples_per_epoch, most),
         threads=max(1, int(workers.cpus)),
         gpu=workers.gpus > 0,
-        checkpoints=(folder / "checkpoints").absolute(),
+        checkpoints=place / "checkpoints",
     )
 
 
@@ -47,6 +49,7 @@ class Stages:
 
     Args:
         folder: of the run.
+        place: of the run, as all nodes see it.
         task: of the search's workers (`search_task`).
         tick: called a few times a second while a stage runs.
         past: what earlier processes did of the run.
@@ -58,6 +61,7 @@ class Stages:
     material: Material
     journal: Journal
     folder: Path
+    place: Place
     workers: "Workers"
     task: "Task"
     stop: "StopSignal"
@@ -69,9 +73,12 @@ class Stages:
         """What a worker runs for one unit, with the stage's task bound to it."""
         from ray import tune
 
-        from sepsearch.trial import train_unit
+        from sepsearch.trial import MARK, train_unit
 
-        return tune.with_parameters(train_unit, task=dataclasses.replace(self.task, **changes))
+        task = dataclasses.replace(self.task, mark=secrets.token_hex(8), **changes)
+        if task.checkpoints:
+            task.checkpoints.write(MARK, task.mark.encode())
+        return tune.with_parameters(train_unit, task=task)
 
     def search(self, **changes: Any) -> SearchPlan:
         """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
@@ -118,14 +125,18 @@ class Stages:
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
         plan = FinalPlan(
-            finalists, seeds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.task.checkpoints
-        )
-        self._run("finalists", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
+            finalists, seeds, self.journal, folder, epochs,
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "finalists",
+        )  # fmt: skip
+        self._run("finalists", plan, self._train(epochs=epochs, weights=self.place / "finalists", **changes))
         return plan
 
     def leave_out(self, folds: list[tuple[str, str, str, Choice]], **changes: Any) -> FoldPlan:
         """Train (id, instrument, title left out, choice) each, or what is left of that."""
         epochs, folder = self.settings.final_epochs, self.folder / "folds"
-        plan = FoldPlan(folds, self.journal, folder, epochs, retries=self.retries, checkpoints=self.task.checkpoints)
-        self._run("folds", plan, self._train(epochs=epochs, weights=folder.absolute(), **changes))
+        plan = FoldPlan(
+            folds, self.journal, folder, epochs,
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "folds",
+        )  # fmt: skip
+        self._run("folds", plan, self._train(epochs=epochs, weights=self.place / "folds", **changes))
         return plan

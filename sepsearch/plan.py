@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from sepsearch.places import Place
 
 Params = dict[str, Any]
 
@@ -68,11 +69,10 @@ class Attempts:
         return ending.reason or "the worker returned early"
 
 
-def remove_checkpoints(folder: Path | None, units: Iterable[str]) -> None:
+def remove_checkpoints(place: Place | None, units: Iterable[str]) -> None:
     """Remove the checkpoints of units that have ended."""
-    for unit in units if folder else ():
-        assert folder is not None
-        (folder / f"{unit}.checkpoint").unlink(missing_ok=True)
+    if place is not None:
+        place.remove(*(f"{unit}.checkpoint" for unit in units))
 
 
 @dataclass

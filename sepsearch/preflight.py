@@ -2,6 +2,7 @@
 
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +13,9 @@ from sepsearch.corners import corner_configs, difference, parameter_counts
 from sepsearch.errors import UserError, no_space
 from sepsearch.files import cache_folder
 from sepsearch.forecast import Disk, Forecast, Job, Measured, forecast_disk, forecast_times, size
+from sepsearch.mlflow_access import check_access, registry_notes
 from sepsearch.nodes import Node, check_nodes
+from sepsearch.places import Place
 from sepsearch.tracking import database_file, tracking_uri
 
 if TYPE_CHECKING:
@@ -30,9 +33,11 @@ def preflight(
     task: "Task",
     workers: "Workers",
     folder: Path,
+    place: Place,
     *,
     time_budget: float | None = None,
     corners: bool = True,
+    patience: float | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Forecast:
     """Look at folders and disk, at every node, and at a batch of every corner of the space; Ray runs already.
@@ -43,8 +48,10 @@ def preflight(
         task: of the search.
         workers: resources of a trial.
         folder: of the run; it need not exist, and is not left behind.
+        place: of the run, as all nodes see it.
         time_budget: of the search, in seconds.
         corners: whether to try the corners; without them (to go on with a run) no times are forecast.
+        patience: seconds for a worker to be ready and for one configuration; `rehearse`'s own by default.
         progress: is told (stage, steps done, steps in all).
 
     Raises:
@@ -54,7 +61,7 @@ def preflight(
     job = _job(space, settings, task, workers)
     disk = forecast_disk(max(parameter_counts(configs)), job)
     check_folders(folder, disk)
-    nodes = check_nodes(folder, workers)
+    nodes = check_nodes(place, workers)
     if not corners:
         return Forecast(disk, settings.trials)
     from sepsearch.rehearsal import rehearse
@@ -68,8 +75,10 @@ def preflight(
         progress(stage, done, len(configs))
 
     progress(stage, 0, len(configs))
-    rehearsal = rehearse(task, configs, workers, advance)
+    rehearsal = rehearse(task, configs, workers, advance, **({} if patience is None else {"patience": patience}))
     notes = check_memory(rehearsal.measured, nodes, workers, rehearsal.gpu_memory)
+    notes += task.data.gpu_notes(rehearsal.gpu_memory)
+    notes += registry_notes(settings.instruments)
     times = forecast_times(rehearsal.measured, job, rehearsal.startup, time_budget)
     needed = max(m.gpu_bytes or m.host_bytes for m in rehearsal.measured)
     if times.fitting == 0:
@@ -91,15 +100,23 @@ def _job(space: "Space", settings: "Settings", task: "Task", workers: "Workers")
     )
 
 
+def check_place(place: Place) -> None:
+    """See that a run's place can be written; nothing is left there. Raises `UserError` if it cannot be."""
+    if place.local is None:
+        name = f"preflight-{secrets.token_hex(4)}"
+        place.write(name, b"")
+        place.remove(name)
+
+
 def check_folders(folder: Path, disk: Disk | None = None) -> None:
-    """See that all folders a run writes to can be written, and that what it writes has room.
+    """See that all folders a run writes to can be written, and MLflow's server, and that what it writes has room.
 
     Args:
         folder: of the run.
         disk: what will be written; without it only whether one can write is looked at.
 
     Raises:
-        UserError: a folder cannot be written, or its disk is too full.
+        UserError: a folder cannot be written, its disk is too full, or a server refuses us.
     """
     database = database_file(tracking_uri())
     places = [(folder, disk.checkpoints + disk.journal if disk else 0, "another disk with --runs")]
@@ -108,6 +125,8 @@ def check_folders(folder: Path, disk: Disk | None = None) -> None:
         places.append(store)
         if database.exists() and not os.access(database, os.W_OK):
             raise UserError(f"{database}: cannot be written, expected MLflow's database: choose {store[2]}")
+    elif disk is None:
+        check_access()
     places.append((cache_folder(), 0, "another cache with SEPSEARCH_CACHE"))
     needed: dict[int, int] = {}
     for place, amount, choice in places:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.config import load_space
 from sepsearch.errors import exit_on_user_error
 from sepsearch.instruments import INSTRUMENTS
+from sepsearch.places import Place, open_place
 from sepsearch.progress import Progress
 from sepsearch.recordings import Recordings, read_folder
 from sepsearch.shards import Progress as Callback
@@ -29,13 +30,15 @@ GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixtur
 Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
 
 
-def prepare(folder: Path, front_end: FrontEnd, progress: Callback) -> tuple[Recordings, ShardSet]:
+def prepare(
+    folder: Path, front_end: FrontEnd, progress: Callback, storage: Place | None = None
+) -> tuple[Recordings, ShardSet]:
     """Check the recordings in a folder, and open their shards or build them where they are not there yet.
 
     Raises `UserError` for recordings that `read_folder` or `prepare_shards` refuses; nothing half-written is left.
     """
     recordings = read_folder(folder)
-    return recordings, prepare_shards(recordings, front_end, progress)
+    return recordings, prepare_shards(recordings, front_end, progress, storage)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.space:
         front_end = load_space(options.space).front_end.resolve()
     with Progress() as progress:
-        recordings, shards = prepare(options.folder, front_end, progress)
+        storage = open_place(options.storage) if options.storage else None
+        recordings, shards = prepare(options.folder, front_end, progress, storage)
     console = roster_console()
     # The same recordings may have been built from another folder: what is said is about this one.
     print_roster(console, {**shards.manifest, "source": str(recordings.folder), "notes": list(recordings.notes)})
@@ -90,6 +94,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--space", metavar="FILE", type=Path, help="take the front end from this space file")
     group.add_argument("--preset", choices=sorted(PRESETS), help="front end (default: mel)")
+    parser.add_argument("--storage", metavar="WHERE", help="leave the shards there, too: a shared folder or a URI")
     return parser.parse_args(argv)
 
 

@@ -23,7 +23,7 @@ EXAMPLES = "models:/sepsearch-vn/3, a run's name such as demo/c1-s2, or its id i
 
 def main(argv: list[str] | None = None) -> None:
     """Check a model, register it if need be, move the alias to it, and say what has changed. Raises `UserError`."""
-    from sepsearch.mlflow_writer import why_away, without_password
+    from sepsearch.mlflow_answers import why_away, without_password
     from sepsearch.tracking import connect, database_file, tracking_uri
 
     arguments = _parse(argv)

@@ -208,8 +208,9 @@ def measure(
         training=training / examples,
         evaluation=evaluation / validation,
         # What the networks beside the first hold, and a checkpoint of all, twice while it is put together.
-        host_bytes=_peak_private_bytes() + (3 * len(instruments) - len(members)) * state,
-        gpu_bytes=torch.cuda.max_memory_reserved() + CUDA_CONTEXT_BYTES if gpu else 0,
+        # So few examples do not fill what streamed rows may take; on a GPU one block of them is on its way in the host.
+        host_bytes=_peak_private_bytes() + (3 * len(instruments) - len(members)) * state + data.rows.bytes_ahead,
+        gpu_bytes=torch.cuda.max_memory_reserved() + CUDA_CONTEXT_BYTES + data.rows.bytes_ahead if gpu else 0,
     )
     return Trained(measured, training + evaluation, training + evaluation if gpu else cpu)
 

@@ -1,5 +1,7 @@
 """What a run's folder tells of the run, gathered for its report page: from the journal and the samples alone."""
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 from sepsearch.errors import UserError, one_line
 from sepsearch.hindsight import Hindsight, look_back
 from sepsearch.history import History
+from sepsearch.importance import spaced
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.journal import Event, read_run
 from sepsearch.results import build_results
@@ -15,6 +18,7 @@ from sepsearch.run_folder import JOURNAL
 from sepsearch.samples import Sample, read_sample, sample_folders
 
 RUNNING = "running"
+MOST_SHOWN = 1000  # trials; a page of 10,000 is larger than browsers take with ease
 
 
 @dataclass
@@ -48,6 +52,11 @@ class Unit:
             self.losses.setdefault(code, []).append((event["epoch"], member.get("val_loss")))
             if member.get("discontinuity"):
                 self.jumps.setdefault(code, []).append(event["epoch"])
+
+
+def _last_ratio(unit: Unit) -> float:
+    ratio = unit.ratios[-1][1]
+    return math.inf if ratio is None else ratio
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,22 @@ class RunFacts:
     def caveats(self) -> Mapping[str, str]:
         """How an instrument's scores must be read, by code."""
         return self.search.get("caveats", {})
+
+    @functools.cached_property
+    def shown(self) -> dict[str, Unit]:
+        """The trials that tables and figures show: all, or of more than MOST_SHOWN as many.
+
+        Those are the finalists' and the report's, the best that came to their end, and of the others some, evenly
+        spaced.
+        """
+        if len(self.trials) <= MOST_SHOWN:
+            return dict(self.trials)
+        kept = {self.reference, *(str(one.get("trial", "")) for one in self.finalists)} & self.trials.keys()
+        ended = [unit for unit in self.trials.values() if unit.state == "completed" and unit.ratios]
+        best = sorted(ended, key=_last_ratio)[: MOST_SHOWN // 2]
+        kept |= {unit.id for unit in best}
+        kept |= set(spaced([id for id in self.trials if id not in kept], MOST_SHOWN - len(kept)))
+        return {id: unit for id, unit in self.trials.items() if id in kept}
 
     @property
     def reference(self) -> str:

@@ -125,7 +125,7 @@ def rung_picture(facts: RunFacts) -> Picture | None:
     """Ratios of all trials by epoch; None before the first epoch is done."""
     by_id = colours(facts)
     curves = []
-    for unit in facts.trials.values():
+    for unit in facts.shown.values():
         epochs, values = [epoch for epoch, _ in unit.ratios], [_finite(ratio) for _, ratio in unit.ratios]
         curves.append((Curve(epochs, values, by_id.get(unit.id, PALE), unit.id in by_id), unit.state))
     if not any(curve.epochs for curve, _ in curves):
@@ -158,6 +158,8 @@ def mattered(facts: RunFacts) -> Mattered | None:
     points, judged = [], judged_trials(facts.hindsight.study)
     for trial in judged:
         id = trial.user_attrs.get("trial", "")
+        if id in facts.trials and id not in facts.shown:
+            continue
         unit = facts.trials.get(id, Unit(id, {}))
         value = trial.value if trial.value is not None else math.nan
         points.append(Point(trial.params, value, by_id.get(id, MUTED), unit.state != "completed"))
@@ -166,7 +168,7 @@ def mattered(facts: RunFacts) -> Mattered | None:
     order = [one.name for one in found]
     axes.sort(key=lambda axis: order.index(axis.name) if axis.name in order else len(order))
     stopped = sum(point.hollow for point in points)
-    ended = [unit for unit in facts.trials.values() if unit.state == "completed"]
+    ended = [unit for unit in facts.shown.values() if unit.state == "completed"]
     outside = max(0, len(ended) - (len(points) - stopped))
     slices, parallel = [], None
     if len(points) >= 2:

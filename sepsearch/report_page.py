@@ -150,6 +150,11 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
     """The sections on the search, its parameters and what failed."""
     mattered = figures.mattered(facts)
     search_text = "Every line is a configuration, trained for all instruments at once."
+    if len(facts.shown) < len(facts.trials):
+        search_text += (
+            f" {len(facts.shown)} of {len(facts.trials)} trials are shown, here and below: the finalists’, the best"
+            " that came to their end, and some of the others, evenly spaced. results.json has all of them."
+        )
     if facts.hindsight and facts.hindsight.rungs.values:
         search = facts.hindsight.space.search
         search_text += (

@@ -1,6 +1,7 @@
 """How a run begins: a new one, or one that was interrupted or killed and goes on."""
 
 import argparse
+import contextlib
 import re
 import shutil
 import time
@@ -14,7 +15,10 @@ from sepsearch.config import Space, load_space
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
+from sepsearch.mirror import Mirror
+from sepsearch.places import Place
 from sepsearch.run_folder import JOURNAL, check_name, find_run
+from sepsearch.stored_run import bring_journal, run_places
 
 if TYPE_CHECKING:
     from sepsearch.journal import Journal
@@ -26,7 +30,11 @@ COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baseli
 
 @dataclass(frozen=True)
 class Begin:
-    """What a run begins with. `journal` is open, and locked, for a run that goes on; None for a new one."""
+    """What a run begins with. `journal` is open, and locked, for a run that goes on; None for a new one.
+
+    `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
+    counts in the end, and `mirror` the journal over there.
+    """
 
     name: str
     folder: Path
@@ -34,7 +42,16 @@ class Begin:
     space_file: Path
     options: Mapping[str, Any]
     history: History
+    place: Place
+    mirror: Mirror | None = None
     journal: "Journal | None" = None
+
+    def close(self) -> None:
+        """Let other processes go on with the run."""
+        if self.journal:
+            self.journal.close()
+        if self.mirror:
+            self.mirror.release()
 
 
 def new_run(arguments: argparse.Namespace) -> Begin:
@@ -43,12 +60,16 @@ def new_run(arguments: argparse.Namespace) -> Begin:
         raise UserError("--space is missing, expected a search space: --space search_spaces/detector.yaml")
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = arguments.runs / check_name(name, "--name")
-    if is_there(folder) and not _never_began(folder):
+    options = run_options(arguments, {})
+    folder, place, mirror = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
+    taken = folder if is_there(folder) and not _never_began(folder) else place if mirror and mirror.exists() else None
+    if taken:
         raise UserError(
-            f"{folder}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
+            f"{taken}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
         )
-    return Begin(name, folder, space, arguments.space, run_options(arguments, {}), History([]))
+    if mirror:
+        mirror.claim()
+    return Begin(name, folder, space, arguments.space, options, History([]), place, mirror)
 
 
 def _never_began(folder: Path) -> bool:
@@ -69,13 +90,24 @@ def clear_remains(folder: Path) -> None:
 
 def resumed_run(arguments: argparse.Namespace) -> Begin:
     """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
-    from sepsearch.journal import Journal, read_run
+    from sepsearch.journal import Journal, read_journal, read_run
 
     if arguments.name and arguments.name != arguments.resume:
         raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
-    folder = find_run(arguments.runs, arguments.resume, "--resume")
-    journal = Journal(folder / JOURNAL, resume=True)
-    try:
+    name = check_name(arguments.resume, "--resume")
+    storage = arguments.storage
+    if storage is None and is_there(arguments.runs / name / JOURNAL):
+        first = next(read_journal(arguments.runs / name / JOURNAL), {})
+        storage = first.get("settings", {}).get("options", {}).get("storage")
+    folder, place, mirror = run_places(arguments.runs, storage, name)
+    with contextlib.ExitStack() as undo:
+        if mirror:
+            mirror.claim()
+            undo.callback(mirror.release)
+            bring_journal(place, mirror, folder, name)
+        folder = find_run(folder.parent, name, "--resume")
+        journal = Journal(folder / JOURNAL, resume=True, mirror=mirror)
+        undo.callback(journal.close)
         history = History(list(read_run(journal.path)))
         search = history.search
         if not search:
@@ -85,10 +117,9 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
-        return Begin(arguments.resume, folder, load_space(space_file), space_file, options, history, journal)
-    except BaseException:
-        journal.close()
-        raise
+        space = load_space(space_file)
+        undo.pop_all()
+        return Begin(name, folder, space, space_file, options, history, place, mirror, journal)
 
 
 def _refuse_other(arguments: argparse.Namespace, history: History) -> None:

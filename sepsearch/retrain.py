@@ -8,6 +8,7 @@ from typing import Any
 
 from sepsearch.finalists import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.journal import Event
+from sepsearch.places import Place
 from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
 from sepsearch.search import EPOCH_FIELDS, Appends
 
@@ -21,10 +22,11 @@ class RunPlan:
         kind: of its events: `kind`, `kind`_epoch, `kind`_end.
         runs: what to train, in this order.
         journal: gets every event.
-        folder: where workers keep the networks' weights, a folder per run.
+        folder: where the networks' weights are in the end, a folder per run.
         epochs: the budget.
         retries: how often a run is tried again, from its last checkpoint, after its worker died.
-        checkpoints: folder of the runs' checkpoints, which are removed when a run ends.
+        checkpoints: place of the runs' checkpoints, which are removed when a run ends.
+        weights: where workers leave the weights, if that is not `folder`.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class RunPlan:
         epochs: int,
         *,
         retries: int = 0,
-        checkpoints: Path | None = None,
+        checkpoints: Place | None = None,
+        weights: Place | None = None,
     ):
         self.kind, self.journal, self.folder, self.epochs = kind, journal, folder, epochs
         self._waiting = {run.id: run for run in runs}
         self._own = frozenset(self._waiting)
         self.runs: dict[str, SeedRun] = {}
-        self._attempts, self._checkpoints = Attempts(retries), checkpoints
+        self._attempts, self._checkpoints, self._place = Attempts(retries), checkpoints, weights
 
     def next(self) -> tuple[str, Params] | None:
         """A run to go on with, or the next one."""
@@ -81,6 +84,8 @@ class RunPlan:
             self._attempts.waiting.append(unit)
             return
         weights, reason = None, ""
+        if run.epochs >= self.epochs:
+            self._bring(unit)
         if run.epochs >= self.epochs and (self.folder / unit).is_dir():
             state, weights = "completed", str(Path(self.folder.name, unit))
         elif ending.how == "halted" and not run.failure:
@@ -90,6 +95,13 @@ class RunPlan:
         self._record(f"{self.kind}_end", id=unit, state=state, reason=reason, epochs=run.epochs, weights=weights)
         if reason != INTERRUPTED:
             remove_checkpoints(self._checkpoints, [unit])
+
+    def _bring(self, unit: str) -> None:
+        """See that what a worker has left far away is in the folder."""
+        if self._place is not None:
+            from sepsearch.checkpoints import bring_weights  # torch, which a plan does without
+
+            bring_weights(self._place, unit, self.folder)
 
     def _record(self, kind: str, **fields: Any) -> None:
         self.journal.append(kind, **fields)
@@ -108,6 +120,8 @@ class RunPlan:
             run = self.runs[event["id"]]
             run.state, run.failure = event["state"], event["reason"]
             run.weights = self.folder / event["id"] if event["weights"] else None
+            if run.weights:
+                self._bring(event["id"])
         elif kind == "resume":
             for run in self.runs.values():
                 # Weights that are gone are trained again: without them nothing can be made of the run.

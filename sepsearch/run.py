@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
-from sepsearch.course import getting_ready, run_course, write_page
+from sepsearch.course import getting_ready, look_at_cluster, run_course, write_page
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
 from sepsearch.files import write_atomically
+from sepsearch.places import open_place
 from sepsearch.resuming import Begin, changed_facts, clear_remains, new_run, resumed_run, resumed_settings
 from sepsearch.run_folder import JOURNAL
+from sepsearch.stored_run import publish_run
 from sepsearch.telling import tell_end, tell_interrupted, tell_resume
 
 if TYPE_CHECKING:
@@ -40,24 +42,26 @@ def main(argv: list[str] | None = None) -> None:
     try:
         state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)
     finally:
-        if begin.journal:
-            begin.journal.close()
+        begin.close()
     if state != "finished":
         sys.exit(EXIT_INTERRUPTED if state == "interrupted" else EXIT_FAILED)
 
 
 def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
     """Get everything ready, then search; returns how it ended: "finished", "interrupted" or "failed"."""
-    from sepsearch.preflight import check_folders
+    from sepsearch.preflight import check_folders, check_place
 
     clock = time.monotonic()
     check_folders(begin.folder)
+    check_place(begin.place)
+    if begin.options["address"]:
+        look_at_cluster(begin)
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
     changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     with contextlib.ExitStack() as stack:
         ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
-        return _record(begin, settings, material, changed, ready, console, clock)
+        return _record(begin, ready.settings if ready else settings, material, changed, ready, console, clock)
 
 
 def _record(
@@ -77,8 +81,11 @@ def _record(
     if journal is None:
         clear_remains(begin.folder)
     if journal is None or "space" in changed:
-        write_atomically(begin.folder / "space.yaml", begin.space_file.read_bytes())
-    journal = journal or Journal(begin.folder / JOURNAL)
+        content = begin.space_file.read_bytes()
+        write_atomically(begin.folder / "space.yaml", content)
+        if not begin.place.local:
+            begin.place.write("space.yaml", content)
+    journal = journal or Journal(begin.folder / JOURNAL, mirror=begin.mirror)
     stop = StopSignal()
     state = "failed"
     try:
@@ -91,11 +98,13 @@ def _record(
         if not begin.journal:
             journal.close()
         results = write_results(begin.folder)
+        publish_run(begin.place, begin.folder)
         arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
     if state == "finished":
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
         for name in ("ray", "checkpoints"):
             shutil.rmtree(begin.folder / name, ignore_errors=True)
+        (begin.place / "checkpoints").remove_all()
     if state == "interrupted":
         tell_interrupted(begin.folder, console)
     else:
@@ -150,6 +159,7 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
     from sepsearch.progress import Progress
 
     before = begin.history.search.get("settings", {})
+    storage = open_place(begin.options["storage"]) if begin.options["storage"] else None
     with Progress() as progress:
         if begin.options["data"] is None:
             from sepsearch.demo import demo_folder
@@ -157,7 +167,7 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
             folder = demo_folder(progress=lambda done, total: progress("rendering the demo ensemble", done, total))
         else:
             folder = Path(begin.options["data"])
-        recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress)
+        recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress, storage)
     instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
     seed = before.get("seed", arguments.seed or 0)
     material = gather_material(recordings, shards, begin.space, instruments, seed)

@@ -1,16 +1,17 @@
 """Ray: started on this machine alone or joined where it runs, quietly, with token authentication and the dashboard."""
 
 import contextlib
+import json
 import math
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
+from sepsearch.joining import require_cluster
 from sepsearch.plan import Workers
 
 # What Ray and its workers find in their environment, unless the user has set it.
@@ -36,14 +37,17 @@ _ARGUMENTS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 @dataclass(frozen=True)
 class Session:
-    """A running Ray: its dashboard's address ("" for none), and what it has."""
+    """A running Ray: its dashboard's address ("" for none), what it has, and whether it gets more nodes on demand."""
 
     dashboard: str
     cpus: float
     gpus: float
+    grows: bool = False
 
     def workers(self, cpus_per_trial: float, gpus_per_trial: float | None, most: int | None) -> Workers:
         """How many trials fit at once; a quarter of a GPU each by default where there are GPUs.
+
+        A cluster that grows on demand gets as many as asked for: Ray then starts the nodes that they need.
 
         Raises:
             UserError: not even one trial fits.
@@ -53,11 +57,15 @@ class Session:
         fits = [math.floor(self.cpus / cpus_per_trial + 1e-9)]
         if gpus_per_trial:
             fits.append(math.floor(self.gpus / gpus_per_trial + 1e-9))
+        if self.grows and most:
+            return Workers(most, cpus_per_trial, gpus_per_trial)
         if min(fits) < 1:
+            advice = "lower --cpus-per-trial or --gpus-per-trial"
+            if self.grows:
+                advice = "the cluster grows on demand: say with --workers how many trials at once"
             raise UserError(
                 f"a trial needs {cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs,"
-                f" found {self.cpus:g} and {self.gpus:g}:"
-                " lower --cpus-per-trial or --gpus-per-trial"
+                f" found {self.cpus:g} and {self.gpus:g}: {advice}"
             )
         return Workers(min([*fits, most] if most else fits), cpus_per_trial, gpus_per_trial)
 
@@ -77,7 +85,7 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         _provide_token()
     else:
-        _require_answer(address)
+        require_cluster(address)
     import ray
 
     local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
@@ -85,31 +93,37 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         try:
             context = ray.init(**(local if address is None else {"address": address}), **_ARGUMENTS)
         except Exception as error:  # a bare one where its node did not start in time
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = str(error).strip() or type(error).__name__
             if address is None:
+                reason = reason.splitlines()[0]
                 raise UserError(f"Ray did not start on this machine: {reason}: see its logs below /tmp/ray") from error
-            raise UserError(f"--address {address}: no Ray cluster answers ({reason}): start one: ray start") from error
+            raise UserError(
+                f"--address {address}: the cluster cannot be joined: {one_line(reason)[:300]}: the search's own machine"
+                " must be one of its nodes (ray start --address=… there), with the same Python and Ray"
+            ) from error
     try:
         resources = ray.cluster_resources()
         url = str(context.dashboard_url or "")
-        yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        grows = address is not None and _grows()
+        yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0), grows)
     finally:
         ray.shutdown()
 
 
-def _require_answer(address: str) -> None:
-    """Raise `UserError` unless something listens at a cluster's address: Ray itself would try for minutes."""
-    current = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves the address that "auto" stands for
-    found = os.environ.get("RAY_ADDRESS") or (current.read_text().strip() if current.exists() else "")
-    target = found if address == "auto" else address
-    host, _, port = target.removeprefix("ray://").rpartition(":")
-    start = "start one with ray start --head, or leave --address out"
-    if not host or not port.isdigit():
-        raise UserError(f"--address {address}: no Ray cluster found ({target or 'none is known here'}): {start}")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise UserError(f"--address {address}: no Ray cluster answers at {target} ({error}): {start}") from error
+def _grows() -> bool:
+    """Whether an autoscaler looks after the cluster, which then knows node types by their names in its configuration.
+
+    Without one Ray calls every node's type "node_" and its id. Ray has no public way to ask.
+    """
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    names = list((report.get("node_type_mapping") or {}).values())
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    names += [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
+    return any(name and not name.startswith("node_") for name in names)
 
 
 def _provide_token() -> None:

@@ -6,8 +6,8 @@ tensor of float16 (time frame 128, frequency bin 128).
 """
 
 import dataclasses
-import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,36 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sepsearch.audio import unreadable
 from sepsearch.errors import UserError, one_line
 from sepsearch.examples import RowIndex
 from sepsearch.files import cache_folder, file_sha256, new_folder, require_space
-from sepsearch.manifest import SCHEMA_VERSION, digest, read_manifest
+from sepsearch.manifest import MANIFEST, SCHEMA_VERSION, digest, read_manifest
+from sepsearch.places import Place
 from sepsearch.progress import Steps, in_threads, one_torch_thread
-from sepsearch.recordings import Piece, Recordings, load_piece
-from sepsearch.spectrogram import (
-    BINS,
-    FRAMES,
-    LEVEL,
-    SCALE,
-    FrontEnd,
-    all_subsets,
-    compress,
-    compression_constant,
-    count_clips,
-    iterate_clips,
-)
+from sepsearch.recordings import Piece, Recordings
+from sepsearch.shard_file import FULL_PLAYERS, SAMPLED_SUBSETS, count_rows, write_shard
+from sepsearch.shared_shards import fetch_shards, publish_shards, shards_place
+from sepsearch.spectrogram import BINS, FRAMES, LEVEL, SCALE, FrontEnd, compression_constant
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sepsearch.takes import Survey
 
-FULL_PLAYERS = 5  # up to so many players every subset is a row; beyond, SAMPLED_SUBSETS of them (and their targets)
-SAMPLED_SUBSETS = 31
 ROW_BYTES = FRAMES * BINS * 2
 
 Progress = Callable[[str, int, int], None]  # (what is being done, steps done, steps in all)
@@ -120,7 +109,7 @@ def open_shards(folder: Path) -> ShardSet:
     import pyarrow as pa
 
     mend = f"delete {folder} and run again: the shards are built anew"
-    manifest = read_manifest(folder / "manifest.json", mend)
+    manifest = read_manifest(folder / MANIFEST, mend)
 
     def check(piece: dict[str, Any]) -> None:
         shard = folder / piece["shard"]["file"]
@@ -170,8 +159,16 @@ def _check_table(table: "pa.Table", piece: dict[str, Any]) -> str:
     return ""
 
 
-def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progress) -> ShardSet:
-    """The shard set of these recordings under this front end: opened where it is there, otherwise built.
+def prepare_shards(
+    recordings: Recordings, front_end: FrontEnd, progress: Progress, storage: Place | None = None
+) -> ShardSet:
+    """The shard set of these recordings under this front end: opened or fetched where it is there, otherwise built.
+
+    Args:
+        recordings: what the rows are made of.
+        front_end: how.
+        progress: is told (stage, steps done, steps in all).
+        storage: where other machines look for shard sets, and leave them.
 
     Raises:
         UserError: unreadable audio, a damaged shard set, no space on the disk.
@@ -181,13 +178,23 @@ def prepare_shards(recordings: Recordings, front_end: FrontEnd, progress: Progre
     hashes = _hash_files(recordings, progress)
     fingerprint = _fingerprint(recordings, front_end, hashes)
     folder = cache_folder() / "shards" / fingerprint
+    shared = shards_place(storage, fingerprint) if storage else None
+    fetched = shared is not None and not folder.exists() and fetch_shards(shared, folder, progress)
     build = not folder.exists()
     if build:
-        rows = sum(_count_rows(piece, front_end) for piece in recordings.pieces)
+        rows = sum(count_rows(piece, front_end) for piece in recordings.pieces)
         require_space(folder, rows * ROW_BYTES * 1.02, f"a shard set of {rows:,} rows")
         facts = survey(recordings, progress=partial(progress, "surveying"), hashes=hashes)
         _build(recordings, facts, front_end, fingerprint, folder, progress)
-    shards = open_shards(folder)
+    try:
+        shards = open_shards(folder)
+    except UserError as error:
+        if not fetched:
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"{shared}: not a sound shard set ({error}): delete it there, too") from error
+    if shared is not None:
+        publish_shards(shared, folder, progress)
     if shards.fingerprint != fingerprint:
         raise UserError(f"{folder}: holds shards {shards.fingerprint}, made of other recordings: delete it, run again")
     return dataclasses.replace(shards, built=build)
@@ -239,14 +246,14 @@ def _build(
     with new_folder(folder) as temporary, one_torch_thread():
 
         def write(item: tuple[int, Piece]) -> dict[str, Any]:
-            return _write_piece(item[1], front_end, constant, rms, temporary / f"shard-{item[0]:04d}.arrow")
+            return write_shard(item[1], front_end, constant, rms, temporary / f"shard-{item[0]:04d}.arrow")
 
         written = in_threads(write, pieces, Steps(partial(progress, "transforming"), len(pieces)))
         shards = sorted(written, key=lambda shard: shard["file"])
         manifest = _manifest(recordings, facts, front_end, shards)
         manifest |= {"fingerprint": fingerprint, "constant": constant, "rms": rms}
         manifest["sha256"] = digest(manifest)
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _manifest(
@@ -272,60 +279,3 @@ def _manifest(
         "title_groups": [list(group) for group in facts.groups],
         "notes": list(recordings.notes),
     }
-
-
-def _count_rows(piece: Piece, front_end: FrontEnd) -> int:
-    return count_clips(front_end, max(stem.samples for stem in piece.stems)) * len(piece_subsets(piece))
-
-
-def piece_subsets(piece: Piece) -> tuple[int, ...]:
-    """The subsets of players that become rows, as bit masks in counting order.
-
-    All of them up to FULL_PLAYERS players. Beyond: every single player, everyone, and SAMPLED_SUBSETS drawn from the
-    piece's name; with each also its members of every one instrument, so that a target is always a row.
-    """
-    players = len(piece.stems)
-    if players <= FULL_PLAYERS:
-        return all_subsets(players)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(piece.name.encode()).digest()[:8], "big"))
-    chosen = {1 << player for player in range(players)} | {2**players - 1}
-    chosen |= {int(mask) for mask in rng.integers(1, 2**players, size=SAMPLED_SUBSETS)}
-    own: dict[str, int] = {}
-    for player, stem in enumerate(piece.stems):
-        own[stem.instrument] = own.get(stem.instrument, 0) | 1 << player
-    return tuple(sorted(chosen | {mask & part for mask in chosen for part in own.values() if mask & part}))
-
-
-def _write_piece(piece: Piece, front_end: FrontEnd, constant: float, rms: float, path: Path) -> dict[str, Any]:
-    """Write one shard; returns its file name, rows, bytes and checksum."""
-    import pyarrow as pa
-
-    torch.set_num_threads(1)  # of this thread: the other cores have pieces of their own
-    subsets = piece_subsets(piece)
-    members = [[stem for i, stem in enumerate(piece.stems) if subset >> i & 1] for subset in subsets]
-    clips, tensors, sound = [], [], []
-    # A frame sounds when its loudest band is not 40 dB below the level of the recordings.
-    threshold = float(compress(torch.tensor(rms / 100), constant))
-    for clip, rows in iterate_clips(front_end, load_piece(piece), subsets, constant):
-        tensors.append(rows.numpy())
-        clips += [clip] * len(subsets)
-        sound.append((rows.amax(dim=2) > threshold).float().mean(dim=1).numpy() * front_end.clip_seconds)
-    count = len(tensors)
-    table = pa.table(
-        {
-            "piece": pa.array([piece.name] * len(clips)),
-            "title": pa.array([piece.title] * len(clips)),
-            "clip": pa.array(clips, pa.int32()),
-            "subset": pa.array(list(subsets) * count, pa.int64()),
-            "members": pa.array([[stem.name for stem in group] for group in members] * count),
-            "instruments": pa.array([[stem.instrument for stem in group] for group in members] * count),
-            "sound_seconds": pa.array(np.concatenate(sound), pa.float32()),
-            "spectrogram": pa.FixedShapeTensorArray.from_numpy_ndarray(
-                np.concatenate(tensors), dim_names=["frame", "bin"]
-            ),
-        }
-    )
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    facts = {"clips": count, "rows": len(table), "bytes": path.stat().st_size}
-    return {"file": path.name, **facts, "sha256": file_sha256(path)}

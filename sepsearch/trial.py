@@ -2,17 +2,20 @@
 
 import copy
 import dataclasses
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from sepsearch.files import new_folder
+from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, save_weights
+from sepsearch.errors import NodeUnfit, UserError
+from sepsearch.gauges import telling_memory
 from sepsearch.network import make_config
+from sepsearch.places import Place
 from sepsearch.store import StoredData, resident_data
 from sepsearch.training import EpochResult, Member, TrainingFailed, fit
 
+MARK = "mark"
 Fit = Callable[..., Iterator[EpochResult]]
 Best = dict[Member, tuple[float, dict[str, Any]]]
 
@@ -21,10 +24,11 @@ Best = dict[Member, tuple[float, dict[str, Any]]]
 class Task:
     """What all units of a stage have in common.
 
-    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is in the folder `checkpoints`, before
-    anyone hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after
-    its best epoch in `weights`/<unit>/<instrument>.safetensors; None where nobody wants them. Both folders are the
-    same on every node.
+    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before anyone
+    hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
+    best epoch in `weights`/<unit>/<instrument>.safetensors; None where nobody wants them. Every node sees both places:
+    where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
+    `search` is the run's name.
     """
 
     data: StoredData
@@ -33,9 +37,11 @@ class Task:
     examples_per_epoch: int
     threads: int
     gpu: bool
-    checkpoints: Path | None = None
-    weights: Path | None = None
+    checkpoints: Place | None = None
+    weights: Place | None = None
+    mark: str = ""
     fit: Fit = fit
+    search: str = ""
 
 
 def train_unit(config: dict[str, Any], task: Task) -> None:
@@ -47,6 +53,9 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
 
     A failure of training is reported ("failed": reason) instead of raised: the worker survives for the next trial,
     whose start it saves seconds.
+
+    Raises:
+        NodeUnfit: this node does not see the places of the task.
     """
     import ray
     import torch
@@ -56,8 +65,12 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
     tune.report({"node": ray.get_runtime_context().get_node_id()})
     torch.set_num_threads(task.threads)
     try:
-        for report in _epochs(config, task):
-            tune.report(report)
+        _require_mark(task)
+        with telling_memory(task.search, task.gpu):
+            for report in _epochs(config, task):
+                tune.report(report)
+    except UserError as error:  # the network, or a mount
+        raise NodeUnfit(f"node {platform.node()}: {error}") from error
     except TrainingFailed as failure:
         tune.report({"failed": str(failure)})
     except Exception as error:
@@ -65,6 +78,12 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
         tune.report(
             {"failed": f"exception: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         )
+
+
+def _require_mark(task: Task) -> None:
+    """Raise `UserError` unless this node sees what the driver sees."""
+    if task.mark and task.checkpoints and task.checkpoints.read(MARK) != task.mark.encode():
+        raise UserError(f"{task.checkpoints}: not seen here as the driver sees it: is the storage mounted?")
 
 
 def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
@@ -77,8 +96,8 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
     batches = max(1, round(task.examples_per_epoch / network.batch_size))
     identity = {key: config[key] for key in ("id", "params", "seed")}
     unit = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
-    path = task.checkpoints / f"{config['id']}.checkpoint" if task.checkpoints else None
-    before = load_checkpoint(path, unit) if path else None
+    name = f"{config['id']}.checkpoint"
+    before = load_checkpoint(task.checkpoints, name, unit) if task.checkpoints else None
     best: Best = {}
     if before:
         best = {member: (loss, dict(weights)) for member, (loss, weights) in before.best.items()}
@@ -89,19 +108,15 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
         if task.weights:
             _keep_best(best, result)
         report = epoch_report(result)
-        if path:
-            save_checkpoint(path, unit, Checkpoint(result.state(), report, best))
+        if task.checkpoints:
+            save_checkpoint(task.checkpoints, name, unit, Checkpoint(result.state(), report, best))
         yield _finish(report, result.epoch, best, task, config["id"])
 
 
 def _finish(report: Any, epoch: int, best: Best, task: Task, unit: str) -> dict[str, Any]:
     """The report; after the last epoch the weights are kept first."""
     if task.weights and epoch >= task.epochs:
-        from safetensors.torch import save_file
-
-        with new_folder(task.weights / unit) as folder:
-            for member, (_, weights) in best.items():
-                save_file(weights, folder / f"{member.instrument}.safetensors")
+        save_weights(task.weights, unit, {member.instrument: weights for member, (_, weights) in best.items()})
     return dict(report)
 
 

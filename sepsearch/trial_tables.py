@@ -28,7 +28,7 @@ def sampled(facts: RunFacts) -> list[str]:
 
 
 def trial_table(facts: RunFacts) -> Table:
-    """All trials, and why each ended as it did."""
+    """All trials, or those that are shown of many, and why each ended as it did."""
     names = sampled(facts)
     headings = [
         Heading("trial", numeric=False), Heading("state", numeric=False), Heading("why", numeric=False),
@@ -36,7 +36,7 @@ def trial_table(facts: RunFacts) -> Table:
     ]  # fmt: skip
     headings += [Heading(name, numeric=False) for name in names]
     rows = []
-    for unit in facts.trials.values():
+    for unit in facts.shown.values():
         ratio = unit.ratios[-1][1] if unit.ratios else None
         name = unit.id + (" · report’s" if unit.id == facts.reference else "")
         rows.append(
@@ -49,7 +49,8 @@ def trial_table(facts: RunFacts) -> Table:
                 *(_param(facts, unit, name) for name in names),
             ]
         )
-    return Table("All trials in the order in which they began.", headings, rows)
+    which = "All trials" if len(rows) == len(facts.trials) else f"{len(rows)} of {len(facts.trials)} trials"
+    return Table(f"{which} in the order in which they began.", headings, rows)
 
 
 def _param(facts: RunFacts, unit: Unit, name: str) -> Cell:
@@ -68,8 +69,7 @@ def _applies(facts: RunFacts, unit: Unit, name: str) -> bool:
 
 def why(facts: RunFacts, unit: Unit) -> str:
     """Why a trial ended as it did, in words; for one that was stopped at a rung, what it would have needed."""
-    verdicts = facts.hindsight.verdicts if facts.hindsight else []
-    last = next((v for v in reversed(verdicts) if v.trial == unit.id and v.stops), None)
+    last = facts.hindsight.stops.get(unit.id) if facts.hindsight else None
     if last is None or "rung" not in unit.reason:
         return unit.reason
     place = f"{number(last.value)} was number {last.place} of {last.known} at epoch {last.rung}"

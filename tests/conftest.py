@@ -26,13 +26,24 @@ PIECES = [
 ]
 
 
+def pytest_configure() -> None:
+    """Ray reads its settings when it is imported, by whichever test of this process comes first."""
+    from sepsearch.session import ENVIRONMENT
+
+    for name, value in {**ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}.items():
+        os.environ.setdefault(name, value)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped where there is none."""
+    """Tests that need a GPU are skipped where there is none; those of a cluster are marked, so that they can be left out."""
     import torch
 
     # Two threads wait for each other longer than they compute where anything else runs; in processes of tests, too.
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for item in items:
+        if item.path.parent.name == "cluster":
+            item.add_marker("cluster")
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

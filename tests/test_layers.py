@@ -12,8 +12,20 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 LAYERS = [
     {"errors", "instruments", "__init__"},
     {"arguments", "files", "versions"},
-    {"run_folder", "safe_yaml", "headers", "mlflow_turn"},
-    {"metrics", "distortion", "plan", "rungs", "progress", "splits", "journal", "mlflow_work", "mlflow_views"},
+    {"run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {
+        "metrics",
+        "distortion",
+        "plan",
+        "rungs",
+        "progress",
+        "splits",
+        "journal",
+        "mlflow_work",
+        "mlflow_views",
+        "mirror",
+        "mlflow_answers",
+    },
     {
         "spectrogram",
         "network",
@@ -25,27 +37,27 @@ LAYERS = [
         "demo_arrangements",
         "demo_performance",
     },
-    {"recordings", "demo", "examples", "config", "sound_files", "full_transform"},
-    {"masking", "curves", "corners", "forecast", "pool", "recorded", "manifest"},
-    {"takes", "baselines", "training", "sampling", "model_folder", "samples"},
-    {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph"},
+    {"recordings", "demo", "examples", "config", "sound_files", "full_transform", "study_log"},
+    {"masking", "windows", "curves", "corners", "forecast", "pace", "pool", "recorded", "manifest"},
+    {"shared_shards", "shard_file", "takes", "baselines", "training", "sampling", "model_folder", "samples"},
+    {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph", "stored_run"},
     {"finalists", "logged_model", "material", "simulation", "plots", "importance", "hindsight", "mlflow_notes"},
     {"candidates", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
     {"projection", "judging", "replay_page", "report_facts", "resuming"},
-    {"mlflow_writer", "replay", "trial", "stage", "session", "gauges", "screen", "report_tables"},
-    {"tracking", "telling", "rehearsal", "report_figures", "trial_tables"},
-    {"registry", "pipeline", "report_text"},
+    {"mlflow_writer", "replay", "trial", "stage", "joining", "session", "gauges", "screen", "tally", "report_tables"},
+    {"tracking", "telling", "rehearsal", "report_figures", "trial_tables", "watch_view"},
+    {"registry", "pipeline", "packing", "report_text", "mlflow_access"},
     {"model_choice", "promote", "export", "preflight", "report_page"},
-    {"course", "separate", "report"},
+    {"course", "separate", "report", "fetch", "watch"},
     {"run"},
     {"track"},
     {"__main__"},
 ]
 OWNERS = {
-    "ray": {"stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
-    "mlflow": {"tracking", "mlflow_writer", "registry", "logged_model", "served_model"},
-    "optuna": {"sampling", "importance", "hindsight"},
-    "pyarrow": {"shards"},
+    "ray": {"packing", "joining", "stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
+    "mlflow": {"tracking", "mlflow_writer", "mlflow_access", "registry", "logged_model", "served_model"},
+    "optuna": {"sampling", "study_log", "importance", "hindsight"},
+    "pyarrow": {"shards", "shard_file", "places"},
     "soundfile": {"audio", "demo", "sound_files", "samples"},
     "torchmetrics": {"distortion"},
     "onnx": {"onnx_graph"},
@@ -85,7 +97,9 @@ def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
 
 
-@pytest.mark.parametrize("module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate"])
+@pytest.mark.parametrize(
+    "module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate", "watch"]
+)
 def test_importing_a_module_starts_nothing_heavy(module):
     code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

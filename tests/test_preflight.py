@@ -13,10 +13,10 @@ import pytest
 import torch
 from conftest import synthetic_data, synthetic_index, synthetic_rows
 
-from sepsearch import corners, nodes, rehearsal
+from sepsearch import corners, nodes, places, rehearsal
 from sepsearch.config import load_space, parse_space
 from sepsearch.corners import corner_configs, difference, parameter_counts
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, no_space
 from sepsearch.forecast import (
     MANY,
     Disk,
@@ -31,6 +31,7 @@ from sepsearch.forecast import (
 )
 from sepsearch.network import count_parameters, make_config, make_network
 from sepsearch.nodes import Node, check_nodes, look_around
+from sepsearch.places import open_place
 from sepsearch.plan import Workers
 from sepsearch.preflight import check_folders, check_memory, preflight
 from sepsearch.rehearsal import Trained, measure, rehearse, steadied
@@ -184,7 +185,7 @@ def by_value() -> None:
 
 
 def test_a_node_that_sees_the_folder_is_told_with_its_memory_and_nothing_is_left_there(ray_workers, tmp_path):
-    (node,) = check_nodes(tmp_path / "runs" / "new", ray_workers)
+    (node,) = check_nodes(open_place(tmp_path / "runs" / "new"), ray_workers)
     assert node.trials == 2
     total, unused = node.memory
     assert 0 < unused <= total
@@ -201,16 +202,16 @@ def answer(problem: str = "", **other):
 def test_a_node_that_does_not_see_the_folder_is_named(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(tmp_path, ray_workers, answer("is not seen there"))
+        check_nodes(open_place(tmp_path), ray_workers, answer("is not seen there"))
     text = one_line(error)
     assert text.startswith(f"node {os.uname().nodename} (127.0.0.1): {tmp_path} is not seen there")
-    assert "--runs" in text
+    assert "--storage" in text
 
 
 def test_a_node_with_another_version_is_named_with_both(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(tmp_path, ray_workers, answer(torch="1.0"))
+        check_nodes(open_place(tmp_path), ray_workers, answer(torch="1.0"))
     assert f"(127.0.0.1): torch is 1.0, expected {nodes.versions()['torch']} as here" in one_line(error)
 
 
@@ -220,33 +221,33 @@ def test_a_node_that_cannot_run_the_check_is_named_with_the_reason(ray_workers, 
 
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(tmp_path, ray_workers, look)
+        check_nodes(open_place(tmp_path), ray_workers, look)
     assert "cannot run sepsearch (ModuleNotFoundError: No module named 'sepsearch')" in one_line(error)
 
 
 def test_a_node_that_does_not_answer_in_time_is_named(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(tmp_path, ray_workers, lambda path, token: time.sleep(1.5), patience=0.3)
+        check_nodes(open_place(tmp_path), ray_workers, lambda path, token: time.sleep(1.5), patience=0.3)
     assert "(127.0.0.1): no answer within 0.3 s" in one_line(error)
 
 
 def test_a_node_with_an_empty_or_another_folder_under_the_path_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(nodes, "FILE_SECONDS", 0.0)
-    assert look_around(str(tmp_path / "token"), "abc")["problem"] == "is not seen there"
+    assert look_around(open_place(tmp_path), "abc")["problem"] == "is not seen there"
     (tmp_path / "token").write_text("xyz")
-    assert look_around(str(tmp_path / "token"), "abc")["problem"] == "is another folder there"
+    assert look_around(open_place(tmp_path), "abc")["problem"] == "is another folder there"
 
 
 def test_a_node_that_can_read_but_not_write_says_so(tmp_path, monkeypatch):
-    def refuse(path, text):
-        raise OSError(30, "Read-only file system")
+    def refuse(path, content):
+        raise no_space(OSError(30, "Read-only file system"), path)
 
     (tmp_path / "token").write_text("abc")
-    assert look_around(str(tmp_path / "token"), "abc")["problem"] == ""
-    monkeypatch.setattr(Path, "write_text", refuse)
-    found = look_around(str(tmp_path / "token"), "abc")["problem"]
-    assert found == "cannot be written there (Read-only file system)"
+    assert look_around(open_place(tmp_path), "abc")["problem"] == ""
+    monkeypatch.setattr(places, "write_atomically", refuse)
+    found = look_around(open_place(tmp_path), "abc")["problem"]
+    assert found == "there: cannot be written: Read-only file system"
 
 
 # A batch of every corner
@@ -276,7 +277,7 @@ SMALL = {"filters": [1, 2], "batch_size": 4}
 def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     searched = space(SMALL, search={"trials": 4}, final={"configurations": 1, "seeds": 2})
-    settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3)
+    settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3, instruments=("vn", "vc"))
     told = []
     found = preflight(
         searched,
@@ -284,6 +285,7 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
         task,
         Workers(1, 1.0, 0.0),
         tmp_path / "runs" / "new",
+        open_place(tmp_path / "runs" / "new"),
         time_budget=1e6,
         progress=lambda *step: told.append(step),
     )
@@ -300,8 +302,8 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
 def test_preflight_without_corners_trains_nothing(task, ray_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rehearsal, "rehearse", None)
-    settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3)
-    found = preflight(space(SMALL), settings, task, ray_workers, tmp_path, corners=False)
+    settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3, instruments=("vn", "vc"))
+    found = preflight(space(SMALL), settings, task, ray_workers, tmp_path, open_place(tmp_path), corners=False)
     assert found.times is None
     assert found.line().startswith("preflight: checkpoints at most")
 

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from sepsearch.config import Space, parse_space
 from sepsearch.finalists import Finalist
 from sepsearch.journal import Journal, read_journal
+from sepsearch.places import open_place
 from sepsearch.plan import RETURNED, Ending
 from sepsearch.retrain import FinalPlan
 from sepsearch.rungs import Rungs
@@ -228,7 +229,7 @@ def test_a_spared_trial_reaches_the_full_budget_and_says_where_it_would_have_bee
 
 def test_checkpoints_of_ended_trials_are_removed_and_those_of_interrupted_ones_stay(tmp_path):
     plan = search_plan(tmp_path, Journal(tmp_path / "journal.jsonl"))
-    plan._checkpoints = tmp_path
+    plan._checkpoints = open_place(tmp_path)
     first, second = plan.next()[0], plan.next()[0]
     for unit in (first, second):
         (tmp_path / f"{unit}.checkpoint").touch()

@@ -13,7 +13,7 @@ from sepsearch.resuming import changed_facts, new_run, resumed_run, resumed_sett
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
 OPTIONS = {"data": "/urmp", "time_budget": 60.0, "workers": 1, "cpus_per_trial": 2.0, "gpus_per_trial": None,
-           "address": "auto", "retries": 5}  # fmt: skip
+           "address": "auto", "retries": 5, "storage": None}  # fmt: skip
 FACTS = {
     "space": {"search": {"trials": 3}},
     "settings": {"name": "x", "seed": 7, "trials": 3, "epochs": 4, "final_epochs": 6, "instruments": ["vn"],

@@ -1,11 +1,9 @@
-"""Ray as it is started here: loopback only, with a token, quiet; how many trials fit; gauges."""
+"""Ray as it is started here: loopback only, with a token, quiet; how many trials fit."""
 
 import os
 import re
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 
@@ -86,7 +84,7 @@ def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_no_cluster_at_an_address_is_one_line(address):
     code = f"from sepsearch.errors import exit_on_user_error as e\nfrom sepsearch.session import ray_session\ndef f():\n    with ray_session({address!r}): pass\ne(f)"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -96,27 +94,3 @@ def test_no_cluster_at_an_address_is_one_line(address):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --address {address}: no Ray cluster")
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.usefixtures("ray_workers")
-def test_gauges_show_the_ratio_by_trial_and_instrument():
-    import ray
-
-    from sepsearch.gauges import Gauges
-
-    gauges = Gauges(epochs=2)
-    members = [{"instrument": "vn", "ratio": 0.4}, {"instrument": "vc", "ratio": 0.6}]
-    gauges.handle({"event": "epoch", "id": "t0007", "epoch": 2, "ratio": 0.5, "members": members})
-    node = ray.nodes()[0]
-    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    text, deadline = "", time.monotonic() + 40
-    while "sepsearch_best_ratio" not in text and time.monotonic() < deadline:
-        time.sleep(0.5)
-        gauges.refresh(time.monotonic())
-        text = urllib.request.urlopen(address, timeout=10).read().decode()
-    lines = [line for line in text.splitlines() if line.startswith("ray_sepsearch_ratio")]
-    found = {
-        re.search(r'instrument="(\w+)"', line)[1]: float(line.split()[-1]) for line in lines if 'trial="t0007"' in line
-    }
-    assert found == pytest.approx({"vn": 0.4, "vc": 0.6, "all": 0.5})
-    assert re.search(r"ray_sepsearch_best_ratio\{.*\} 0\.5", text)

@@ -19,7 +19,8 @@ from sepsearch import shards as shards_module
 from sepsearch.errors import UserError
 from sepsearch.examples import instrument_pairs
 from sepsearch.recordings import Recordings, load_piece, read_folder
-from sepsearch.shards import ShardSet, open_shards, piece_subsets, prepare_shards, spectrograms
+from sepsearch.shard_file import piece_subsets
+from sepsearch.shards import ShardSet, open_shards, prepare_shards, spectrograms
 from sepsearch.spectrogram import FrontEnd, all_subsets, clip_spectra, subset_rows
 from sepsearch.splits import split_titles
 
@@ -336,7 +337,7 @@ def test_a_write_that_fails_leaves_nothing_behind(
     def fail(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shards_module, "_write_piece" if failing == "shard" else "_manifest", fail)
+    monkeypatch.setattr(shards_module, "write_shard" if failing == "shard" else "_manifest", fail)
     with pytest.raises(UserError, match="No space left on device: free some space there"):
         prepare(duets)
     assert_nothing_written(cache)
