@@ -98,8 +98,8 @@ def _record(
         if not begin.journal:
             journal.close()
         results = write_results(begin.folder)
-        publish_run(begin.place, begin.folder)
         arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
+        publish_run(begin.place, begin.folder)
     if state == "finished":
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
         for name in ("ray", "checkpoints"):
@@ -126,6 +126,7 @@ def _rebuild(begin: Begin, console: "Console") -> str:
     results = write_results(begin.folder)
     write_page(None, begin.folder, console)
     arrived = tracker.close() and begin.history.registered
+    publish_run(begin.place, begin.folder)
     tell_end(results, begin.folder, begin.history.search["caveats"], arrived, console)
     return "finished"
 

@@ -71,7 +71,14 @@ def search(folder: Path, tree: Path, *more: str) -> tuple[subprocess.CompletedPr
 @pytest.fixture(scope="module")
 def finished(tree, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, dict]:
     folder = tmp_path_factory.mktemp("run")
-    return folder, *search(folder, tree, "--seed", "1", "--workers", "1")
+    return folder, *search(folder, tree, "--seed", "1", "--workers", "1", "--gpus-per-trial", "auto")
+
+
+def test_auto_without_gpus_says_so_and_what_it_came_to_is_kept_for_a_resume(finished):
+    folder, done, _ = finished
+    assert "--gpus-per-trial auto: no GPU found, so trials run on CPUs" in done.stdout
+    begun = next(read_journal(folder / "runs" / "x" / "journal.jsonl"))
+    assert begun["settings"]["options"]["gpus_per_trial"] == 0.0
 
 
 def test_a_finished_run_has_results_in_exactly_the_promised_shape(finished):
