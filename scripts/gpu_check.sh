@@ -17,7 +17,7 @@ nvidia-smi -L
 "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)'
 
 if "$python" -c 'import pytest' 2>/dev/null; then
-    "$python" -m pytest -m gpu tests/test_training.py
+    "$python" -m pytest -m gpu tests/test_training.py tests/test_windows.py
 else
     echo "gpu_check: no pytest, tests left out"
 fi

@@ -280,7 +280,7 @@ def test_promtool_finds_nothing_wrong_with_the_configuration():
 
 
 MANY = """
-import time, urllib.request
+import re, time, urllib.request
 from sepsearch.session import ray_session
 with ray_session(cpus=1, dashboard=False):
     import ray
@@ -301,13 +301,16 @@ with ray_session(cpus=1, dashboard=False):
     def live():
         address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         text = urllib.request.urlopen(address, timeout=10).read().decode()
-        return sum(line.startswith("ray_sepsearch_epoch{") for line in text.splitlines())
-    deadline, most = time.monotonic() + 90, 0
-    while time.monotonic() < deadline and not (most > 100 and live() == 2):
+        lines = [line for line in text.splitlines() if line.startswith("ray_sepsearch_epoch{")]
+        return sorted(re.search('trial="(.*?)"|$', line)[1] or "none" for line in lines)
+    # On a busy machine a series is missing now and then for a moment: it is enough that those two were seen alone once.
+    deadline, most, now = time.monotonic() + 120, 0, []
+    while time.monotonic() < deadline and not (most > 2000 and now == ["t0", "t1"]):
         gauges.refresh(time.time())
-        most = max(most, live())
+        now = live()
+        most = max(most, len(now))
         time.sleep(0.5)
-    print(most, live())
+    print(most, *now[:5])
 """
 
 
@@ -316,6 +319,6 @@ def test_of_thousands_of_trials_only_those_at_work_have_series(tmp_path, short):
         [sys.executable, "-c", MANY], env=environment(tmp_path, short), capture_output=True, text=True, timeout=200, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    most, live = map(int, done.stdout.split())
-    assert most > 100, "those that had just ended were never seen"
-    assert live == 2
+    most, *live = done.stdout.split()
+    assert int(most) > 2000, "newer versions of OpenTelemetry drop what comes after the first 2,000"
+    assert live == ["t0", "t1"]
