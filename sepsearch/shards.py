@@ -27,14 +27,13 @@ from sepsearch.progress import Steps, in_threads, one_torch_thread
 from sepsearch.recordings import Piece, Recordings
 from sepsearch.shard_file import FULL_PLAYERS, SAMPLED_SUBSETS, count_rows, write_shard
 from sepsearch.shared_shards import fetch_shards, publish_shards, shards_place
-from sepsearch.spectrogram import BINS, FRAMES, LEVEL, SCALE, FrontEnd, compression_constant
+from sepsearch.spectrogram import BINS, FRAMES, LEVEL, ROW_BYTES, SCALE, FrontEnd, compression_constant
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sepsearch.takes import Survey
 
-ROW_BYTES = FRAMES * BINS * 2
 
 Progress = Callable[[str, int, int], None]  # (what is being done, steps done, steps in all)
 

@@ -22,6 +22,7 @@ from sepsearch.errors import UserError
 
 FRAMES = 128
 BINS = 128
+ROW_BYTES = FRAMES * BINS * 2  # float16
 AXES = ("mel", "log", "linear")
 # c = LEVEL / RMS of the recordings: noise at the recordings' level becomes log1p(0.3) = 0.26, loud partials about 2.
 # Measured against 1, 3 and 10 (docs/decisions.md): the more the quiet counts, the worse the separated audio.

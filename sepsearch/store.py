@@ -17,8 +17,8 @@ from sepsearch.errors import UserError, one_line
 from sepsearch.examples import Dataset, Pairs, Rows
 from sepsearch.forecast import size
 from sepsearch.progress import Steps
-from sepsearch.shards import ROW_BYTES, Progress, ShardSet, spectrograms
-from sepsearch.spectrogram import BINS, FRAMES
+from sepsearch.shards import Progress, ShardSet, spectrograms
+from sepsearch.spectrogram import BINS, FRAMES, ROW_BYTES
 from sepsearch.windows import BLOCK_BYTES, BLOCKS, WindowedRows
 
 if TYPE_CHECKING:

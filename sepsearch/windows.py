@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sepsearch.examples import Batch, Rows, as_tensor
-from sepsearch.spectrogram import BINS, FRAMES
+from sepsearch.spectrogram import BINS, FRAMES, ROW_BYTES
 
 BLOCK_BYTES = 128 * 2**20  # 2048 examples: an epoch of the usual length is one block
 BLOCKS = 2  # one in use, one ahead
-ROW_BYTES = FRAMES * BINS * 2
 
 Fetch = Callable[[Sequence[int]], Sequence[NDArray[np.float16]]]
 

@@ -19,7 +19,8 @@ from sepsearch.examples import Dataset, Rows, sample_pairs, split_pairs
 from sepsearch.network import ReportConfig
 from sepsearch.plan import Workers
 from sepsearch.session import ENVIRONMENT
-from sepsearch.shards import ROW_BYTES, ShardSet, spectrograms
+from sepsearch.shards import ShardSet, spectrograms
+from sepsearch.spectrogram import ROW_BYTES
 from sepsearch.splits import split_titles
 from sepsearch.store import store_shards
 from sepsearch.training import Member, fit

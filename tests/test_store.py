@@ -7,7 +7,7 @@ import pytest
 from sepsearch import store
 from sepsearch.errors import UserError
 from sepsearch.plan import Workers
-from sepsearch.shards import ROW_BYTES
+from sepsearch.spectrogram import ROW_BYTES
 from sepsearch.store import Store, StoredData, node_stores
 
 GB = 10**9

@@ -11,8 +11,9 @@ from conftest import synthetic_data
 
 from sepsearch.examples import Dataset, Rows
 from sepsearch.network import ReportConfig
+from sepsearch.spectrogram import ROW_BYTES
 from sepsearch.training import Member, evaluate, fit
-from sepsearch.windows import ROW_BYTES, WindowedRows
+from sepsearch.windows import WindowedRows
 
 CONFIG = ReportConfig(filters=4, head="mask", batch_size=4, learning_rate=3e-3)
 MEMBERS = (Member("vn", 0), Member("vc", 1))
