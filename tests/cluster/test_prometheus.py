@@ -32,7 +32,7 @@ parameters:
   learning_rate: {low: 1e-3, high: 1e-2, log: true}
 front_end: {clip_seconds: 1.0}
 search: {trials: 12, epochs: 6, examples_per_epoch: 192, validation_examples: 32, startup_trials: 4, grace_epochs: 1, reduction_factor: 2}
-final: {configurations: 1, seeds: 2, epochs: 12}
+final: {configurations: 1, seeds: 2, epochs: 60}
 """
 TOKEN = "0123456789abcdef" * 4
 PATIENCE = 900.0  # seconds
