@@ -1,7 +1,6 @@
 """The nodes of a cluster: whether each sees the run's folder, has the same versions, and how much memory it has."""
 
 import contextlib
-import math
 import os
 import platform
 import secrets
@@ -96,9 +95,7 @@ def _judge(answer: Any, node: dict[str, Any], place: Place, workers: "Workers") 
             f"node {name}: {place} {seen['problem']}: expected a place that all nodes see: choose one with --storage"
             " (a shared folder under one path, or a URI such as s3://bucket/runs with credentials on every node)"
         )
-    has = node["Resources"]
-    fits = [has.get("CPU", 0.0) / workers.cpus] + ([has.get("GPU", 0.0) / workers.gpus] if workers.gpus else [])
-    return Node(name, min(math.floor(min(fits) + 1e-9), workers.concurrent), seen["memory"])
+    return Node(name, workers.fit(node["Resources"]), seen["memory"])
 
 
 def death_reason(error: Exception) -> str:

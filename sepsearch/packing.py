@@ -1,6 +1,5 @@
 """How many trials share a GPU: as many as fit into its memory and as still pay, measured before the search."""
 
-import dataclasses
 import math
 import resource
 import sys
@@ -9,12 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sepsearch.examples import EVALUATION_BATCH, Dataset
 from sepsearch.forecast import size
 from sepsearch.plan import Params
-from sepsearch.rehearsal import CORNER_SECONDS, CUDA_CONTEXT_BYTES, rehearse
+from sepsearch.rehearsal import CORNER_SECONDS, CUDA_CONTEXT_BYTES, few_examples, rehearse
 from sepsearch.store import resident_data
 from sepsearch.training import Member, TrainingFailed
 
@@ -187,7 +183,7 @@ class _Trainer:
 
         torch.set_num_threads(self.task.threads)
         self.config = make_config(self.params)
-        self.data = _few(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
+        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
         self._begin()
         self._epoch()
 
@@ -218,13 +214,3 @@ class _Trainer:
             return int(torch.cuda.max_memory_reserved()) + CUDA_CONTEXT_BYTES
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _few(data: Dataset) -> Dataset:
-    """The data set with a batch of validation examples per instrument: training is what counts."""
-    examples = {}
-    for code, sides in data.examples.items():
-        validation = sides["validation"]
-        first = np.arange(min(EVALUATION_BATCH, len(validation)))
-        examples[code] = {**sides, "validation": validation.pick(first)}
-    return dataclasses.replace(data, examples=examples)

@@ -1,7 +1,8 @@
 """What a stage of training is asked for: the plan it follows, the workers it may use, the signal that ends it early."""
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -105,3 +106,10 @@ class Workers:
     concurrent: int
     cpus: float
     gpus: float
+
+    def fit(self, resources: Mapping[str, float]) -> int:
+        """How many run at once on a node that has these resources."""
+        fits = [resources.get("CPU", 0.0) / self.cpus]
+        if self.gpus:
+            fits.append(resources.get("GPU", 0.0) / self.gpus)
+        return min(math.floor(min(fits) + 1e-9), self.concurrent)

@@ -75,7 +75,7 @@ def preflight(
         progress(stage, done, len(configs))
 
     progress(stage, 0, len(configs))
-    rehearsal = rehearse(task, configs, workers, advance, **({} if patience is None else {"patience": patience}))
+    rehearsal = rehearse(task, configs, workers, advance, patience)
     notes = check_memory(rehearsal.measured, nodes, workers, rehearsal.gpu_memory)
     notes += task.data.gpu_notes(rehearsal.gpu_memory)
     notes += registry_notes(settings.instruments)

@@ -63,7 +63,7 @@ def rehearse(
     configs: Sequence[Params],
     workers: "Workers",
     advance: Callable[[], object] = lambda: None,
-    patience: float = CORNER_SECONDS,
+    patience: float | None = None,
 ) -> Rehearsal:
     """Train every configuration for a batch or a few, on resident data, with a trial's resources and environment.
 
@@ -75,13 +75,14 @@ def rehearse(
         configs: complete configurations, the reference first.
         workers: resources of a trial.
         advance: called after every configuration.
-        patience: seconds for a worker to start and for one configuration.
+        patience: seconds for a worker to start and for one configuration; CORNER_SECONDS by default.
 
     Raises:
         UserError: a configuration cannot be built or trained, its worker died, or nothing came in time.
     """
     import ray
 
+    patience = patience or CORNER_SECONDS
     shared = ray.put(task)
     options: dict[str, Any] = {
         "num_cpus": workers.cpus,
@@ -152,7 +153,7 @@ class _Rehearser:
     def ready(self) -> int:
         """Bring the data here. Returns the bytes of memory of this worker's GPU, 0 without one."""
         torch.set_num_threads(self.task.threads)
-        self.data = _few(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
+        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
         return int(torch.cuda.get_device_properties(0).total_memory) if self.task.gpu else 0
 
     def measure(self, params: Params) -> Trained | str:
@@ -162,8 +163,8 @@ class _Rehearser:
             return reason_of(error)
 
 
-def _few(data: Dataset) -> Dataset:
-    """The data set with one batch of validation examples per instrument."""
+def few_examples(data: Dataset) -> Dataset:
+    """The data set with one batch of validation examples per instrument: training is what is timed."""
     examples = {}
     for code, sides in data.examples.items():
         validation = sides["validation"]

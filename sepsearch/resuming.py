@@ -18,7 +18,7 @@ from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place
 from sepsearch.run_folder import JOURNAL, check_name, find_run
-from sepsearch.stored_run import bring_journal, run_places
+from sepsearch.stored_run import run_places, take_over
 
 if TYPE_CHECKING:
     from sepsearch.journal import Journal
@@ -102,9 +102,8 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
     folder, place, mirror = run_places(arguments.runs, storage, name)
     with contextlib.ExitStack() as undo:
         if mirror:
-            mirror.claim()
             undo.callback(mirror.release)
-            bring_journal(place, mirror, folder, name)
+            take_over(place, mirror, folder, name)
         folder = find_run(folder.parent, name, "--resume")
         journal = Journal(folder / JOURNAL, resume=True, mirror=mirror)
         undo.callback(journal.close)

@@ -132,10 +132,7 @@ class _Bridge:
         import ray
 
         return any(
-            other["Alive"]
-            and other["NodeID"] != node
-            and other["Resources"].get("CPU", 0) >= self._workers.cpus
-            and other["Resources"].get("GPU", 0) >= self._workers.gpus
+            other["Alive"] and other["NodeID"] != node and self._workers.fit(other["Resources"])
             for other in ray.nodes()
         )
 

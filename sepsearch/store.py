@@ -161,9 +161,7 @@ def node_stores(workers: "Workers", nodes: Iterable[Mapping[str, Any]]) -> list[
     stores = []
     for node in nodes:
         has = node["Resources"]
-        fits = [has.get("CPU", 0.0) / workers.cpus] + ([has.get("GPU", 0.0) / workers.gpus] if workers.gpus else [])
-        trials = min(math.floor(min(fits) + 1e-9), workers.concurrent)
-        if node["Alive"] and trials:
+        if node["Alive"] and (trials := workers.fit(has)):
             stores.append(Store(node["NodeManagerHostname"], int(has["object_store_memory"]), trials))
     return stores
 

@@ -58,9 +58,14 @@ def follow_run(runs: Path, storage: str | None, name: str, copies: Path) -> tupl
     return copies, refresh
 
 
-def bring_journal(place: Place, mirror: Mirror, folder: Path, name: str) -> None:
-    """Bring a run's journal and space file to a folder of this machine, to go on with it."""
+def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> None:
+    """Become the writer of a run, and bring its journal and space file to a folder of this machine.
+
+    Raises:
+        UserError: there is no such run, or another process is at work on it.
+    """
     _require(mirror, str(place), "--resume", name)
+    mirror.claim()
     mirror.fetch(folder / JOURNAL)
     _bring(place, "space.yaml", folder)
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "instruments", "__init__"},
+    {"errors", "instruments", "process_identity", "__init__"},
     {"arguments", "files", "versions"},
     {"run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
     {

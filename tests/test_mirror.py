@@ -1,5 +1,6 @@
 """A journal as objects: every line once and in order, whoever writes, gathers, dies or goes on elsewhere."""
 
+import json
 import os
 
 import pytest
@@ -136,6 +137,7 @@ def test_a_writer_of_this_machine_that_has_died_is_no_hindrance(place):
     place.write(WRITER, b'{"host": "%s", "pid": 999999999, "id": "x"}' % os.uname().nodename.encode())
     mine = Mirror(place)
     mine.claim()
+    assert json.loads(place.read(WRITER))["pid"] == os.getpid()
     mine.release()
 
 
@@ -144,6 +146,7 @@ def test_a_writer_elsewhere_that_is_silent_for_long_has_lost_the_run(place, monk
     monkeypatch.setattr(mirror, "LEASE_SECONDS", 0.0)
     mine = Mirror(place)
     mine.claim()
+    assert json.loads(place.read(WRITER))["pid"] == os.getpid()
     mine.release()
 
 
