@@ -1,0 +1,41 @@
+"""Which process wrote something, and whether it has ended."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from sepsearch.process_identity import current_process, parse_identity
+
+
+def test_an_identity_survives_its_plain_values():
+    mine = current_process()
+    assert parse_identity(mine.as_dict()) == mine
+    assert not mine.has_ended()
+
+
+def test_a_process_that_has_exited_has_ended():
+    program = (
+        "import json; from sepsearch.process_identity import current_process as c; print(json.dumps(c().as_dict()))"
+    )
+    import json
+
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert parse_identity(json.loads(answer.stdout)).has_ended()
+
+
+def test_a_reused_process_number_is_another_process():
+    mine = current_process()
+    assert dataclasses.replace(mine, start=mine.start + 1).has_ended()
+
+
+@pytest.mark.parametrize("field", ["boot", "namespace"])
+def test_a_process_of_another_machine_or_container_is_never_known_to_have_ended(field):
+    elsewhere = dataclasses.replace(current_process(), pid=999_999_999, start=1, **{field: "another"})
+    assert not elsewhere.has_ended()
+
+
+def test_an_entry_without_boot_id_is_never_known_to_have_ended():
+    assert not parse_identity({"host": "here", "pid": 999_999_999, "id": "x"}).has_ended()
+    assert parse_identity({"pid": "none"}).pid == 0
