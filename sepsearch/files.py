@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import errno
 import glob
 import hashlib
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from sepsearch.errors import UserError, no_space
 
 ABANDONED = 3600.0  # seconds
+PARTIAL = ".partial"  # ends the names of files, and begins the last part of those of folders, that are being written
 
 
 def cache_folder() -> Path:
@@ -36,7 +38,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     except OSError as error:
         raise no_space(error, path) from error
     try:
@@ -49,6 +51,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         if isinstance(error, OSError):
             raise no_space(error, path) from error
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (fsync), where the file system can; new files are lost to a power cut without.
+
+    Raises:
+        OSError: the folder cannot be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

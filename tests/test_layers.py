@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 LAYERS = [
     {"errors", "instruments", "process_identity", "__init__"},
     {"arguments", "files", "versions"},
-    {"run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {"run_folder", "run_lock", "safe_yaml", "headers", "mlflow_turn", "places"},
     {
         "metrics",
         "distortion",
