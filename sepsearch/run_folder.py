@@ -38,7 +38,7 @@ def find_run(runs: Path, name: str, what: str) -> Path:
 
 def may_precede_journal(name: str) -> bool:
     """Whether a file of this name can be in the folder of a run without a first event."""
-    return name in ("space.yaml", JOURNAL) or name.startswith(f".{JOURNAL}.lock") or bool(TEMPORARY.fullmatch(name))
+    return name in ("space.yaml", JOURNAL) or name.startswith(".")
 
 
 def remove_leftovers(folder: Path) -> None:

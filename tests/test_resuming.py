@@ -296,3 +296,14 @@ def test_a_damaged_last_line_is_cut_off_on_resume_and_said(tmp_path):
     assert begin.history.begun == 1
     assert "the last line was damaged or cut off by a crash" in begin.journal.notice
     begin.close()
+
+
+def test_what_a_process_killed_before_the_first_event_leaves_does_not_hold_the_name(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    for name in ("space.yaml", "journal.jsonl", ".mlflow.lock", ".journal.jsonl.lock", ".space.yaml.k3f9x_2a.partial"):
+        (folder / name).write_text("")
+    begin = new(tmp_path)
+    new_journal(begin).close()
+    assert sorted(path.name for path in folder.iterdir()) == [".journal.jsonl.lock", ".mlflow.lock", "journal.jsonl"]
+    begin.close()
