@@ -104,18 +104,18 @@ def test_as_many_trials_as_were_asked_for_and_no_more(tmp_path):
 
 def test_the_best_trials_are_those_that_reached_the_full_budget():
     trials = [
-        Trial("t0", {}, epochs=8, ratio=0.6, state="completed"),
-        Trial("t1", {}, epochs=1, ratio=0.2, state="stopped"),
-        Trial("t2", {}, epochs=8, ratio=0.5, state="completed"),
-        Trial("t3", {}, epochs=8, ratio=0.1, state="failed"),
+        Trial("t0", {"filters": 0}, epochs=8, ratio=0.6, state="completed"),
+        Trial("t1", {"filters": 1}, epochs=1, ratio=0.2, state="stopped"),
+        Trial("t2", {"filters": 2}, epochs=8, ratio=0.5, state="completed"),
+        Trial("t3", {"filters": 3}, epochs=8, ratio=0.1, state="failed"),
     ]
     assert [trial.id for trial in best_trials(trials, 5)] == ["t2", "t0"]
 
 
 def test_if_none_reached_it_the_best_are_taken_from_those_that_came_furthest():
     trials = [
-        Trial("t0", {}, epochs=3, ratio=0.6, state="stopped"),
-        Trial("t1", {}, epochs=1, ratio=0.2, state="stopped"),
-        Trial("t2", {}, epochs=3, ratio=0.5, state="stopped"),
+        Trial("t0", {"filters": 0}, epochs=3, ratio=0.6, state="stopped"),
+        Trial("t1", {"filters": 1}, epochs=1, ratio=0.2, state="stopped"),
+        Trial("t2", {"filters": 2}, epochs=3, ratio=0.5, state="stopped"),
     ]
     assert [trial.id for trial in best_trials(trials, 1)] == ["t2"]
