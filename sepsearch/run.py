@@ -182,8 +182,8 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for code, text in material.caveats.items():
-        console.print(f"note: {code}: {text}", soft_wrap=True, markup=False)
+    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     return material
 
 
@@ -207,9 +207,11 @@ def _within_space(settings: "Settings", begin: Begin, console: "Console") -> "Se
     from sepsearch.configurations import limit_trials
 
     trials, reason = limit_trials(begin.space, settings.trials)
-    if reason and begin.history.finalists is None:
-        console.print(f"note: {reason}", soft_wrap=True, markup=False)
-    return dataclasses.replace(settings, trials=trials)
+    if not reason or begin.history.finalists is not None:
+        return settings
+    console.print(f"note: {reason}", soft_wrap=True, markup=False)
+    # Journals of earlier versions may hold more, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun))
 
 
 def write_results(folder: Path) -> dict[str, Any]:

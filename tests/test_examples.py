@@ -6,7 +6,8 @@ import torch
 from conftest import synthetic_index, synthetic_rows
 
 from sepsearch.errors import UserError
-from sepsearch.examples import Batches, Rows, instrument_pairs, leave_one_title_out, sample_pairs, split_pairs
+from sepsearch.examples import Batches, Rows, instrument_pairs, sample_pairs
+from sepsearch.split_examples import leave_one_title_out, split_pairs
 from sepsearch.splits import split_titles
 
 

@@ -37,7 +37,7 @@ LAYERS = [
         "demo_arrangements",
         "demo_performance",
     },
-    {"recordings", "demo", "examples", "config", "sound_files", "full_transform", "study_log"},
+    {"recordings", "demo", "examples", "split_examples", "config", "sound_files", "full_transform", "study_log"},
     {
         "masking",
         "windows",

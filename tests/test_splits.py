@@ -4,7 +4,7 @@ import pytest
 from conftest import synthetic_index
 
 from sepsearch.errors import UserError
-from sepsearch.examples import split_pairs
+from sepsearch.split_examples import split_pairs
 from sepsearch.splits import TitleFacts, split_titles
 
 # The 27 titles of URMP with their ensemble sizes and instruments, pieces of one title together.
