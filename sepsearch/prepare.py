@@ -5,7 +5,7 @@ import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACE = Path("search_spaces/detector.yaml")
 EXACT, CLOSE = -140.0, -40.0  # dB: a mixture that differs less from the sum of its stems is it, or sounds like it
+NOTHING = (
+    "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
+    " which others play, too"
+)
 GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
 
 Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
@@ -109,7 +113,7 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
         parts = playing[code]
         titles = {piece["title"] for piece, _ in parts}
         apart = len({group_of[title] for title in titles})
-        caveat = "" if apart >= 3 else "one title" if apart == 1 else "few titles"
+        caveat = _caveat(code, parts, group_of)
         caveats.add(caveat)
         seconds = sum(stem["seconds"] for _, stem in parts)
         sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
@@ -121,9 +125,23 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
     _heading(console, "By instrument")
     _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
     for caveat in sorted(caveats - {""}):
-        _line(console, RULES[caveat])
+        _line(console, RULES.get(caveat, NOTHING))
     if any("apart" in row[3] for row in rows):
         _line(console, "apart: titles that share takes count as one, since no split can tell them apart")
+
+
+def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[str, int]) -> str:
+    """How a search will have to judge an instrument; "" for an ordinary split of its titles.
+
+    Titles count in which there is something to separate it from. Clips are looked at by the search alone.
+    """
+    sounding = {
+        piece["title"]
+        for piece, _ in parts
+        if any(stem["instrument"] != code and stem["sounding"] > 0 for stem in piece["stems"])
+    }
+    apart = len({group_of[title] for title in sounding})
+    return "nothing to separate" if not apart else "" if apart >= 3 else "one title" if apart == 1 else "few titles"
 
 
 def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:

@@ -123,7 +123,8 @@ class Retrained:
             for run in self.runs.values()
             if run.finalist.id == configuration["id"] and run.id in self.completed and run.members
         ]
-        bests = [fmean(member.ratio for member in run.members.values()) for run in runs]
+        # An instrument with nothing to separate in its validation examples has no ratio.
+        bests = [mean_and_sd([member.ratio for member in run.members.values()])[0] for run in runs]
         bests = [ratio for ratio in bests if math.isfinite(ratio)]
         mean, sd = mean_and_sd(bests)
         trial = trials.get(configuration["trial"], {})

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -58,6 +59,7 @@ def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str
         look_at_cluster(begin)
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    settings = _within_space(settings, begin, console)
     changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     with contextlib.ExitStack() as stack:
         ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
@@ -202,8 +204,8 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for code, text in material.caveats.items():
-        console.print(f"note: {code}: {text}", soft_wrap=True, markup=False)
+    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     return material
 
 
@@ -220,6 +222,18 @@ def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material")
         instruments=tuple(material.examples),
         options=begin.options,
     )
+
+
+def _within_space(settings: "Settings", begin: Begin, console: "Console") -> "Settings":
+    """The settings with no more trials than the space holds configurations, which is said in one line."""
+    from sepsearch.configurations import limit_trials
+
+    trials, reason = limit_trials(begin.space, settings.trials)
+    if not reason or begin.history.finalists is not None:
+        return settings
+    console.print(f"note: {reason}", soft_wrap=True, markup=False)
+    # Journals of earlier versions may hold more, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun))
 
 
 def write_results(folder: Path) -> dict[str, Any]:
