@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.errors import UserError
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
 
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
@@ -60,7 +60,7 @@ def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dic
 
 
 def _codes(text: str) -> tuple[str, ...]:
-    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    codes = tuple(dict.fromkeys(instrument_code(code.strip()) for code in text.split(",") if code.strip()))
     for code in codes:
         if code not in INSTRUMENTS:
             close = difflib.get_close_matches(code, INSTRUMENTS, n=1)

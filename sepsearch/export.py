@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import is_there, new_folder
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
 
 if TYPE_CHECKING:
     from sepsearch.model_folder import ModelCard
@@ -83,6 +83,8 @@ def _full_name(model: str) -> str:
         return f"models:/{PREFIX}{model}@{CHAMPION}"
     if model.startswith("models:") or is_there(Path(model)):
         return model
+    if (code := instrument_code(model)) in INSTRUMENTS:
+        return f"models:/{PREFIX}{code}@{CHAMPION}"
     raise UserError(
         f"MODEL {model!r}: no instrument's code and no folder, expected one of {', '.join(INSTRUMENTS)}, "
         f"models:/{PREFIX}vn/3 or the folder of a model"

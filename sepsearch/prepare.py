@@ -29,6 +29,7 @@ NOTHING = (
     "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
     " which others play, too"
 )
+MOST_NAMED = 3  # files or pieces by name in a note
 GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
 
 Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
@@ -83,9 +84,9 @@ def print_roster(console: "Console", manifest: Facts) -> None:
     _print_instruments(console, manifest)
     _print_pieces(console, pieces)
     _print_shared(console, manifest)
-    if manifest["notes"]:
+    if notes := [*manifest["notes"], *_mixture_notes(pieces)]:
         _heading(console, "Notes")
-        for note in merge_notes(manifest["notes"]):
+        for note in merge_notes(notes):
             _line(console, f"- {note}")
 
 
@@ -166,12 +167,22 @@ def _deviation(check: Facts) -> str:
     """How far a mixture is from the sum of its stems, in words."""
     deviation, gain, fitted = check["deviation_db"], check["gain_db"], check["fitted_db"]
     if deviation is None:
-        return "no mixture"
+        return "not compared" if check.get("problem") else "no mixture"
     if deviation < EXACT:
         return "nothing"
     if deviation > CLOSE and fitted < deviation - GAIN_MATTERS:
         return f"{deviation:.1f} dB ({fitted:.1f} dB at gain {gain:+.1f} dB)"
     return f"{deviation:.1f} dB"
+
+
+def _mixture_notes(pieces: Sequence[Facts]) -> list[str]:
+    """Why mixtures were not compared with the sum of their stems, a line for each."""
+    problems = {piece["name"]: piece["mixture"].get("problem") for piece in pieces}
+    return [
+        f"{name}: its mixture is not compared with the sum of its stems, which is no matter ({problem})"
+        for name, problem in problems.items()
+        if problem
+    ]
 
 
 def _print_shared(console: "Console", manifest: Facts) -> None:
@@ -212,7 +223,7 @@ def spanning_takes(takes: Iterable[Facts]) -> list[Facts]:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Notes "where: what" with those that say the same of several pieces, but for numbers, made one."""
+    """Notes "where: what" with those that say the same of several places, but for numbers, made one with a count."""
     alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for note in notes:
         where, _, what = note.partition(": ")
@@ -221,10 +232,17 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
     for group in alike.values():
         (where, what), *rest = group
         if all(other == what for _, other in rest):
-            merged.append(f"{', '.join(place for place, _ in group)}: {what}")
+            merged.append(f"{_places([place for place, _ in group])}: {what}")
         else:
-            merged.append(f"{where}: {what}; likewise {', '.join(place for place, _ in rest)}")
+            merged.append(f"{where}: {what}; likewise {_places([place for place, _ in rest])}")
     return merged
+
+
+def _places(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    if len(names) <= MOST_NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED:,} more"
 
 
 def _print_shards(console: "Console", shards: ShardSet) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError, exit_on_user_error, one_line
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
 from sepsearch.run_folder import JOURNAL, NAME, find_run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     from sepsearch.tracking import connect, database_file, tracking_uri
 
     arguments = _parse(argv)
-    uri, code = arguments.uri or tracking_uri(), arguments.instrument
+    uri, code = arguments.uri or tracking_uri(), instrument_code(arguments.instrument)
     if code not in INSTRUMENTS:
         raise UserError(f"--instrument {code!r}: unknown, expected one of {', '.join(INSTRUMENTS)}")
     database = database_file(uri)

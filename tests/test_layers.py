@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "instruments", "process_identity", "__init__"},
+    {"errors", "names", "instruments", "process_identity", "__init__"},
     {"arguments", "files", "versions"},
-    {"run_folder", "run_lock", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {"run_folder", "run_lock", "safe_yaml", "audio_checks", "layouts", "mlflow_turn", "places"},
     {
         "metrics",
         "distortion",
