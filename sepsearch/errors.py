@@ -4,6 +4,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+from sepsearch.terminal_text import printable, use_fallback_characters, write_line
+
 LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -22,9 +24,8 @@ class NodeUnfit(Exception):
 
 
 def one_line(text: object) -> str:
-    """A message on one line: of moderate length, and without characters that move a terminal's cursor."""
-    line = " ".join(str(text).split())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    """A message on one line: of moderate length, and without characters that control a terminal."""
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
@@ -37,11 +38,12 @@ def no_space(error: OSError, where: object) -> UserError:
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
     """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    use_fallback_characters()
     try:
         command()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write_line("interrupted", error=True)
         sys.exit(EXIT_INTERRUPTED)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        write_line(f"error: {one_line(error)}", error=True)
         sys.exit(EXIT_USER_ERROR)

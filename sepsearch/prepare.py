@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.config import load_space
 from sepsearch.errors import exit_on_user_error
 from sepsearch.instruments import INSTRUMENTS
@@ -64,12 +65,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def roster_console() -> "Console":
     """Standard output: as wide as the terminal, or as wide as the text needs where there is none."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    return console
+    return make_console(plain_width=10_000)
 
 
 def print_roster(console: "Console", manifest: Facts) -> None:
@@ -91,7 +89,7 @@ def print_roster(console: "Console", manifest: Facts) -> None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.prepare",
         description="Check a folder of multi-track recordings and build its shards, without searching.",
     )
@@ -284,7 +282,6 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
     """A table; columns whose name begins with # are numbers. No cell is cut: where there is no room it is folded."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
     for number, column in enumerate(columns):
@@ -293,7 +290,7 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
             table.add_column(column.removeprefix("#"), justify="right" if numeric else "left", overflow="fold")
     used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
     for row in rows:
-        table.add_row(*(Text(row[number]) for number in used))
+        table.add_row(*(row[number] for number in used))
     console.print(table)
 
 

@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
     arguments = parse_arguments(argv)
-    # Where nobody looks a table may be as wide as it likes to be.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
         state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)

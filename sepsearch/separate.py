@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.audio import RATE, SILENCE
 from sepsearch.errors import UserError, exit_on_user_error, no_space
 from sepsearch.files import is_there, require_space
@@ -26,6 +27,7 @@ from sepsearch.instruments import INSTRUMENTS, instrument_code
 from sepsearch.names import caseless
 from sepsearch.progress import Progress, one_torch_thread
 from sepsearch.sound_files import FORMATS, Sound, SoundWriter, check_samples, open_sound, read_blocks, written_bytes
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.model_choice import Models
@@ -73,11 +75,11 @@ def main(argv: list[str] | None = None) -> None:
         peaks = _check_all(jobs)
         for job, peak in zip(jobs, peaks, strict=True):
             for line in _separate(job, models, kind, residual, arguments.share, peak):
-                print(line, flush=True)
+                write_line(line)
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
     add = parser.add_argument
     add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
     add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")

@@ -64,7 +64,7 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
         parts = ["the search is over"]
     if unfinished:
         parts.append("go on: " + ", ".join(f"{unit} after epoch {epoch}" for unit, epoch in unfinished.items()))
-    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True, markup=False)
+    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True)
 
 
 def tell_interrupted(folder: Path, console: "Console") -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import EXIT_FAILED, UserError, exit_on_user_error
 from sepsearch.progress import Progress, Steps
 from sepsearch.run_folder import JOURNAL, find_run
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.journal import Event, Journal
@@ -39,18 +41,18 @@ def main(argv: list[str] | None = None) -> None:
         rebuild = _Rebuild(folder, uri, journal, stack.enter_context(Progress()), problems)
         rebuild.runs()
         rebuild.models()
-    print(rebuild.summary(arguments.name))
-    print(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
+    write_line(rebuild.summary(arguments.name))
+    write_line(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
     for note in rebuild.notes:
-        print(note)
+        write_line(note)
     for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        write_line(f"warning: {problem}", error=True)
     if problems:
         sys.exit(EXIT_FAILED)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.track",
         description="Bring a run into MLflow from its journal: what is missing there is added, nothing is doubled.",
     )

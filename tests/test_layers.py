@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "names", "instruments", "process_identity", "__init__"},
-    {"arguments", "files", "versions"},
+    {"errors", "names", "instruments", "process_identity", "terminal_text", "__init__"},
+    {"arguments", "files", "terminal_console", "versions"},
     {"run_folder", "run_lock", "safe_yaml", "audio_checks", "layouts", "mlflow_turn", "places"},
     {
         "metrics",
@@ -107,6 +108,26 @@ def test_imports_go_downward_only(path):
 def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     used = {name.split(".")[0] for name in imports(path)}
     assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    """What is called in a module: `f` for f(), "a.f" for a.f()."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_text_reaches_the_terminal_by_the_modules_that_make_it_safe(path):
+    if path.stem in ("terminal_text", "terminal_console"):
+        return
+    found = set(calls(ast.parse(path.read_text())))
+    assert not found & {"print", "Console", "TextColumn", "rich.print", "argparse.ArgumentParser"}
+    assert not {
+        name
+        for name in found
+        if name.endswith((".from_markup", "sys.stdout.write", "sys.stderr.write", "console.file.write"))
+    }
 
 
 @pytest.mark.parametrize(
