@@ -120,6 +120,8 @@ class _Rebuild:
         """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
         from sepsearch.registry import register_models
         from sepsearch.run import write_results
+        from sepsearch.telling import champion_line
+        from sepsearch.tracking import tracking_uri
 
         chosen = self.projection.scores.get("final", {})
         folders = {code: self.folder / "models" / code for code in chosen}
@@ -129,11 +131,15 @@ class _Rebuild:
             return
         noted = dict(self.projection.models)
         advance = self._steps("registering models", len(folders))
-        self.registered, problems = register_models(folders, run_id, self.uri, advance, tell=self.notes.append)
-        self.problems += problems
+        done = register_models(folders, run_id, self.uri, advance, settled=noted)
+        self.registered = done.models
+        self.problems += done.problems
+        uri = None if self.uri == tracking_uri() else self.uri
+        self.notes += [champion_line(code, outcome.facts(), uri) for code, outcome in done.outcomes.items()]
         new = {code: model for code, model in self.registered.items() if code not in noted}
         if new:
-            self.journal.append("registered", models=new)
+            champions = {code: outcome.facts() for code, outcome in done.outcomes.items() if code in new}
+            self.journal.append("registered", models=new, champions=champions)
             write_results(self.folder)
         if any(noted.get(code) != model for code, model in self.registered.items()):
             # Another MLflow than the one that the journal names may count its versions otherwise.
