@@ -100,7 +100,7 @@ def _settle_rivals(client: Any, outcome: Outcome, known: set[str], compare: Call
         if current in lost:
             _move(client, name, current, winner)
             current = winner
-        elif current in (winner, *rivals):
+        elif current in (winner, *rivals) and by_search != current:
             client.set_registered_model_tag(name, BY_SEARCH, current)
     # Only the champion, and what is about to be it, stays marked: nothing else is a rival of later searches.
     _unmark(client, name, [v for v in marked if v in lost or v == before])

@@ -1,13 +1,11 @@
-"""Servers that refuse us, and registries that several searches write to: what is told, and which model is champion."""
+"""What of MLflow stops a search before anything is spent: addresses, servers and databases that will not serve it."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sepsearch import registry, tracking
 from sepsearch.errors import UserError
 from sepsearch.mlflow_access import check_access, registry_notes
 from sepsearch.mlflow_answers import user_name
@@ -105,52 +103,3 @@ def test_a_server_that_is_away_and_a_database_are_no_reason_not_to_search(proxy,
 def test_a_password_in_the_address_is_not_shown(proxy):
     proxy.status = 401
     assert "hush" not in refusal(proxy.uri.replace("//", "//alice:hush@"))
-
-
-class Interrupted:
-    """A client, and what another search does just before its call of a number that changes something."""
-
-    def __init__(self, client, number, other):
-        self._client, self._left, self._other = client, number, other
-
-    def __getattr__(self, name):
-        method = getattr(self._client, name)
-        if not name.startswith(("set_", "get_")):
-            return method
-
-        def call(*arguments):
-            self._left -= 1
-            if self._left == -1:
-                self._other()
-            return method(*arguments)
-
-        return call
-
-
-@pytest.mark.parametrize(("mine", "others"), [("2", "3"), ("3", "2")])
-def test_of_two_searches_that_end_at_once_the_newest_version_is_champion_whenever_they_meet(
-    empty_store, tmp_path, monkeypatch, mine, others
-):
-    monkeypatch.setattr(registry, "SETTLING", 0.0)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    client = tracking.connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    told: list[str] = []
-    for number in range(8):
-        name = f"sepsearch-vn-{number}"
-        client.create_registered_model(name)
-        for _ in range(3):
-            client.create_model_version(name, "file:///nowhere")
-        registry._advance_champion(client, name, "vn", "1", told.append)
-
-        met: list[str] = []
-
-        def other(name=name, met=met):
-            met.append(name)
-            registry._advance_champion(client, name, "vn", others, told.append)
-
-        registry._advance_champion(Interrupted(client, number, other), name, "vn", mine, told.append)
-        if not met:  # the first was done before
-            other()
-        model = client.get_registered_model(name)
-        assert (str(model.aliases["champion"]), model.tags[registry.BY_SEARCH]) == ("3", "3"), number
-    assert told == []

@@ -203,7 +203,11 @@ def test_the_champion_moves_to_the_newer_version(folder, uri, run_id, tmp_path):
 
 
 def test_registering_the_same_model_again_makes_no_second_version(folder, uri, run_id):
-    assert register_model(folder, run_id, uri).address == register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
+    assert (
+        register_model(folder, run_id, uri).address
+        == register_model(folder, run_id, uri).address
+        == "models:/sepsearch-vn/1"
+    )
 
 
 class Dying:
@@ -227,6 +231,7 @@ class Dying:
     [
         "create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs",
         "create_model_version", "set_logged_model_tags", "set_registered_model_alias", "set_registered_model_tag",
+        "set_model_version_tag",
     ],
 )  # fmt: skip
 def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
