@@ -43,7 +43,8 @@ def run_of(place, events):
 
 def save(folder, code):
     torch.manual_seed(0)
-    card = ModelCard(instrument=code, config=CONFIG, front_end=FrontEnd(), constant=1.0, search="duets")
+    card = ModelCard(instrument=code, config=CONFIG, front_end=FrontEnd(), constant=1.0, search="duets", fingerprint="f1",
+                     scores={"ratio": 0.25}, baselines={"validation": {"identity": 1.0, "gain": 0.9}})  # fmt: skip
     save_model(folder / "models" / code, make_network(CONFIG).eval(), card)
 
 
@@ -126,8 +127,11 @@ def test_models_that_were_not_registered_are_and_the_journal_and_the_results_say
     assert "models:/sepsearch-vn/1" in capsys.readouterr().out
     last = list(read_run(folder / "journal.jsonl"))[-1]
     assert (last["event"], last["models"]) == ("registered", {"vn": "models:/sepsearch-vn/1"})
+    champion = {"name": "sepsearch-vn", "version": "1", "before": None, "now": "1"}
+    assert last["champions"]["vn"].items() >= champion.items()
     results = json.loads((folder / "results.json").read_text())
     assert results["final"]["vn"]["model_uri"] == "models:/sepsearch-vn/1"
+    assert results["champions"] == last["champions"]
     parent = runs(uri)["duets"]
     assert parent.info.status == "FINISHED"
     assert "models:/sepsearch-vn/1" in parent.data.tags["mlflow.note.content"]
