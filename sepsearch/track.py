@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sepsearch.errors import EXIT_FAILED, UserError, exit_on_user_error
 from sepsearch.progress import Progress, Steps
@@ -15,6 +15,8 @@ from sepsearch.run_folder import JOURNAL, find_run
 
 if TYPE_CHECKING:
     from sepsearch.journal import Event, Journal
+
+Answer = TypeVar("Answer")
 
 TRIES, PAUSE = 4, 0.5  # until MLflow counts as away, and the seconds between them
 LONGEST = 10.0  # seconds after which there is no further try
@@ -25,12 +27,14 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
     """
+    from sepsearch.mlflow_access import check_access
     from sepsearch.telling import program
     from sepsearch.tracking import tracking_uri, ui_command
 
     arguments = _parse(argv)
     folder = find_run(arguments.runs, arguments.name, "NAME")
     uri = arguments.uri or tracking_uri()
+    check_access(uri)
     problems: list[str] = []
     with contextlib.ExitStack() as stack:
         journal = _open_journal(folder / JOURNAL)
@@ -91,7 +95,7 @@ class _Rebuild:
         self.projection = Projection(folder)
         self.notes: list[str] = []
         self.writer = make_writer(uri, lambda text: problems.append(f"not recorded: {text}"), folder)
-        self.sent = 0
+        self.wanted = self.recorded = 0  # runs of the journal, and those of them that MLflow has
         self.registered: dict[str, str] = {}
 
     def runs(self) -> None:
@@ -113,8 +117,10 @@ class _Rebuild:
                 self.projection.draw()
             except UserError as error:  # a damaged picture or sound
                 self.problems.append(str(error))
-            self.sent = len(self.projection.work)
+            wanted = set(self.projection.work)
             self._send("sending runs")
+            recorded = self._asking(lambda: self.writer.recorded(self.projection.search))
+            self.wanted, self.recorded = len(wanted), len(wanted & recorded)
 
     def models(self) -> None:
         """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
@@ -150,7 +156,10 @@ class _Rebuild:
         """What was done, in one line."""
         from sepsearch.mlflow_answers import without_password
 
-        text = f"{name}: {self.sent} runs are in MLflow at {without_password(self.uri)}"
+        part = "" if self.recorded == self.wanted else f" of {self.wanted}"
+        text = f"{name}: {self.recorded}{part} runs are in MLflow at {without_password(self.uri)}"
+        if self.problems:
+            text += ", but not all that belongs to them: see the warnings"
         if self.registered:
             text += f"; registered: {', '.join(self.registered.values())}"
         if isinstance(self.journal, str):
@@ -161,15 +170,20 @@ class _Rebuild:
         return Steps(lambda done, total: self.progress(stage, done, total), total)
 
     def _send(self, stage: str) -> None:
-        begin, projection = time.monotonic(), self.projection
+        search, work = self.projection.search, self.projection.work
+        self._asking(lambda: self.writer.write(search, work, self._steps(stage, len(work))))
+
+    def _asking(self, call: Callable[[], Answer]) -> Answer:
+        """What a call of MLflow gives, tried a few times; raises `UserError` where it is away."""
+        begin = time.monotonic()
         for attempt in range(TRIES):
             try:
-                self.writer.write(projection.search, projection.work, self._steps(stage, len(projection.work)))
-                return
+                return call()
             except Exception as error:  # whatever a server can answer with
                 if attempt + 1 == TRIES or time.monotonic() - begin > LONGEST:
                     raise _away(self.uri, error) from error
             time.sleep(PAUSE)
+        raise AssertionError("the last try returns or raises")
 
 
 def _away(uri: str, error: Exception) -> UserError:

@@ -58,7 +58,7 @@ LAYERS = [
         "report_tables",
     },
     {"tracking", "telling", "rehearsal", "report_figures", "trial_tables", "watch_view"},
-    {"registry", "pipeline", "packing", "report_text", "mlflow_access"},
+    {"registry", "pipeline", "packing", "report_text", "mlflow_database", "mlflow_access"},
     {"model_choice", "promote", "export", "preflight", "report_page"},
     {"course", "separate", "report", "fetch", "watch"},
     {"run"},
