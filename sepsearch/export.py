@@ -81,7 +81,8 @@ def export_model(model: str, folder: Path, uri: str | None = None) -> float:
 
 def _full_name(model: str) -> str:
     """A code is that of an instrument's champion; raises `UserError` for what is neither a code nor anything else."""
-    from sepsearch.registry import CHAMPION, PREFIX
+    from sepsearch.champion_alias import CHAMPION
+    from sepsearch.registry import PREFIX
 
     if model in INSTRUMENTS:
         return f"models:/{PREFIX}{model}@{CHAMPION}"

@@ -15,7 +15,8 @@ can appear:
     eliminated id, seeds, left, reason       a finalist that cannot win any more gets no other seeds than these
     fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
     scores     final, reference_final        the models were chosen and scored on the test titles
-    registered models                        they are in the registry; again, even after the end, for others
+    registered models, champions             they are in the registry; again, even after the end, for others; what
+                                             became of the alias champion (name, version, before, now, why)
     report     file                          the page was written
     end        state                         finished | interrupted | failed
 

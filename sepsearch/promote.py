@@ -68,7 +68,8 @@ class _Promotion:
 
     def run(self, given: str) -> Iterator[str]:
         """Do it, and tell what has changed."""
-        from sepsearch.registry import CHAMPION, PREFIX, pick_champion
+        from sepsearch.champion_alias import CHAMPION, pick_champion
+        from sepsearch.registry import PREFIX
 
         name = PREFIX + self.code
         with contextlib.ExitStack() as stack:

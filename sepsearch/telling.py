@@ -1,10 +1,13 @@
 """What a run says on the screen at its beginning and at its end, commands to type next included."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sepsearch.errors import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +33,31 @@ def resume_command(folder: Path) -> str:
 def track_command(folder: Path) -> str:
     """What to type to bring the run of this folder into MLflow."""
     return f"{program('python')} -m sepsearch.track {_named(folder)}"
+
+
+def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
+    """What became of the champion of an instrument, in one line: before, now, why, and the command that undoes it.
+
+    Args:
+        code: of the instrument.
+        outcome: `Outcome.facts` of the registry.
+        uri: MLflow's address where the command needs it.
+    """
+    version, before, now, why = (outcome[key] for key in ("version", "before", "now", "why"))
+
+    def promote(number: str) -> str:
+        command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
+        return command + (f" --uri {shlex.quote(uri)}" if uri else "")
+
+    if now == before:
+        kept = f"version {now} stays champion" if now else "no champion"
+        command = "" if now == version else f"; to choose version {version}: {promote(version)}"
+        return one_line(f"{code}: {kept}; version {version}: {why}") + command
+    undo = f"; to undo: {promote(before)}" if before else ""
+    return (
+        one_line(f"{code}: champion is version {now}, before: {f'version {before}' if before else 'none'}; {why}")
+        + undo
+    )
 
 
 def _named(folder: Path) -> str:
@@ -90,7 +118,12 @@ def tell_end(
     else:
         line = f"not all of this run is in MLflow; once it answers: {track_command(folder)}"
         console.print(line, soft_wrap=True)
+    for code, outcome in results["champions"].items():
+        console.print(champion_line(code, outcome), soft_wrap=True, markup=False)
     if results["final"]:
         code = next(iter(results["final"]))
-        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"
+        outcome = results["champions"].get(code, {})
+        # Without --model it takes the champion, and this run's model need not have become that.
+        model = "" if outcome.get("now") == outcome.get("version") else f" --model {shlex.quote(str(folder))}"
+        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code}{model} -o {code}.wav"
         console.print(f"separate: {line}", soft_wrap=True)
