@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "instruments", "process_identity", "__init__"},
-    {"arguments", "files", "versions"},
-    {"run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {"arguments", "files", "versions", "safe_paths"},
+    {"run_folder", "safe_yaml", "headers", "mlflow_turn", "object_stores", "places"},
     {
         "metrics",
         "distortion",
@@ -57,7 +57,9 @@ OWNERS = {
     "ray": {"packing", "joining", "stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
     "mlflow": {"tracking", "mlflow_writer", "mlflow_access", "registry", "logged_model", "served_model"},
     "optuna": {"sampling", "study_log", "importance", "hindsight"},
-    "pyarrow": {"shards", "shard_file", "places"},
+    "pyarrow": {"shards", "shard_file"},
+    "obstore": {"object_stores", "places"},
+    "boto3": {"object_stores"},
     "soundfile": {"audio", "demo", "sound_files", "samples"},
     "torchmetrics": {"distortion"},
     "onnx": {"onnx_graph"},
@@ -101,7 +103,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     "module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate", "watch"]
 )
 def test_importing_a_module_starts_nothing_heavy(module):
-    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
+    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow', 'obstore') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
