@@ -18,6 +18,7 @@ from sepsearch.model_folder import ModelCard, check_weights, load_model, save_mo
 from sepsearch.model_text import UNSCORED
 from sepsearch.network import BINS, FRAMES, make_config, make_network
 from sepsearch.run_folder import JOURNAL
+from sepsearch.safe_paths import path_below
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def read_finals(folder: Path) -> Finals:
             elif event["event"] == "final_end":
                 run = runs[event["id"]]
                 run.state, run.failure = event["state"], event["reason"]
-                run.weights = folder / "finalists" / event["id"] if event["weights"] else None
+                run.weights = (
+                    path_below(folder / "finalists", event["id"], folder / JOURNAL) if event["weights"] else None
+                )
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"an event does not hold what finalists are made of ({type(error).__name__})"
         raise UserError(f"{folder / JOURNAL}: {problem}: restore the file") from error

@@ -14,6 +14,7 @@ import torch
 
 from sepsearch.files import new_folder
 from sepsearch.places import Place
+from sepsearch.safe_paths import path_below
 from sepsearch.training import BankState, Member, MemberState
 
 Weights = Mapping[str, torch.Tensor]
@@ -96,8 +97,13 @@ def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> Non
 
 
 def bring_weights(place: Place, unit: str, folder: Path) -> None:
-    """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet."""
-    if place.local is not None or (folder / unit).is_dir() or not (place / unit).names():
+    """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet.
+
+    Raises:
+        UserError: also if the unit's id, or a name in the place, leads out of the folder.
+    """
+    target = path_below(folder, unit, place)
+    if place.local is not None or target.is_dir() or not (place / unit).names():
         return
-    with new_folder(folder / unit) as new:
+    with new_folder(target) as new:
         (place / unit).fetch(new)

@@ -35,7 +35,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.errors import UserError, no_space, one_line
 from sepsearch.files import sync_folder
 from sepsearch.run_lock import RunLock
+from sepsearch.safe_paths import name_problem
 
 if TYPE_CHECKING:
     from sepsearch.mirror import Mirror
@@ -308,6 +309,25 @@ def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Ite
         raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
 
 
+def _names(event: Event) -> Iterator[Any]:
+    """What readers make paths of: ids of units, weights, codes of instruments. A bucket's writers can choose them."""
+    for facts in (event, event.get("changed")):
+        settings = facts.get("settings") if isinstance(facts, dict) else None
+        yield from _items(settings.get("instruments") if isinstance(settings, dict) else None)
+    for key in ("final", "reference_final", "models", "units"):
+        yield from _items(event.get(key))
+    for one in (event, *_items(event.get("configurations")), *_items(event.get("members"))):
+        if isinstance(one, dict):
+            yield from (
+                one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None
+            )
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """The items of a list, the keys of an object, of anything else none."""
+    return value if isinstance(value, list | dict) else ()
+
+
 def _problem(event: Event, known: set[str]) -> str:
     """What is wrong with an event, if anything; `known` are the ids of units that have begun."""
     kind = event["event"]
@@ -316,6 +336,9 @@ def _problem(event: Event, known: set[str]) -> str:
     for field, expected in FIELDS.get(kind, {}).items():
         if field not in event or not isinstance(event[field], expected):
             return f"event {kind}: {field} is {str(event.get(field))[:40]!r}, expected {expected}"
+    for name in _names(event):
+        if problem := name_problem(name):
+            return f"event {kind}: {name!r} becomes a path, and has {problem}"
     if kind != "search" and "" not in known:
         return f"event {kind} before the search began"
     unit = event.get("id")

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "names", "instruments", "process_identity", "terminal_text", "__init__"},
-    {"arguments", "files", "terminal_console", "versions"},
-    {"run_folder", "run_lock", "safe_yaml", "audio_checks", "layouts", "mlflow_turn", "places"},
+    {"arguments", "files", "terminal_console", "versions", "safe_paths"},
+    {"run_folder", "run_lock", "safe_yaml", "audio_checks", "layouts", "mlflow_turn", "object_stores", "places"},
     {
         "metrics",
         "distortion",
@@ -82,7 +82,9 @@ OWNERS = {
     "ray": {"packing", "joining", "stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
     "mlflow": {"tracking", "mlflow_writer", "mlflow_access", "registry", "logged_model", "served_model"},
     "optuna": {"sampling", "optuna_space", "study_log", "importance", "hindsight"},
-    "pyarrow": {"shards", "shard_file", "places"},
+    "pyarrow": {"shards", "shard_file"},
+    "obstore": {"object_stores", "places"},
+    "boto3": {"object_stores"},
     "soundfile": {"audio", "demo", "sound_files", "samples"},
     "torchmetrics": {"distortion"},
     "onnx": {"onnx_graph"},
@@ -146,7 +148,7 @@ def test_text_reaches_the_terminal_by_the_modules_that_make_it_safe(path):
     "module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate", "watch"]
 )
 def test_importing_a_module_starts_nothing_heavy(module):
-    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
+    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow', 'obstore') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
