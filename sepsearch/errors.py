@@ -17,6 +17,19 @@ class UserError(Exception):
     """
 
 
+class StorageFault(UserError):
+    """Files cannot be written or read where a run keeps them: disk full, read-only, store away. No unit's own failure.
+
+    Args:
+        message: as of a `UserError`.
+        size: bytes of the file that it happened with; 0 if unknown.
+    """
+
+    def __init__(self, message: str, size: int = 0):
+        super().__init__(message)
+        self.size = size
+
+
 class NodeUnfit(Exception):
     """This machine cannot do its part of the work, but another one may; says which and why."""
 
@@ -28,11 +41,11 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
-def no_space(error: OSError, where: object) -> UserError:
+def no_space(error: OSError, where: object) -> StorageFault:
     """The error for `where`, which could not be written: the disk is full, over quota, or not the user's."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
     advice = "free some space there" if full else "choose a folder that can be written"
-    return UserError(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
+    return StorageFault(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
