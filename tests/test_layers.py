@@ -17,6 +17,8 @@ LAYERS = [
         "metrics",
         "distortion",
         "plan",
+        "storage_wait",
+        "watchdog",
         "rungs",
         "progress",
         "splits",
