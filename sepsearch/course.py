@@ -152,7 +152,7 @@ def run_course(
     journal.listen(screen.handle)
     stages = Stages(
         settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
-        lambda: gauges.refresh(time.time()), past, settings.options["retries"],
+        gauges.refresh, past, settings.options["retries"],
     )  # fmt: skip
     with contextlib.closing(screen):
         final = _stages(begin, stages, screen, console)
