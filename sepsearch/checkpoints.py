@@ -3,18 +3,17 @@
 The file is in safetensors' format, followed by four bytes of CRC-32 of all before them. Nothing in it is code.
 """
 
-import contextlib
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sepsearch.errors import StorageFault, UserError
+from sepsearch.errors import storage_fault
 from sepsearch.files import damage, new_folder
 from sepsearch.places import Place
 from sepsearch.training import BankState, Member, MemberState
@@ -53,7 +52,7 @@ def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint
         members.append(entry)
     content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, "members": members}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
-    with _at_fault(len(data)):
+    with storage_fault(len(data)):
         place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
@@ -67,7 +66,7 @@ def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpo
     """
     from safetensors.torch import load
 
-    with _at_fault():
+    with storage_fault():
         blob = place.read(name) or b""
     data, checksum = blob[:-4], blob[-4:]
     if len(data) < 8 or zlib.crc32(data).to_bytes(4, "little") != checksum:
@@ -103,7 +102,7 @@ def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> dic
     from safetensors.torch import save
 
     files = {f"{code}.safetensors": save(dict(tensors)) for code, tensors in weights.items()}
-    with _at_fault(sum(map(len, files.values()))):
+    with storage_fault(sum(map(len, files.values()))):
         if place.local is None:
             for name, content in files.items():
                 (place / unit).write(name, content)
@@ -112,15 +111,6 @@ def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> dic
                 for name, content in files.items():
                     (folder / name).write_bytes(content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-
-
-@contextlib.contextmanager
-def _at_fault(size: int = 0) -> Iterator[None]:
-    """What a place refuses is the storage's fault; `size` in bytes of what is written."""
-    try:
-        yield
-    except UserError as error:
-        raise StorageFault(str(error), size) from error
 
 
 def bring_weights(place: Place, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:

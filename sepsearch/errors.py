@@ -1,8 +1,9 @@
 """What a user did wrong, said in one line."""
 
+import contextlib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
@@ -28,6 +29,15 @@ class StorageFault(UserError):
     def __init__(self, message: str, size: int = 0):
         super().__init__(message)
         self.size = size
+
+
+@contextlib.contextmanager
+def storage_fault(size: int = 0) -> Iterator[None]:
+    """Make a `UserError` of a place a `StorageFault`; `size` is that of the file, in bytes."""
+    try:
+        yield
+    except UserError as error:
+        raise StorageFault(str(error), size) from error
 
 
 class NodeUnfit(Exception):

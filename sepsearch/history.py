@@ -32,10 +32,10 @@ class RunClock:
             self._last = time, time, elapsed
             return float(time)
         moment, time_before, before = self._last
-        same_process = event["event"] not in ("search", "resume") and None not in (elapsed, before)
-        step = elapsed - before if same_process else time - time_before
-        if same_process and step < 0:  # a process without an event of its own at its begin
-            step = time - time_before
+        step = time - time_before
+        if event["event"] not in ("search", "resume") and elapsed is not None and before is not None:
+            # Less than before: a process that wrote no event at its beginning.
+            step = elapsed - before if elapsed >= before else step
         moment += max(0.0, step)
         self._last = moment, time, elapsed
         return moment

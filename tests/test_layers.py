@@ -44,7 +44,7 @@ LAYERS = [
     {"shared_shards", "shard_file", "takes", "baselines", "training", "sampling", "model_folder", "samples"},
     {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph", "stored_run"},
     {"finalists", "logged_model", "material", "simulation", "plots", "importance", "hindsight", "mlflow_notes"},
-    {"candidates", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
+    {"candidates", "run_files", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
     {"projection", "judging", "replay_page", "report_facts", "resuming"},
     {"mlflow_writer", "replay", "trial", "stage", "joining", "session", "gauges", "screen", "tally", "report_tables"},
     {"tracking", "telling", "rehearsal", "report_figures", "trial_tables", "watch_view"},

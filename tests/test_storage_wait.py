@@ -67,6 +67,7 @@ def test_it_is_not_tried_at_every_look():
 def test_after_its_patience_it_gives_up_with_the_fault():
     storage = Storage(room=0)
     storage.wait.begin("no space", 5)
+    for _ in range(int(PATIENCE / EVERY)):
+        storage.later(EVERY)
     with pytest.raises(StorageFault, match="No space left on device"):
-        for _ in range(int(PATIENCE / EVERY) + 2):
-            storage.later(EVERY)
+        storage.later(EVERY)
