@@ -9,15 +9,18 @@ parameters:
 search: {trials: 100, epochs: 50}
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sepsearch.errors import UserError, one_line
+from sepsearch.files import write_atomically
 from sepsearch.network import Config, config_class, config_params, make_config
 from sepsearch.safe_yaml import load_yaml
 from sepsearch.spectrogram import PRESETS, FrontEnd
@@ -212,6 +215,30 @@ def load_space(path: Path) -> Space:
     if not isinstance(data, dict):
         raise UserError(f"{path}: found {type(data).__name__}, expected keys: {', '.join(Space.model_fields)}")
     return parse_space(data, str(path))
+
+
+def stored_space(path: Path, values: dict[str, Any]) -> Space:
+    """The space of a run that goes on: from its own space file or, where that is missing or empty, from its journal.
+
+    The file is then written again, with all defaults in it.
+
+    Args:
+        path: of the file, in the run's folder.
+        values: `space` of the journal's first event.
+
+    Raises:
+        UserError: the file holds something that is no space, or the journal's is none of this version.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if path.read_bytes().strip(b"\0 \t\r\n"):  # a crash of the machine leaves a file empty, or zeros
+            try:
+                return load_space(path)
+            except UserError as error:
+                raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
+    space = parse_space(values, f"the journal beside {path}")
+    text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
+    return space
 
 
 def parse_space(data: dict[str, Any], where: str) -> Space:

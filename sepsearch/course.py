@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import AUTO
-from sepsearch.errors import UserError
+from sepsearch.errors import StorageFault, UserError
 from sepsearch.resuming import Begin
-from sepsearch.telling import tell_begin
+from sepsearch.run_files import scored_files
+from sepsearch.telling import resume_command, tell_begin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,10 +153,14 @@ def run_course(
     journal.listen(screen.handle)
     stages = Stages(
         settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
-        lambda: gauges.refresh(time.time()), past, settings.options["retries"],
+        gauges.refresh, past, settings.options["retries"],
+        lambda line: console.print(line, markup=False, soft_wrap=True),
     )  # fmt: skip
     with contextlib.closing(screen):
-        final = _stages(begin, stages, screen, console)
+        try:
+            final = _stages(begin, stages, screen, console)
+        except StorageFault as fault:
+            raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
     return "interrupted" if final is None else _register(journal, begin, final, material, tracker, console)
 
 
@@ -187,6 +192,9 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     if folds is None or stop.reason == "interrupted":
         return None
     screen.close()
+    _require_weights(finals, begin)
+    if past.lost:
+        console.print(f"note: {past.lost}: the final models are chosen and scored again", markup=False, soft_wrap=True)
     for name in ("models", "samples"):  # of a process that was killed while it wrote them
         shutil.rmtree(begin.folder / name, ignore_errors=True)
     with Progress() as progress:
@@ -195,8 +203,18 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
             lambda done, total: progress("listening to the chosen models on the test titles", done, total),
         )  # fmt: skip
     seconds = past.seconds("finalists") + time.monotonic() - clock
-    journal.append("scores", final=final, reference_final=reference, seconds=seconds)
+    journal.append("scores", final=final, reference_final=reference, seconds=seconds, files=scored_files(begin.folder))
     return final
+
+
+def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
+    """Raise `UserError` if no finalist has finished, and some can be trained on: scores would close the run."""
+    again = [run for run in finals.runs.values() if run.open]
+    if again and not any(run.weights for run in finals.runs.values()):
+        raise UserError(
+            f"no finalist could be trained; the last one: {again[-1].failure}: mend that, then go on:"
+            f" {resume_command(begin.folder)}"
+        )
 
 
 def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":

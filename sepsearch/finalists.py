@@ -50,8 +50,10 @@ class MemberRun:
 class SeedRun:
     """A finalist trained with one seed; `weights` is the folder of its networks once it has finished.
 
-    `state` is empty while it runs, `failure` why it ended without weights. `instrument` and `title`: all titles of the
-    instrument but that one are trained on, and `members` has one entry, under the run's own id; "" for all alike.
+    `state` is empty while it runs, `failure` why it ended without weights; `open`: it goes on in a resumed run.
+    `sha256` are the checksums of the weights' files; None where the journal is older than they are. `instrument` and
+    `title`: all titles of the instrument but that one are trained on, and `members` has one entry, under the run's own
+    id; "" for all alike.
     """
 
     id: str
@@ -64,6 +66,8 @@ class SeedRun:
     failure: str = ""
     instrument: str = ""
     title: str = ""
+    open: bool = False
+    sha256: Mapping[str, str] | None = None
 
     def add_epoch(self, event: Event) -> None:
         """Take in an epoch's numbers."""

@@ -9,12 +9,15 @@ can appear:
     trial      id, params                    a trial was handed to a worker
     epoch      id, epoch, ratio, members     an epoch of it was done
     spared     id, rung                      it would be stopped there, but runs to its end to know what was missed
-    trial_end  id, state, reason, epochs     completed | stopped | failed
+    trial_end  id, state, reason, epochs     completed | stopped | failed; `cause` "environment" of a failure that is
+                                             not the configuration's own: it goes on when the run is resumed
     finalists  configurations, seconds       the search is over
-    final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights
+    final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights,
+                                             `sha256` their checksums
     eliminated id, seeds, left, reason       a finalist that cannot win any more gets no other seeds than these
     fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
-    scores     final, reference_final        the models were chosen and scored on the test titles
+    scores     final, reference_final        the models were chosen and scored on the test titles; `files` are the
+                                             checksums of models and samples
     registered models, champions             they are in the registry; again, even after the end, for others; what
                                              became of the alias champion (name, version, before, now, why)
     report     file                          the page was written
@@ -24,8 +27,8 @@ and anywhere in between
 
     retry      id, reason, epochs, attempt   its worker died: it goes on from its last checkpoint
     resume     units, changed                a new process goes on: with which units, and from which epoch
-                                             (an "interrupted" end of them is taken back), and the fields of
-                                             `search` that have changed since
+                                             (an end of them is taken back), and the fields of `search` that have
+                                             changed since
 """
 
 import contextlib

@@ -62,7 +62,7 @@ def _build(events: Iterable[Event]) -> dict[str, Any]:
                 results["baselines"] = search["baselines"]["validation"]
                 results["seconds"]["prepare"] = search["seconds"]
                 for trial in trials.values():
-                    if trial["reason"] == "interrupted":
+                    if trial["reason"] == "interrupted" or trial["id"] in event.get("units", ()):
                         trial |= {"state": "running", "reason": ""}
             case "trial":
                 trials[event["id"]] = {
@@ -111,6 +111,8 @@ class Retrained:
                 self.ratios.setdefault(event["id"], {})[event["epoch"]] = event["ratio"]
             case "final_end" if event["state"] == "completed":
                 self.completed.add(event["id"])
+            case "final_end":  # trained again, as its weights were lost
+                self.completed.discard(event["id"])
             case "eliminated":
                 self.eliminated[event["id"]] = event["reason"]
 

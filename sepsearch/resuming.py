@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import run_options
-from sepsearch.config import Space, load_space
+from sepsearch.config import Space, load_space, stored_space
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place
+from sepsearch.run_files import read_history
 from sepsearch.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
 from sepsearch.run_lock import RunLock
 from sepsearch.stored_run import run_places, take_over
@@ -116,7 +117,7 @@ def new_journal(begin: Begin) -> "Journal":
 
 def resumed_run(arguments: argparse.Namespace) -> Begin:
     """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
-    from sepsearch.journal import Journal, read_journal, read_run
+    from sepsearch.journal import Journal, read_journal
 
     if arguments.name and arguments.name != arguments.resume:
         raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
@@ -136,7 +137,7 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
             take_over(place, mirror, folder, name)
         journal = Journal(folder / JOURNAL, resume=True, mirror=mirror, lock=lock)
         undo.callback(journal.close)
-        history = History(list(read_run(journal.path)))
+        history = read_history(journal.path, place)
         search = history.search
         if not search:
             raise UserError(
@@ -145,7 +146,7 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
-        space = load_space(space_file)
+        space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
         remove_leftovers(folder)
         remove_stale_checkpoints(place, history)
         undo.pop_all()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
 from sepsearch.course import getting_ready, look_at_cluster, run_course, write_page
-from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, UserError, exit_on_user_error
+from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.places import open_place
 from sepsearch.resuming import Begin, changed_facts, new_journal, new_run, resumed_run, resumed_settings
@@ -87,7 +87,8 @@ def _record(
             _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
             tell_resume(begin, settings, console)
             state = run_course(settings, begin, material, journal, ready, stop, tracker, console)
-    except BaseException:
+    except BaseException as error:
+        state = "interrupted" if isinstance(error, StorageFault) else state
         with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
             _end(journal, begin, tracker, state)
         raise

@@ -30,14 +30,14 @@ class Screen:
         self._best: tuple[float, str] | None = None
         self._ratio: dict[str, float] = {}
         self._ended = self._expected = self._before = 0
-        self._remembered: Counter[str] = Counter()
+        self._over: dict[str, str] = {}  # unit → the kind of its end
         self._begin = time.monotonic()
         self._progress: Progress | None = None
 
     def begin(self, stage: str, expected: int) -> None:
         """A stage of `expected` units begins."""
         self.close()
-        self._ended = self._before = self._remembered[ENDS[stage]]
+        self._ended = self._before = Counter(self._over.values())[ENDS[stage]]
         self._expected, self._begin = expected, time.monotonic()
         if self._console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -64,7 +64,9 @@ class Screen:
             if finished and (self._best is None or event["ratio"] < self._best[0]):
                 self._best = event["ratio"], event["id"]
         elif kind in ENDS.values() and event["reason"] != "interrupted":
-            self._remembered[kind] += 1
+            self._over[event["id"]] = kind
+        elif kind == "resume":
+            self._over = {unit: end for unit, end in self._over.items() if unit not in event["units"]}
 
     def handle(self, event: dict[str, Any]) -> None:
         """Take in an event as it happens."""

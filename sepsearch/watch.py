@@ -26,16 +26,22 @@ class Watched:
 
     Args:
         refresh: called before every look; the path of the journal, or of a copy that it has just brought up to date.
-        clock: seconds since 1970.
+        clock: seconds since 1970, to tell the age of what was written before the first look.
+        steady: seconds on a monotonic clock, for all that comes later.
     """
 
-    def __init__(self, refresh: Callable[[], Path], clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        refresh: Callable[[], Path],
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ):
         from sepsearch.journal import Follower
         from sepsearch.tally import Tally
 
         self.tally = Tally()
-        self._refresh, self._clock, self._follower = refresh, clock, Follower()
-        self._ahead: float | None = None
+        self._refresh, self._clock, self._steady, self._follower = refresh, clock, steady, Follower()
+        self._age = self._seen = 0.0  # of the last event when it was seen, and when that was
         self._looked = False
 
     def look(self) -> None:
@@ -44,19 +50,22 @@ class Watched:
         Raises:
             UserError: the journal cannot be read, or is damaged.
         """
-        before = self.tally.last
+        found = False
         for event in self._follower.read(self._refresh()):
             self.tally.handle(event)
-        if self._looked and self.tally.last > before:
-            # An event that has just been written tells by how much this machine's clock is ahead of the run's.
-            ahead = self._clock() - self.tally.last
-            self._ahead = ahead if self._ahead is None else min(self._ahead, ahead)
+            found = True
+        if not self._looked:
+            self._age = max(0.0, self._clock() - self.tally.written)
+        elif found:
+            self._age = 0.0
+        if found or not self._looked:
+            self._seen = self._steady()
         self._looked = True
 
     @property
     def now(self) -> float:
-        """Seconds since 1970 by the clock of the run's own machine, as far as it is known."""
-        return max(self.tally.last, self._clock() - (self._ahead or 0.0))
+        """The present as a moment of the run (see `Tally.last`); only the first look needs clocks that agree."""
+        return self.tally.last + self._age + self._steady() - self._seen
 
 
 def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:

@@ -18,6 +18,8 @@ LAYERS = [
         "metrics",
         "distortion",
         "plan",
+        "storage_wait",
+        "watchdog",
         "rungs",
         "progress",
         "splits",
@@ -55,7 +57,7 @@ LAYERS = [
     {"shared_shards", "shard_file", "takes", "baselines", "training", "sampling", "model_folder", "samples"},
     {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph", "stored_run"},
     {"finalists", "logged_model", "material", "simulation", "plots", "importance", "hindsight", "mlflow_notes"},
-    {"candidates", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
+    {"candidates", "run_files", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
     {"projection", "judging", "champion_rule", "replay_page", "report_facts", "resuming"},
     {
         "mlflow_writer",
