@@ -38,7 +38,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +243,11 @@ def _event(line: bytes) -> Event | None:
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def first_event(lines: Sequence[bytes]) -> Event:
+    """The first event of a journal's lines; empty if there is none."""
+    return (_event(lines[0]) if lines else None) or {}
 
 
 def _refuse(constant: str) -> float:

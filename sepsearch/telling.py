@@ -84,8 +84,8 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
     """Where a run that goes on stands; nothing for a new one."""
     if not begin.journal:
         return
-    if begin.journal.notice:
-        console.print(f"note: {begin.journal.notice}", soft_wrap=True, markup=False)
+    for note in begin.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     unfinished = begin.history.unfinished()
     parts = [f"{begin.history.begun} of {settings.trials} trials have begun"]
     if begin.history.finalists is not None:
