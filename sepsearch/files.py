@@ -45,9 +45,12 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable (fsync), where the file system can; new files are lost to a power cut without.
 
     Raises:
-        OSError: the folder cannot be opened or synced.
+        OSError: the folder cannot be synced.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may be allowed to add files to a folder and not to read it
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

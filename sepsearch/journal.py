@@ -119,9 +119,7 @@ class Journal:
         try:
             file = os.open(self.path, flags, 0o644)
             if not resume:
-                # The file's name, and that of the run's folder, must outlast a power cut as its lines do.
-                sync_folder(self.path.parent)
-                sync_folder(self.path.parent.parent)
+                sync_folder(self.path.parent)  # the file's name must outlast a power cut as its lines do
         except FileExistsError as error:
             raise UserError(f"{self.path}: a journal is already there, expected none: choose another --name") from error
         except OSError as error:

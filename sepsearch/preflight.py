@@ -132,9 +132,7 @@ def check_folders(folder: Path, disk: Disk | None = None) -> None:
     for place, amount, choice in places:
         existing = _existing(place)
         try:
-            descriptor, name = tempfile.mkstemp(dir=existing, prefix=".preflight-")
-            os.close(descriptor)
-            os.unlink(name)
+            tempfile.TemporaryFile(dir=existing).close()  # on Linux it has no name that a kill could leave behind
         except OSError as error:
             raise no_space(error, place) from error
         device = existing.stat().st_dev
