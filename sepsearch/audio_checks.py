@@ -152,7 +152,9 @@ def _check_data(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioI
     notes = []
     if streamed or (data.claimed == 0 and there >= width and not _is_chunk(file, data.begin, size, data.order)):
         _check_streamed(path, file, size, data, info)
-        notes.append("its header gives no length of the audio, as programs write it that stream: read up to its end")
+        notes.append(
+            "its header gives no length of the audio, as programs that stream write it: read to its end"
+        )
         length = there
     elif data.claimed // width > there // width:
         claim = f"{data.claimed} bytes of audio as its header says"
@@ -169,7 +171,7 @@ def _check_data(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioI
 
 def _check_streamed(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioInfo) -> None:
     """Refuse a WAV file without a length of its audio if libsndfile reads nothing, or the chunks behind it as audio."""
-    found = f"{data.claimed:#x} as programs write it that stream"
+    found = f"{data.claimed:#x} as programs that stream write it"
     if info.frames == 0:
         raise UserError(
             f"{path}: expected the length of the audio in the header, found {found}: write it anew with "
