@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space, stored_space
+from sepsearch.configurations import limit_trials
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
@@ -202,6 +204,15 @@ def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
         instruments=tuple(before["instruments"]),
         options=begin.options,
     )
+
+
+def limited_settings(begin: Begin, settings: "Settings") -> "tuple[Settings, str]":
+    """The settings with no more trials than the space holds configurations, and a note where that makes them fewer."""
+    trials, note = limit_trials(begin.space, settings.trials)
+    if not note or begin.history.finalists is not None:
+        return settings, ""
+    # Journals of earlier versions may hold more trials, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun)), note
 
 
 def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[str, Any]:
