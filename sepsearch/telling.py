@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import one_line
+from sepsearch.mlflow_answers import quoted_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
 
     def promote(number: str) -> str:
         command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
-        return command + (f" --uri {shlex.quote(uri)}" if uri else "")
+        return command + (f" --uri {quoted_uri(uri)}" if uri else "")
 
     if now == before:
         kept = f"version {now} stays champion" if now else "no champion"
