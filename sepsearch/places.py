@@ -167,7 +167,10 @@ def open_place(text: str | Path, option: str = "--storage") -> Place:
         UserError: no file system is behind such a URI, or it has credentials in it.
     """
     if "://" not in str(text):
-        return Place(str(Path(text).expanduser().absolute()))
+        try:
+            return Place(str(Path(text).expanduser().absolute()))
+        except RuntimeError as error:
+            raise UserError(f"{option} {text}: there is no such home folder: give the whole path") from error
     text = str(text)
     parts = urlsplit(text)
     if parts.scheme == "file":

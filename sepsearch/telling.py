@@ -1,6 +1,7 @@
 """What a run says on the screen at its beginning and at its end, commands to type next included."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,12 @@ def track_command(folder: Path) -> str:
     return f"{program('python')} -m sepsearch.track {_named(folder)}"
 
 
+def token_command() -> str:
+    """What to type for the token that Ray's dashboard asks for."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
+
+
 def _named(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
@@ -40,7 +47,7 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
     """Where to watch, what will be done, and how to go on if anything kills it."""
     if session.dashboard:
         console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
             soft_wrap=True,
         )
     codes = ", ".join(settings.instruments)

@@ -11,9 +11,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "instruments", "process_identity", "terminal_text", "__init__"},
+    {"errors", "home", "instruments", "process_identity", "terminal_text", "__init__"},
     {"arguments", "files", "terminal_console", "versions"},
-    {"run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {"ray_folder", "run_folder", "safe_yaml", "headers", "mlflow_turn", "places"},
     {
         "metrics",
         "distortion",
