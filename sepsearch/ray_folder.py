@@ -35,10 +35,15 @@ def ray_folder() -> Path:
     advice = f"set RAY_TMPDIR to a folder that can be written, of at most {LONGEST - len(NAME) - 1} bytes, such as /tmp"
     if name == "RAY_TMPDIR":
         raise UserError(f"RAY_TMPDIR={os.environ[name]}: {problem}: {advice}")
-    own = Path("/tmp", f"sepsearch-{os.getuid()}")
+    own = private_path()
     if other := _make_private(own):
         raise UserError(f"{f'{name}={os.environ[name]}' if name else folder}: {problem}, and {own} {other}: {advice}")
     return own / NAME  # Ray itself makes what it is given writable for all
+
+
+def private_path() -> Path:
+    """The short folder that takes TMPDIR's place."""
+    return Path("/tmp", f"sepsearch-{os.getuid()}")
 
 
 @contextlib.contextmanager
