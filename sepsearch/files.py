@@ -94,7 +94,7 @@ def require_space(
 ) -> None:
     """Raise `UserError` unless `folder` can be written, and its disk has `needed` bytes free."""
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.exists(existing):
         existing = existing.parent
     if not writable(folder):
         raise UserError(f"{folder}: cannot be written, expected a folder for {what}: {advice}")
