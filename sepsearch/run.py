@@ -16,6 +16,7 @@ from sepsearch.course import getting_ready, look_at_cluster, run_course, write_p
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.places import open_place
+from sepsearch.ray_folder import ray_folder
 from sepsearch.resuming import (
     Begin,
     changed_facts,
@@ -63,6 +64,8 @@ def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str
     check_place(begin.place)
     if begin.options["address"]:
         look_at_cluster(begin)
+    else:
+        ray_folder()
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
     settings, note = limited_settings(begin, settings)

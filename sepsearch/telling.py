@@ -61,6 +61,12 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
     )
 
 
+def token_command() -> str:
+    """What to type for the token that Ray's dashboard asks for."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
+
+
 def _named(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
@@ -69,7 +75,7 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
     """Where to watch, what will be done, and how to go on if anything kills it."""
     if session.dashboard:
         console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
             soft_wrap=True,
         )
     codes = ", ".join(settings.instruments)
