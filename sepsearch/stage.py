@@ -6,7 +6,6 @@ searcher, scheduler and callbacks. Plans know nothing of Ray.
 
 import logging
 import os
-import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,17 +18,12 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sepsearch.errors import NodeUnfit, StorageFault, no_space
+from sepsearch.errors import StorageFault, no_space
 from sepsearch.plan import INTERRUPTED, RETURNED, STORAGE, Ending, Params, Plan, StopSignal, Workers
 from sepsearch.storage_wait import StorageWait
+from sepsearch.task_ending import task_ending
 from sepsearch.watchdog import Watchdog
 
-# What Ray says of a worker's death, in fewer words.
-CAUSES = (
-    (r"OutOfMemoryError|low on memory", "out of memory"),
-    (r"[Nn]ode( \S+)? (has )?(died|terminated|been marked dead|failed)|node preempted", "its node was lost"),
-    (r"temporarily unavailable", "it does not answer"),
-)
 KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
 
 
@@ -315,7 +309,7 @@ class _Watcher(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It raised, or its worker died."""
-        self._bridge.end(trial.trial_id, _error(trial))
+        self._bridge.end(trial.trial_id, task_ending(trial.error_file))
 
 
 class _Silence(TrialProgressCallback):
@@ -329,24 +323,3 @@ class _Silence(TrialProgressCallback):
 
     def on_trial_complete(self, *arguments: Any, **options: Any) -> None:
         """Say nothing."""
-
-
-def _error(trial: Trial) -> Ending:
-    """Why a trial's task failed, from the text that Ray Tune keeps of it: the exception, or the death of the worker."""
-    path = trial.error_file
-    text = Path(path).read_text() if path and Path(path).exists() else ""
-    # The file begins with a line of Tune's own ("Failure # 1 (occurred at …)").
-    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
-    if not lines:
-        return Ending("raised", "exception: unknown")
-    if re.search(r"Owner's (node|worker) has (crashed|died)", text):
-        return Ending("halted", INTERRUPTED)  # the driver's own node is gone, and the driver will be in a moment
-    # The text of the function's own exception begins with the task's name; any other is about the worker or its node.
-    if "ray::" not in lines[0]:
-        text = " ".join(lines)
-        detail = text.partition("exit detail:")[2].partition(". Some common causes")[0].strip()[:160]
-        cause = next((short for pattern, short in CAUSES if re.search(pattern, text)), detail or lines[0][:160])
-        return Ending("died", f"worker died: {cause}")
-    if (unfit := lines[-1].partition(f"{NodeUnfit.__name__}: "))[1]:
-        return Ending("died", unfit[2][:300])
-    return Ending("raised", f"exception: {lines[-1][:200]}")

@@ -18,6 +18,7 @@ LAYERS = [
         "distortion",
         "plan",
         "storage_wait",
+        "task_ending",
         "watchdog",
         "rungs",
         "progress",
