@@ -78,13 +78,10 @@ def run_stage(
     )
     try:
         tuner.fit()
-    except RuntimeError as error:
+    except Exception as error:
         # Ray Tune's table of results stumbles over a trial that was stopped before it had a folder; we do not read it.
-        # And it makes texts of exceptions: the first of the plan's own is the one to tell.
-        if "trial_dir_name" not in str(error) and bridge.error is None:
-            raise
-    except OSError as error:  # its own files, in the run's folder, too
-        bridge.error = bridge.error or no_space(error, error.filename or storage)
+        unread = isinstance(error, RuntimeError) and "trial_dir_name" in str(error)
+        bridge.error = bridge.error or (None if unread else _as_fault(error, storage))
     finally:
         bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
@@ -101,6 +98,13 @@ def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactor
 
 def _unit_id(trial: Trial) -> str:
     return str(trial.config["id"])
+
+
+def _as_fault(error: Exception, where: object) -> Exception:
+    """An error of the file system as a fault of the storage; any other as it is."""
+    if isinstance(error, OSError) and error.errno:  # without a number it is a timeout, or a connection of Ray's
+        return no_space(error, error.filename or where)
+    return error
 
 
 class _Bridge:
@@ -121,7 +125,7 @@ class _Bridge:
     ):
         self.plan, self.stop, self._tick, self._workers, self._wait = plan, stop, tick, workers, wait
         self.concurrent = workers.concurrent
-        self.error: BaseException | None = None  # the first of the plan's: nothing is trained any more
+        self.error: Exception | None = None  # the first of the plan's: nothing is trained any more
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
         self.watchdog = Watchdog()
         self._node: dict[str, str] = {}  # the plan's id → the node where it runs or ran last
@@ -139,7 +143,7 @@ class _Bridge:
             return work()
         except Exception as error:
             if self.error is None:
-                self.error = no_space(error, error.filename) if isinstance(error, OSError) else error
+                self.error = _as_fault(error, "a file of this run")
             return None
 
     def tick(self) -> None:

@@ -119,6 +119,29 @@ def test_weights_that_are_not_what_the_worker_wrote_are_no_success(tmp_path):
     assert "vn.safetensors: damaged" in retry["reason"]
 
 
+@pytest.mark.parametrize("harm", [empty, flip])
+def test_weights_that_were_lost_stay_so_if_the_run_is_interrupted_before_they_are_trained_again(harm, tmp_path):
+    finished(tmp_path)
+    harm(tmp_path / "finalists" / "c0-s1" / "vn.safetensors")
+    plan = reopened(tmp_path)
+    plan.give_up("interrupted")
+    plan.journal.close()
+    assert plan.runs["c0-s1"].weights is None
+    again = reopened(tmp_path)
+    assert list(again.unfinished()) == ["c0-s1"]
+
+
+def test_damaged_weights_that_no_report_tells_of_are_no_success_either(tmp_path):
+    plan = make_plan(tmp_path)
+    unit, _ = plan.next()
+    train(plan, unit)
+    plan.journal.close()  # killed before it wrote the end; then the power was cut
+    empty(tmp_path / "finalists" / unit / "vn.safetensors")
+    again = reopened(tmp_path)
+    again.give_up("interrupted")
+    assert (again.runs[unit].state, again.runs[unit].weights) == ("stopped", None)
+
+
 def test_damaged_weights_of_an_earlier_attempt_are_replaced_by_the_next(tmp_path):
     place = open_place(tmp_path)
     save_weights(place, "c0-s1", weights(SMALL))
