@@ -29,6 +29,7 @@ LAYERS = [
         "distortion",
         "plan",
         "storage_wait",
+        "task_ending",
         "watchdog",
         "rungs",
         "progress",
