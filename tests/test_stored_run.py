@@ -6,7 +6,6 @@ from hostile import fuzz_journal
 
 from sepsearch.checkpoints import bring_weights
 from sepsearch.errors import UserError
-from sepsearch.mirror import Mirror
 from sepsearch.places import open_place
 from sepsearch.shared_shards import fetch_shards
 from sepsearch.stored_run import fetch_run
@@ -20,9 +19,8 @@ def server(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with fake_s3() as server:
-        journal = Mirror(open_place(storage(server)) / "far" / "journal")
-        for line in fuzz_journal.write_lines(fuzz_journal.make_story(1)).splitlines(keepends=True):
-            journal.append(line)
+        lines = fuzz_journal.write_lines(fuzz_journal.make_story(1)).splitlines(keepends=True)
+        server.objects |= {f"{RUN}journal/{number:09d}.jsonl": line for number, line in enumerate(lines)}
         files = {"space.yaml": b"s", "models/vn/model.json": b"m", "finalists/c0-s0/vn.safetensors": b"w"}
         server.objects |= {RUN + name: content for name, content in files.items()}
         yield server
