@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
@@ -116,9 +116,20 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
+        if mirror and not arguments.address:
+            _refuse_address(options["address"], arguments.resume, place)
         space = load_space(space_file)
         undo.pop_all()
         return Begin(name, folder, space, space_file, options, history, place, mirror, journal)
+
+
+def _refuse_address(address: str | None, name: str, place: Place) -> None:
+    """Whoever can write to a bucket could name a cluster of their own, which would get the token and run code here."""
+    if address not in (None, "auto"):
+        raise UserError(
+            f"--resume {name}: its journal in {place} names the cluster {one_line(repr(address))}, which anyone who can"
+            " write there can have changed: if it is the right one, name it with --address"
+        )
 
 
 def _refuse_other(arguments: argparse.Namespace, history: History) -> None:

@@ -4,9 +4,11 @@ import pytest
 from fake_s3 import fake_s3
 from hostile import fuzz_journal
 
+from sepsearch.arguments import parse_arguments
 from sepsearch.checkpoints import bring_weights
 from sepsearch.errors import UserError
 from sepsearch.places import open_place
+from sepsearch.resuming import resumed_run
 from sepsearch.shared_shards import fetch_shards
 from sepsearch.stored_run import fetch_run
 
@@ -77,3 +79,26 @@ def test_a_planted_manifest_of_shards_names_no_file_outside(server, tmp_path):
     with pytest.raises(UserError, match=r"delete s3://bucket/runs/.shards/f and run again"):
         fetch_shards(open_place(storage(server)) / ".shards" / "f", tmp_path / "cache" / "f", lambda *_: None)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "given", "refused"),
+    [("evil:6379", [], True), ("evil:6379", ["--address", "own:6379"], False), ("auto", [], False)],
+)
+def test_a_cluster_that_only_the_bucket_names_is_not_joined(server, tmp_path, monkeypatch, address, given, refused):
+    story = fuzz_journal.make_story(1)[:-1]
+    story[0]["settings"] = {"seed": 0, "instruments": ["vn"], "options": {"address": address}}
+    for number, line in enumerate(fuzz_journal.write_lines(story).splitlines(keepends=True)):
+        server.objects[f"{RUN}journal/{number:09d}.jsonl"] = line
+    del server.objects[f"{RUN}journal/{len(story):09d}.jsonl"]
+    server.objects[RUN + "space.yaml"] = b"parameters: {filters: [4, 8]}\n"
+    monkeypatch.chdir(tmp_path)
+    arguments = parse_arguments(["--resume", "far", "--storage", storage(server), *given])
+    if refused:
+        with pytest.raises(UserError, match=r"names the cluster 'evil:6379', which anyone .* name it with --address"):
+            resumed_run(arguments)
+    else:
+        begin = resumed_run(arguments)
+        assert begin.options["address"] == (given[1] if given else address)
+        begin.close()
+    assert f"{RUN}journal/writer.json" not in server.objects
