@@ -1,0 +1,393 @@
+"""Every operation by which Python code changes files, one at a time: seen, counted, and stopped where a test wants it.
+
+`os` and `open` are replaced while `Disk.watching` lasts. A file object opened for writing keeps Python's own buffers
+above a raw file whose `write` is `os.write`, so that what is buffered reaches the disk where it does in fact. Libraries
+that write in C are led through such a file object (`_through_python`); `Disk.missed` finds any that are not.
+"""
+
+import builtins
+import contextlib
+import errno
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from durable_files import Tree
+
+WRITING = os.O_WRONLY | os.O_RDWR
+# Kinds that make or fill something; a full disk refuses them. For the others the disk itself is at fault.
+GROWING = ("create", "truncate", "write", "mkdir", "rename", "link")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One change of the disk.
+
+    Args:
+        number: counted from 1.
+        kind: create, truncate, write, fsync, mkdir, rename, link, unlink, rmdir or chmod.
+        path: of what is changed, relative to the watched folder; "old → new" for a rename.
+        where: file:line of the package's code that asked for it.
+        size: bytes of a write.
+    """
+
+    number: int
+    kind: str
+    path: str
+    where: str
+    size: int = 0
+
+    def error(self) -> OSError:
+        """What the system says where it cannot be done."""
+        number = errno.ENOSPC if self.kind in GROWING else errno.EIO
+        return OSError(number, os.strerror(number), self.path)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.kind} {self.path} ({self.where})"
+
+
+class Disk:
+    """Watches all changes below a folder.
+
+    Args:
+        root: the folder.
+        before: called before every operation; what it raises is raised in place of the operation. For a write it may
+            return how many bytes are to be written.
+        after: called after every operation.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        before: Callable[["Disk", Operation], int | None] = lambda disk, operation: None,
+        after: Callable[["Disk", Operation], None] = lambda disk, operation: None,
+    ):
+        self.root = Path(os.path.realpath(root))
+        self.tree = Tree(self.root)
+        self._before, self._after = before, after
+        self._count = 0
+        self._stack = contextlib.ExitStack()
+        self._open: dict[int, str] = {}  # descriptor → path below the root
+        self._real = {name: getattr(os, name) for name in _Patches.NAMES}
+        self._real_open = io.open
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator["Disk"]:
+        """Replace what changes files, in this process."""
+        patches = _Patches(self)
+        with contextlib.ExitStack() as self._stack:
+            for name in _Patches.NAMES:
+                self._stack.enter_context(mock.patch.object(os, name, getattr(patches, name)))
+            for module in (io, builtins):
+                self._stack.enter_context(mock.patch.object(module, "open", patches.open_file))
+            self._stack.enter_context(mock.patch.object(shutil, "_USE_CP_SENDFILE", False))
+            self._stack.enter_context(_through_python())
+            yield self
+
+    def stop(self) -> None:
+        """Watch no longer; for a process that is about to end."""
+        self._stack.close()
+
+    def relative(self, path: Any, dir_fd: int | None = None) -> str | None:
+        """A path relative to the root; None for what is not below it."""
+        if isinstance(path, int):
+            return self._open.get(path)
+        text = os.fsdecode(path)
+        if dir_fd is not None and not os.path.isabs(text):
+            base = self._open.get(dir_fd)
+            if base is None:
+                return None
+            text = str(self.root / base / text)
+        full = os.path.abspath(text)
+        if full.startswith(f"{self.root}{os.sep}"):
+            return full[len(str(self.root)) + 1 :]
+        # By way of a link, such as /tmp on some systems; the last part itself is not followed.
+        full = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
+        return full[len(str(self.root)) + 1 :] if full.startswith(f"{self.root}{os.sep}") else None
+
+    def perform(
+        self, kind: str, path: str, do: Callable[[], Any], then: Callable[[Any], None], size: int = 0, part: Any = None
+    ) -> Any:
+        """Count an operation and carry it out; then the model follows. `part(n)` carries out a write of n bytes."""
+        self._count += 1
+        operation = Operation(self._count, kind, path, _caller(), size)
+        amount = self._before(self, operation)
+        result = do() if amount is None else part(amount)
+        then(result)
+        self._after(self, operation)
+        return result
+
+    def missed(self) -> list[str]:
+        """Files that are not as all operations together have made them: something was written past this class."""
+        return self.tree.differences()
+
+
+def _caller() -> str:
+    """The innermost line of the package that is being executed."""
+    frame: Any = sys._getframe(2)
+    innermost = ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if f"{os.sep}sepsearch{os.sep}" in name:
+            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        innermost = innermost or f"{os.path.basename(name)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return innermost
+
+
+class _Patches:
+    """What stands in for `os` functions and `open`."""
+
+    NAMES = ("open", "close", "write", "fsync", "fdatasync", "ftruncate", "truncate", "rename", "replace", "mkdir",
+             "unlink", "remove", "rmdir", "chmod", "fchmod", "link")  # fmt: skip
+
+    def __init__(self, disk: Disk):
+        self._disk, self._real = disk, disk._real
+
+    def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        disk, tree = self._disk, self._disk.tree
+        name = disk.relative(path, dir_fd)
+
+        def do() -> int:
+            return int(self._real["open"](path, flags, mode, dir_fd=dir_fd))
+
+        if name is None:
+            return do()
+
+        def opened(descriptor: int) -> None:
+            disk._open[descriptor] = name
+
+        def made(descriptor: int) -> None:
+            opened(descriptor)
+            tree.create(name)
+
+        def emptied(descriptor: int) -> None:
+            opened(descriptor)
+            tree.truncate(name, 0)
+
+        there = tree.exists(name)
+        if flags & os.O_CREAT and not there:
+            return int(disk.perform("create", name, do, made))
+        if flags & os.O_TRUNC and flags & WRITING and there and not (flags & os.O_EXCL and flags & os.O_CREAT):
+            return int(disk.perform("truncate", name, do, emptied))
+        descriptor = do()
+        opened(descriptor)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        self._disk._open.pop(descriptor, None)
+        self._real["close"](descriptor)
+
+    def write(self, descriptor: int, data: Any) -> int:
+        name = self._disk._open.get(descriptor)
+        if name is None:
+            return int(self._real["write"](descriptor, data))
+        view = memoryview(data).cast("B")
+        written = self._disk.perform(
+            "write", name, lambda: self._real["write"](descriptor, data),
+            lambda _: self._disk.tree.write(name, os.fstat(descriptor).st_size),
+            len(view), lambda amount: self._real["write"](descriptor, view[:amount]),
+        )  # fmt: skip
+        return int(written)
+
+    def _sync(self, call: str, descriptor: int) -> None:
+        name = self._disk._open.get(descriptor)
+        if name is None:
+            self._real[call](descriptor)
+            return
+        self._disk.perform("fsync", name, lambda: self._real[call](descriptor), lambda _: self._disk.tree.sync(name))
+
+    def fsync(self, descriptor: Any) -> None:
+        self._sync("fsync", descriptor if isinstance(descriptor, int) else descriptor.fileno())
+
+    def fdatasync(self, descriptor: Any) -> None:
+        self._sync("fdatasync", descriptor if isinstance(descriptor, int) else descriptor.fileno())
+
+    def ftruncate(self, descriptor: int, length: int) -> None:
+        self._truncate("ftruncate", descriptor, length)
+
+    def truncate(self, path: Any, length: int) -> None:
+        self._truncate("truncate", path, length)
+
+    def _truncate(self, call: str, target: Any, length: int) -> None:
+        name = self._disk.relative(target)
+        if name is None:
+            self._real[call](target, length)
+            return
+        self._disk.perform(
+            "truncate", name, lambda: self._real[call](target, length),
+            lambda _: self._disk.tree.truncate(name, length),
+        )  # fmt: skip
+
+    def rename(self, source: Any, target: Any, **folders: Any) -> None:
+        self._rename("rename", source, target, folders)
+
+    def replace(self, source: Any, target: Any, **folders: Any) -> None:
+        self._rename("replace", source, target, folders)
+
+    def _rename(self, call: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
+        disk = self._disk
+        old = disk.relative(source, folders.get("src_dir_fd"))
+        new = disk.relative(target, folders.get("dst_dir_fd"))
+        if old is None or new is None:
+            self._real[call](source, target, **folders)
+            return
+
+        def renamed(_: None) -> None:
+            disk.tree.rename(old, new)
+            for descriptor, name in disk._open.items():
+                if name == old or name.startswith(f"{old}{os.sep}"):
+                    disk._open[descriptor] = new + name[len(old) :]
+
+        disk.perform("rename", f"{old} → {new}", lambda: self._real[call](source, target, **folders), renamed)
+
+    def link(self, source: Any, target: Any, **options: Any) -> None:
+        old, new = self._disk.relative(source), self._disk.relative(target)
+        if old is None or new is None:
+            self._real["link"](source, target, **options)
+            return
+        self._disk.perform(
+            "link", f"{old} → {new}", lambda: self._real["link"](source, target, **options),
+            lambda _: self._disk.tree.link(old, new),
+        )  # fmt: skip
+
+    def mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        name = self._disk.relative(path, dir_fd)
+
+        def do() -> None:
+            self._real["mkdir"](path, mode, dir_fd=dir_fd)
+
+        if name is None or self._disk.tree.exists(name) or not self._disk.tree.exists(os.path.dirname(name)):
+            do()  # which raises where it cannot be done
+            return
+        self._disk.perform("mkdir", name, do, lambda _: self._disk.tree.create(name, folder=True))
+
+    def unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._remove("unlink", path, dir_fd)
+
+    def remove(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._remove("unlink", path, dir_fd)
+
+    def rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._remove("rmdir", path, dir_fd)
+
+    def _remove(self, kind: str, path: Any, dir_fd: int | None) -> None:
+        name = self._disk.relative(path, dir_fd)
+        if name is None or not self._disk.tree.exists(name):
+            self._real[kind](path, dir_fd=dir_fd)
+            return
+
+        def removed(_: None) -> None:
+            self._disk.tree.remove(name)
+            for descriptor in [number for number, opened in self._disk._open.items() if opened == name]:
+                del self._disk._open[descriptor]  # what is written there from now on is in no folder
+
+        self._disk.perform(kind, name, lambda: self._real[kind](path, dir_fd=dir_fd), removed)
+
+    def chmod(self, path: Any, mode: int, **options: Any) -> None:
+        name = self._disk.relative(path, options.get("dir_fd"))
+        if name is None:
+            self._real["chmod"](path, mode, **options)
+        else:
+            self._disk.perform("chmod", name, lambda: self._real["chmod"](path, mode, **options), lambda _: None)
+
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        self.chmod(descriptor, mode)
+
+    def open_file(
+        self, file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
+        newline: Any = None, closefd: bool = True, opener: Any = None,
+    ) -> Any:  # fmt: skip
+        """`open`; writing to what is watched goes by way of `os.write`."""
+        writing = any(letter in mode for letter in "wax+")
+        if not writing or self._disk.relative(file) is None:
+            return self._disk._real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        raw = _RawFile(file, mode, closefd, opener)
+        size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
+        if buffering == 0:
+            return raw
+        buffered: Any = io.BufferedRandom(raw, size) if "+" in mode else io.BufferedWriter(raw, size)
+        if "b" in mode:
+            return buffered
+        return io.TextIOWrapper(buffered, encoding, errors, newline, line_buffering=buffering == 1)
+
+
+class _RawFile(io.RawIOBase):
+    """A raw file all of whose calls go through `os`."""
+
+    def __init__(self, file: Any, mode: str, closefd: bool, opener: Any):
+        self.mode, self._closefd, self.name = mode, closefd, file
+        self._plus = "+" in mode
+        if isinstance(file, int):
+            self._fd = file
+            return
+        kind = {"w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL, "r": 0}
+        letter = next(letter for letter in mode if letter in kind)
+        flags = kind[letter] | (os.O_RDWR if self._plus else os.O_WRONLY) | getattr(os, "O_CLOEXEC", 0)
+        self._fd = opener(file, flags) if opener else os.open(file, flags, 0o666)
+        if letter == "a":
+            os.lseek(self._fd, 0, os.SEEK_END)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def readable(self) -> bool:
+        return self._plus
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = os.read(self._fd, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        return os.write(self._fd, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return os.lseek(self._fd, offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        os.ftruncate(self._fd, size)
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            if self._closefd:
+                os.close(self._fd)
+
+
+@contextlib.contextmanager
+def _through_python() -> Iterator[None]:
+    """Let Arrow and libsndfile write through Python's file objects where they are given a path."""
+    import pyarrow
+    import soundfile
+
+    arrow, sound = pyarrow.OSFile, soundfile.write
+
+    def os_file(path: Any, mode: str = "r", **options: Any) -> Any:
+        return open(path, "wb") if "w" in mode else arrow(path, mode, **options)
+
+    def write(file: Any, data: Any, rate: int, **options: Any) -> None:
+        if not isinstance(file, str | os.PathLike):
+            sound(file, data, rate, **options)
+            return
+        memory = io.BytesIO()
+        sound(memory, data, rate, **{"format": Path(file).suffix[1:].upper(), **options})
+        with open(file, "wb") as real:
+            real.write(memory.getvalue())
+
+    with mock.patch.object(pyarrow, "OSFile", os_file), mock.patch.object(soundfile, "write", write):
+        yield
