@@ -2,7 +2,7 @@
 
 `os` and `open` are replaced while `Disk.watching` lasts. A file object opened for writing keeps Python's own buffers
 above a raw file whose `write` is `os.write`, so that what is buffered reaches the disk where it does in fact. Libraries
-that write in C are led through such a file object (`_through_python`); `Disk.missed` finds any that are not.
+that write in C are led through such a file object (`traced_files.through_python`); `Disk.missed` finds any that are not.
 """
 
 import builtins
@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from durable_files import Tree
+from traced_files import RawFile, through_python
 
 WRITING = os.O_WRONLY | os.O_RDWR
 # Kinds that make or fill something; a full disk refuses them. For the others the disk itself is at fault.
@@ -87,7 +88,7 @@ class Disk:
             for module in (io, builtins):
                 self._stack.enter_context(mock.patch.object(module, "open", patches.open_file))
             self._stack.enter_context(mock.patch.object(shutil, "_USE_CP_SENDFILE", False))
-            self._stack.enter_context(_through_python())
+            self._stack.enter_context(through_python())
             yield self
 
     def stop(self) -> None:
@@ -308,7 +309,7 @@ class _Patches:
         writing = any(letter in mode for letter in "wax+")
         if not writing or self._disk.relative(file) is None:
             return self._disk._real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        raw = _RawFile(file, mode, closefd, opener)
+        raw = RawFile(file, mode, closefd, opener)
         size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
         if buffering == 0:
             return raw
@@ -316,78 +317,3 @@ class _Patches:
         if "b" in mode:
             return buffered
         return io.TextIOWrapper(buffered, encoding, errors, newline, line_buffering=buffering == 1)
-
-
-class _RawFile(io.RawIOBase):
-    """A raw file all of whose calls go through `os`."""
-
-    def __init__(self, file: Any, mode: str, closefd: bool, opener: Any):
-        self.mode, self._closefd, self.name = mode, closefd, file
-        self._plus = "+" in mode
-        if isinstance(file, int):
-            self._fd = file
-            return
-        kind = {"w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL, "r": 0}
-        letter = next(letter for letter in mode if letter in kind)
-        flags = kind[letter] | (os.O_RDWR if self._plus else os.O_WRONLY) | getattr(os, "O_CLOEXEC", 0)
-        self._fd = opener(file, flags) if opener else os.open(file, flags, 0o666)
-        if letter == "a":
-            os.lseek(self._fd, 0, os.SEEK_END)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def readable(self) -> bool:
-        return self._plus
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = os.read(self._fd, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def write(self, data: Any) -> int:
-        return os.write(self._fd, data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return os.lseek(self._fd, offset, whence)
-
-    def truncate(self, size: int | None = None) -> int:
-        size = self.tell() if size is None else size
-        os.ftruncate(self._fd, size)
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            if self._closefd:
-                os.close(self._fd)
-
-
-@contextlib.contextmanager
-def _through_python() -> Iterator[None]:
-    """Let Arrow and libsndfile write through Python's file objects where they are given a path."""
-    import pyarrow
-    import soundfile
-
-    arrow, sound = pyarrow.OSFile, soundfile.write
-
-    def os_file(path: Any, mode: str = "r", **options: Any) -> Any:
-        return open(path, "wb") if "w" in mode else arrow(path, mode, **options)
-
-    def write(file: Any, data: Any, rate: int, **options: Any) -> None:
-        if not isinstance(file, str | os.PathLike):
-            sound(file, data, rate, **options)
-            return
-        memory = io.BytesIO()
-        sound(memory, data, rate, **{"format": Path(file).suffix[1:].upper(), **options})
-        with open(file, "wb") as real:
-            real.write(memory.getvalue())
-
-    with mock.patch.object(pyarrow, "OSFile", os_file), mock.patch.object(soundfile, "write", write):
-        yield

@@ -1,4 +1,4 @@
-"""A whole search in this process, without Ray and MLflow: `sepsearch.run` as it is, in about a second.
+"""A whole search in this process, without Ray and MLflow: `sepsearch.run` as it is, in half a second.
 
 Everything that touches the disk is the real thing: preparation, run folder, journal, checkpoints, weights, study,
 models, samples, results and report page. Replaced are
@@ -6,6 +6,8 @@ models, samples, results and report page. Replaced are
 - `stage.run_stage`: units are trained one after the other in this process, by the function that workers run;
 - `course.getting_ready`: no Ray is started, and no corner of the space is tried, which writes nothing;
 - Ray's object store, which hands out what was put into it;
+- `training.fit` and `TestTitles.listen`, by what keeps their results (`remembered_results`);
+- the drawing of the report page, which is a second of matplotlib;
 - `tracking.Tracker`, by one whose server is away: MLflow is a projection of the journal.
 """
 
@@ -13,14 +15,13 @@ import contextlib
 import dataclasses
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from remembered_training import remembered_fit
+from remembered_results import remembered_fit, remembering_listener
 
 from sepsearch.errors import NodeUnfit, exit_on_user_error
 from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
@@ -57,12 +58,13 @@ def write_inputs(folder: Path) -> None:
     """The recordings and the space file that every search of an exploration reads."""
     from trees import write_urmp_tree
 
+    folder.mkdir(parents=True)
     write_urmp_tree(folder / "recordings", PIECES)
     (folder / "space.yaml").write_text(SPACE, encoding="utf-8")
 
 
 def start(inputs: Path) -> Ended:
-    """Search from nothing; the working directory gets `runs` and `cache`."""
+    """Search from nothing; the working directory gets `runs`."""
     options = ["--space", str(inputs / "space.yaml"), "--data", str(inputs / "recordings"), "--name", NAME]
     return _command([*options, "--instruments", "vn,vc", "--workers", "1"])
 
@@ -72,9 +74,17 @@ def resume() -> Ended:
     return _command(["--resume", NAME])
 
 
-def _command(arguments: list[str]) -> Ended:
-    """The command line in this process, which may die in it."""
-    from sepsearch.run import main
+def prepare(inputs: Path) -> Ended:
+    """Build the shards of the recordings."""
+    from sepsearch.prepare import main
+
+    return _command(["--space", str(inputs / "space.yaml"), str(inputs / "recordings")], main)
+
+
+def _command(arguments: list[str], main: Callable[[list[str]], None] | None = None) -> Ended:
+    """A command line in this process, which may die in it; that of `sepsearch.run` by default."""
+    if main is None:
+        from sepsearch.run import main
 
     code: int | None = 0
     said = io.StringIO()
@@ -97,11 +107,15 @@ def _command(arguments: list[str]) -> Ended:
 @contextlib.contextmanager
 def _replaced() -> Iterator[None]:
     """What is not the real thing, as the module's first lines list it."""
+    from sepsearch.scoring import TestTitles
+
     with contextlib.ExitStack() as stack:
         for target, replacement in {
             "sepsearch.stage.run_stage": run_stage,
             "sepsearch.run.getting_ready": _getting_ready,
             "sepsearch.tracking.Tracker": AwayTracker,
+            "sepsearch.scoring.TestTitles.listen": remembering_listener(TestTitles.listen),
+            "os.cpu_count": lambda: 1,  # files are written in the same order every time
             "sepsearch.gauges.Gauges": mock.MagicMock,
             "ray.put": lambda value: value,
             "ray.get": lambda references: references,
@@ -220,4 +234,3 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
-    sys.setswitchinterval(sys.getswitchinterval())
