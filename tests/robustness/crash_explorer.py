@@ -18,9 +18,10 @@ from typing import Any
 import tiny_search
 from crash_modes import DEATHS, Crash, can_crash, last_line, same, whole_lines
 from crash_tasks import SEARCH, Task, difference
-from disk_operations import Disk, Operation
+from disk_operations import Disk
 from durable_files import KEPT, UNDONE, digest, read_files
 from forks import Answer, end, in_fork, in_forks
+from operation import Operation
 from remembered_results import COUNTED, FOLDER, load_results
 
 Point = tuple[str, Operation]  # a mode and where
@@ -122,6 +123,11 @@ class Explorer:
         """Some of them, the same for the same seed."""
         points = self.points(mode)
         return sorted(random.Random(f"{seed}/{mode}").sample(points, min(count, len(points))), key=lambda p: p[1].number)
+
+    def sites(self, mode: str) -> list[Point]:
+        """One point for every line of code and kind of operation: the last one of each."""
+        found = {(operation.kind, operation.where): (mode, operation) for _, operation in self.points(mode)}
+        return sorted(found.values(), key=lambda point: point[1].number)
 
     def explore(self, points: Sequence[Point], tell: Callable[[Outcome], Any] = lambda outcome: None) -> list[Outcome]:
         """Try points; of those whose crashes leave the same files, byte for byte, the first one."""

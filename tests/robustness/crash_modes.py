@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from disk_operations import GROWING, Disk, Operation
+from disk_operations import Disk
 from durable_files import KEPT, UNDONE, write_files
+from operation import GROWING, Operation
 
 MODES = {
     "death": "the process ends before the operation",

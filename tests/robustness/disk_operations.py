@@ -7,50 +7,19 @@ that write in C are led through such a file object (`traced_files.through_python
 
 import builtins
 import contextlib
-import errno
 import io
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from durable_files import Tree
+from operation import Operation, caller
 from traced_files import RawFile, through_python
 
 WRITING = os.O_WRONLY | os.O_RDWR
-# Kinds that make or fill something; a full disk refuses them. For the others the disk itself is at fault.
-GROWING = ("create", "truncate", "write", "mkdir", "rename", "link")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One change of the disk.
-
-    Args:
-        number: counted from 1.
-        kind: create, truncate, write, fsync, mkdir, rename, link, unlink, rmdir or chmod.
-        path: of what is changed, relative to the watched folder; "old → new" for a rename.
-        where: file:line of the package's code that asked for it.
-        size: bytes of a write.
-    """
-
-    number: int
-    kind: str
-    path: str
-    where: str
-    size: int = 0
-
-    def error(self) -> OSError:
-        """What the system says where it cannot be done."""
-        number = errno.ENOSPC if self.kind in GROWING else errno.EIO
-        return OSError(number, os.strerror(number), self.path)
-
-    def __str__(self) -> str:
-        return f"{self.number} {self.kind} {self.path} ({self.where})"
 
 
 class Disk:
@@ -96,7 +65,7 @@ class Disk:
         self._stack.close()
 
     def relative(self, path: Any, dir_fd: int | None = None) -> str | None:
-        """A path relative to the root; None for what is not below it."""
+        """A path relative to the root, "" for the root itself; None for what is not below it."""
         if isinstance(path, int):
             return self._open.get(path)
         text = os.fsdecode(path)
@@ -106,18 +75,20 @@ class Disk:
                 return None
             text = str(self.root / base / text)
         full = os.path.abspath(text)
-        if full.startswith(f"{self.root}{os.sep}"):
-            return full[len(str(self.root)) + 1 :]
-        # By way of a link, such as /tmp on some systems; the last part itself is not followed.
-        full = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
-        return full[len(str(self.root)) + 1 :] if full.startswith(f"{self.root}{os.sep}") else None
+        if not self._below(full):
+            # By way of a link, such as /tmp on some systems; the last part itself is not followed.
+            full = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
+        return full[len(str(self.root)) + 1 :] if self._below(full) else None
+
+    def _below(self, path: str) -> bool:
+        return path == str(self.root) or path.startswith(f"{self.root}{os.sep}")
 
     def perform(
         self, kind: str, path: str, do: Callable[[], Any], then: Callable[[Any], None], size: int = 0, part: Any = None
     ) -> Any:
         """Count an operation and carry it out; then the model follows. `part(n)` carries out a write of n bytes."""
         self._count += 1
-        operation = Operation(self._count, kind, path, _caller(), size)
+        operation = Operation(self._count, kind, path or ".", caller(), size)
         amount = self._before(self, operation)
         result = do() if amount is None else part(amount)
         then(result)
@@ -127,19 +98,6 @@ class Disk:
     def missed(self) -> list[str]:
         """Files that are not as all operations together have made them: something was written past this class."""
         return self.tree.differences()
-
-
-def _caller() -> str:
-    """The innermost line of the package that is being executed."""
-    frame: Any = sys._getframe(2)
-    innermost = ""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if f"{os.sep}sepsearch{os.sep}" in name:
-            return f"{os.path.basename(name)}:{frame.f_lineno}"
-        innermost = innermost or f"{os.path.basename(name)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return innermost
 
 
 class _Patches:
