@@ -19,9 +19,9 @@ from bench_table import Part, machine
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "robustness")]
 
-from crash_explorer import Explorer, Outcome
-from crash_modes import MODES
-from crash_tasks import TASKS
+from crash_explorer import Explorer, Outcome  # noqa: E402
+from crash_modes import MODES  # noqa: E402
+from crash_tasks import TASKS  # noqa: E402
 
 HOW = """\
 `python scripts/crash_points.py`, half an hour.
@@ -37,7 +37,9 @@ Points that leave the same files, byte for byte, are tried once.
 The power cut goes by POSIX, which is harsher than most file systems: content lasts once its file was fsynced, names
 last once their folder was.
 """
-HEADER = "| mode | | points | crashes tried | survived | epochs trained again, most |\n| --- | --- | ---: | ---: | ---: | ---: |"
+HEADER = """\
+| mode | | points | crashes tried | survived | epochs trained again, most |
+| --- | --- | ---: | ---: | ---: | ---: |"""
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -72,7 +74,9 @@ def explore(name: str, modes: Sequence[str], count: int | None, seed: int, jobs:
 
 def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(prog="crash_points.py", description=__doc__.partition("\n\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="crash_points.py", description=__doc__.partition("\n\n")[0] if __doc__ else None
+    )
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES), help="kinds of crash (default: all)")
     parser.add_argument("--points", type=int, help="how many of every mode, drawn by the seed (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the points, where not all are tried")
@@ -85,9 +89,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Crash, count, print, write; the exit status is 1 unless all survived."""
     options, facts = read_arguments(arguments), machine()
-    found = {
-        name: explore(name, options.mode, options.points, options.seed, options.jobs) for name in options.task
-    }
+    found = {name: explore(name, options.mode, options.points, options.seed, options.jobs) for name in options.task}
     counts = {"operations": "–", "prepare": "–"} | {
         {"search": "operations"}.get(name, name): str(operations) for name, (operations, _) in found.items()
     }

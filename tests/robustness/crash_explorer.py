@@ -122,7 +122,9 @@ class Explorer:
     def sample(self, mode: str, count: int, seed: int) -> list[Point]:
         """Some of them, the same for the same seed."""
         points = self.points(mode)
-        return sorted(random.Random(f"{seed}/{mode}").sample(points, min(count, len(points))), key=lambda p: p[1].number)
+        return sorted(
+            random.Random(f"{seed}/{mode}").sample(points, min(count, len(points))), key=lambda p: p[1].number
+        )
 
     def sites(self, mode: str) -> list[Point]:
         """One point for every line of code and kind of operation: the last one of each."""

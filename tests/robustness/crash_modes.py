@@ -61,8 +61,9 @@ class Crash:
         """Whether an operation after that of the crash fails, too."""
         if self.mode == "full":
             return operation.kind in GROWING
-        # What wrote half of its bytes tries the other half next, and is told then.
-        rest = self.met is not None and (operation.kind, operation.path) == (self.met.kind, self.met.path) == ("write", self.met.path)
+        # What wrote half of its bytes tries the other half next, and gets the error then.
+        met = self.met
+        rest = met is not None and met.kind == operation.kind == "write" and met.path == operation.path
         return self.mode == "fault" and rest and operation.number == self.number + 1
 
     def after(self, disk: Disk, operation: Operation) -> None:

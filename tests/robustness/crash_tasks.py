@@ -94,7 +94,9 @@ def difference(expected: Any, found: Any, where: str = "") -> str:
         if all(isinstance(item, str) for item in (*expected, *found)):
             missing = [item for item in expected if item not in found]
             more = [item for item in found if item not in expected]
-            parts = [f"{what} {', '.join(items[:3])}" for what, items in (("missing", missing), ("too much", more)) if items]
+            parts = [
+                f"{what} {', '.join(items[:3])}" for what, items in (("missing", missing), ("too much", more)) if items
+            ]
             return f"{where}: {'; '.join(parts)}"
         for number, (one, other) in enumerate(zip(expected, found, strict=False)):
             if text := difference(one, other, f"{where}[{number}]"):

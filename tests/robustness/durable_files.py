@@ -117,9 +117,7 @@ class Tree:
 
     def differences(self) -> list[str]:
         """Paths and sizes that are not those of the real files."""
-        real = {
-            path: None if content is None else len(content) for path, content in read_files(self._root).items()
-        }
+        real = {path: None if content is None else len(content) for path, content in read_files(self._root).items()}
         model = {path: node.size if node.names is None else None for path, node in _nodes(self._top, "")}
         return sorted(path for path in real.keys() | model.keys() if real.get(path, -1) != model.get(path, -1))
 

@@ -38,7 +38,7 @@ search: {trials: 3, epochs: 2, examples_per_epoch: 4, validation_examples: 4, st
          reduction_factor: 2}
 final: {configurations: 1, seeds: 2, epochs: 2}
 """
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def start(inputs: Path) -> Ended:
     return _command([*options, "--instruments", "vn,vc", "--workers", "1"])
 
 
-def resume() -> Ended:
-    """Go on with the search of the working directory."""
-    return _command(["--resume", NAME])
+def resume(mlflow: bool = False) -> Ended:
+    """Go on with the search of the working directory; with `mlflow` its records are written, too."""
+    return _command(["--resume", NAME], mlflow=mlflow)
 
 
 def prepare(inputs: Path) -> Ended:
@@ -81,14 +81,14 @@ def prepare(inputs: Path) -> Ended:
     return _command(["--space", str(inputs / "space.yaml"), str(inputs / "recordings")], main)
 
 
-def _command(arguments: list[str], main: Callable[[list[str]], None] | None = None) -> Ended:
+def _command(arguments: list[str], main: Callable[[list[str]], None] | None = None, mlflow: bool = False) -> Ended:
     """A command line in this process, which may die in it; that of `sepsearch.run` by default."""
     if main is None:
         from sepsearch.run import main
 
     code: int | None = 0
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _replaced():
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _replaced(mlflow):
         try:
             exit_on_user_error(lambda: main(arguments))
         except SystemExit as end:
@@ -100,12 +100,14 @@ def _command(arguments: list[str], main: Callable[[list[str]], None] | None = No
             frames = traceback.extract_tb(error.__traceback__)
             ours = [frame for frame in frames if "/sepsearch/" in frame.filename] or list(frames)
             place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
-            said.write(f"\ntraceback: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({place})\n")
+            said.write(
+                f"\ntraceback: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({place})\n"
+            )
     return Ended(code, said.getvalue())
 
 
 @contextlib.contextmanager
-def _replaced() -> Iterator[None]:
+def _replaced(mlflow: bool) -> Iterator[None]:
     """What is not the real thing, as the module's first lines list it."""
     from sepsearch.scoring import TestTitles
 
@@ -113,7 +115,7 @@ def _replaced() -> Iterator[None]:
         for target, replacement in {
             "sepsearch.stage.run_stage": run_stage,
             "sepsearch.run.getting_ready": _getting_ready,
-            "sepsearch.tracking.Tracker": AwayTracker,
+            **({} if mlflow else {"sepsearch.tracking.Tracker": AwayTracker}),
             "sepsearch.scoring.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
             "sepsearch.gauges.Gauges": mock.MagicMock,
