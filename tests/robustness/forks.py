@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-LIMIT = 120  # seconds for a process, which takes about one
+LIMIT = 900  # seconds until a process counts as hanging; on a quiet machine it takes about one
 
 Answer = dict[str, Any]
 
