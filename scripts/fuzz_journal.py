@@ -16,10 +16,13 @@ Event = dict[str, Any]
 _PLAIN: dict[Any, Any] = {str: "x", int: 1, dict: {}, list: []}
 
 
+BEGIN = 1.7e9  # seconds since 1970
+
+
 def make_event(kind: str, time: float, **fields: Any) -> Event:
     """An event with all fields that its kind needs."""
     needed = {name: _PLAIN.get(wanted, 0.5) for name, wanted in FIELDS.get(kind, {}).items()}
-    return {"event": kind, "time": time, **needed, **fields}
+    return {"event": kind, "time": time, "elapsed": time - BEGIN, **needed, **fields}
 
 
 def make_story(trials: int) -> list[Event]:
@@ -56,7 +59,7 @@ def make_story(trials: int) -> list[Event]:
         ("report", {"file": "report.html"}),
         ("end", {"state": "finished"}),
     ]
-    return [make_event(kind, 1.7e9 + number, **fields) for number, (kind, fields) in enumerate(told)]
+    return [make_event(kind, BEGIN + number, **fields) for number, (kind, fields) in enumerate(told)]
 
 
 def write_lines(events: list[Any]) -> bytes:

@@ -1,5 +1,6 @@
 """Finalists of a run as models to choose among: the weights of one seed and instrument, with a card."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sepsearch.model_folder import ModelCard, check_weights, load_model, save_mo
 from sepsearch.model_text import UNSCORED
 from sepsearch.network import BINS, FRAMES, make_config, make_network
 from sepsearch.run_folder import JOURNAL
+from sepsearch.safe_paths import path_below
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def read_finals(folder: Path) -> Finals:
             elif event["event"] == "final_end":
                 run = runs[event["id"]]
                 run.state, run.failure = event["state"], event["reason"]
-                run.weights = folder / "finalists" / event["id"] if event["weights"] else None
+                run.weights = (
+                    path_below(folder / "finalists", event["id"], folder / JOURNAL) if event["weights"] else None
+                )
+                run.sha256 = event.get("sha256")
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"an event does not hold what finalists are made of ({type(error).__name__})"
         raise UserError(f"{folder / JOURNAL}: {problem}: restore the file") from error
@@ -121,7 +126,7 @@ def make_model(finals: Finals, run: SeedRun, code: str, target: Path) -> tuple[P
     if run.id == finals.chosen(code):
         scored = finals.folder / "models" / code
         return scored, load_model(scored)[1]
-    weights = _read_weights(finals, run, code)
+    weights = read_weights(run, code, "choose another run")
     card = _card(finals, run, code, _any_card(finals))
     network = make_network(card.config)
     network.load_state_dict(weights)
@@ -140,19 +145,32 @@ def check_model(folder: Path) -> ModelCard:
     return card
 
 
-def _read_weights(finals: Finals, run: SeedRun, code: str) -> dict[str, torch.Tensor]:
+def read_weights(run: SeedRun, member: str, advice: str) -> dict[str, torch.Tensor]:
+    """The weights of one network of a finished run, checked against the journal's checksum and the configuration.
+
+    Args:
+        run: with its weights' folder.
+        member: an instrument's code, or the id of a run that leaves a title out.
+        advice: what to do where they cannot be used.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
     assert run.weights is not None
-    path = run.weights / f"{code}.safetensors"
-    mend = f"choose another run, or train it again: python -m sepsearch.run --resume {finals.name}"
+    path = run.weights / f"{member}.safetensors"
     try:
-        weights = safetensors.torch.load(path.read_bytes())
+        data = path.read_bytes()
+        expected = (run.sha256 or {}).get(path.name)
+        if expected and (found := hashlib.sha256(data).hexdigest()) != expected:
+            raise ValueError(f"checksum {found[:12]}…, expected {expected[:12]}…")
+        weights = safetensors.torch.load(data)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: the weights are missing: {mend}") from error
+        raise UserError(f"{path}: the weights are missing: {advice}") from error
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: the weights are damaged ({one_line(error)}): {mend}") from error
+        raise UserError(f"{path}: the weights are damaged ({one_line(error)}): {advice}") from error
     with torch.device("meta"):
-        expected = make_network(make_config(run.finalist.params)).state_dict()
-    check_weights(path, weights, expected, f"the configuration of {run.finalist.id}")
+        blank = make_network(make_config(run.finalist.params)).state_dict()
+    check_weights(path, weights, blank, f"the configuration of {run.finalist.id}")
     return weights
 
 

@@ -3,6 +3,7 @@
 The file is in safetensors' format, followed by four bytes of CRC-32 of all before them. Nothing in it is code.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from typing import Any
 
 import torch
 
-from sepsearch.files import new_folder
+from sepsearch.errors import storage_fault
+from sepsearch.files import damage, new_folder
 from sepsearch.places import Place
+from sepsearch.safe_paths import path_below
 from sepsearch.training import BankState, Member, MemberState
 
 Weights = Mapping[str, torch.Tensor]
@@ -35,7 +38,7 @@ def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint
     """Replace the checkpoint `name`; `unit` (plain values) says what was trained, and must be given to load it.
 
     Raises:
-        UserError: it cannot be written; the old one is still there.
+        StorageFault: it cannot be written; the old one is still there.
     """
     from safetensors.torch import save
 
@@ -50,17 +53,22 @@ def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint
         members.append(entry)
     content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, "members": members}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
-    place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
+    with storage_fault(len(data)):
+        place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
 def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint `name` of a unit; None if there is none, if it is damaged, or if something else was trained there.
 
-    Whoever gets None begins anew: that costs time, and gives no wrong number.
+    Without one a unit begins anew: that costs time, and gives no wrong number.
+
+    Raises:
+        StorageFault: the place does not answer.
     """
     from safetensors.torch import load
 
-    blob = place.read(name) or b""
+    with storage_fault():
+        blob = place.read(name) or b""
     data, checksum = blob[:-4], blob[-4:]
     if len(data) < 8 or zlib.crc32(data).to_bytes(4, "little") != checksum:
         return None
@@ -81,23 +89,46 @@ def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpo
     return Checkpoint(BankState(content["epoch"], states), content["report"], best)
 
 
-def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> None:
-    """Keep the weights of a unit's networks, by instrument; in a folder all of them appear at once."""
+def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:
+    """Keep the weights of a unit's networks, by instrument; in a folder all of them appear at once, on the disk.
+
+    Weights that are there already, of an earlier attempt, are replaced: they may be damaged.
+
+    Returns:
+        SHA-256 of every file, by its name.
+
+    Raises:
+        StorageFault: they cannot be written.
+    """
     from safetensors.torch import save
 
     files = {f"{code}.safetensors": save(dict(tensors)) for code, tensors in weights.items()}
-    if place.local is None:
-        for name, content in files.items():
-            (place / unit).write(name, content)
-        return
-    with new_folder(place.local / unit) as folder:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
+    with storage_fault(sum(map(len, files.values()))):
+        if place.local is None:
+            for name, content in files.items():
+                (place / unit).write(name, content)
+        else:
+            with new_folder(place.local / unit, replace=True) as folder:
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def bring_weights(place: Place, unit: str, folder: Path) -> None:
-    """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet."""
-    if place.local is not None or (folder / unit).is_dir() or not (place / unit).names():
+def bring_weights(place: Place, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:
+    """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet, or not as they should.
+
+    Args:
+        place: of the weights of all units.
+        unit: whose.
+        folder: of this machine, for all units.
+        sha256: checksums by file; None if they are not known.
+
+    Raises:
+        UserError: they cannot be brought, or the unit's id, or a name in the place, leads out of the folder.
+    """
+    target = path_below(folder, unit, place)
+    if place.local is not None or (target.is_dir() and not damage(target, sha256 or {})):
         return
-    with new_folder(folder / unit) as new:
-        (place / unit).fetch(new)
+    if (place / unit).names():
+        with new_folder(target, replace=True) as new:
+            (place / unit).fetch(new)

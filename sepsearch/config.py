@@ -9,14 +9,18 @@ parameters:
 search: {trials: 100, epochs: 50}
 """
 
+import contextlib
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sepsearch.errors import UserError, one_line
+from sepsearch.files import write_atomically
 from sepsearch.network import Config, config_class, config_params, make_config
 from sepsearch.safe_yaml import load_yaml
 from sepsearch.spectrogram import PRESETS, FrontEnd
@@ -50,7 +54,7 @@ class Parameter(_Strict):
         if self.choices is not None:
             if not self.choices:
                 raise ValueError("choices is empty, expected at least one value")
-            if len(set(map(repr, self.choices))) < len(self.choices):
+            if len({(isinstance(value, bool), value) for value in self.choices}) < len(self.choices):
                 raise ValueError(f"choices {list(self.choices)} holds a value twice")
             if self.log or self.step:
                 raise ValueError("log and step belong to a range (low, high), not to choices")
@@ -70,13 +74,38 @@ class Parameter(_Strict):
         """Whether the range is one of whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def steps(self) -> range | None:
+        """The numbers of a range of whole ones, such as 3, 5, 7 from 3 to 8 in steps of 2; None for any other."""
+        if not self.whole:
+            return None
+        return range(int(self.low or 0), int(self.high or 0) + 1, self.step or 1)
+
+    @property
+    def ends(self) -> tuple[int | float, int | float]:
+        """Smallest and largest value that is drawn from a range."""
+        steps = self.steps
+        return (steps[0], steps[-1]) if steps else (self.low or 0, self.high or 0)
+
+    def holds(self, value: object) -> bool:
+        """Whether this value can be drawn."""
+        if self.choices is not None:
+            return any(_same(value, choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.steps is not None:
+            return value == int(value) and int(value) in self.steps
+        low, high = self.ends
+        return low <= value <= high
+
     def corners(self) -> list[Value]:
-        """Values that stand for all: every choice, or both ends and, of whole numbers, the second."""
+        """Values that stand for all: every choice, or both ends and, of whole numbers, the second; all can be drawn."""
         if self.choices is not None:
             return list(self.choices)
-        low, high = self.low or 0, self.high or 0
-        second = low + (self.step or 1)
-        return [low, second, high] if self.whole and second < high else [low, high]
+        low, high = self.ends
+        if self.steps is None:
+            return [low, high]
+        return list(dict.fromkeys([low, *self.steps[1:2], high]))
 
 
 class SearchSettings(_Strict):
@@ -188,6 +217,30 @@ def load_space(path: Path) -> Space:
     return parse_space(data, str(path))
 
 
+def stored_space(path: Path, values: dict[str, Any]) -> Space:
+    """The space of a run that goes on: from its own space file or, where that is missing or empty, from its journal.
+
+    The file is then written again, with all defaults in it.
+
+    Args:
+        path: of the file, in the run's folder.
+        values: `space` of the journal's first event.
+
+    Raises:
+        UserError: the file holds something that is no space, or the journal's is none of this version.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if path.read_bytes().strip(b"\0 \t\r\n"):  # a crash of the machine leaves a file empty, or zeros
+            try:
+                return load_space(path)
+            except UserError as error:
+                raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
+    space = parse_space(values, f"the journal beside {path}")
+    text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
+    return space
+
+
 def parse_space(data: dict[str, Any], where: str) -> Space:
     """Check the content of a space file; `where` names it in errors. Raises `UserError`."""
     try:
@@ -209,8 +262,6 @@ def _check_parameters(space: Space) -> None:
     for name, parameter in space.parameters.items():
         if name in space.fixed:
             raise UserError(f"parameters: {name} is given twice, as a range and fixed")
-        for value in parameter.corners():
-            make_config({**base, name: value})
         for other, value in parameter.when.items():
             if other == name or other not in space.parameters:
                 valid = ", ".join(key for key in space.parameters if key != name)
@@ -220,9 +271,11 @@ def _check_parameters(space: Space) -> None:
             choices = space.parameters[other].choices
             if choices is None or not any(_same(value, choice) for choice in choices):
                 raise UserError(f"parameters: {name}: when {other} is {value!r}, expected one of its choices {choices}")
+        for value in parameter.corners():
+            make_config({**base, **space.fixed, **parameter.when, name: value})
 
 
-def _same(one: Value, other: Value) -> bool:
+def _same(one: object, other: object) -> bool:
     """Equal, and not one of them a truth value: True is no 1 here."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 

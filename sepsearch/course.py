@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import AUTO
-from sepsearch.errors import UserError
+from sepsearch.errors import StorageFault, UserError
 from sepsearch.resuming import Begin
-from sepsearch.telling import tell_begin
+from sepsearch.run_files import scored_files
+from sepsearch.telling import resume_command, tell_begin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,7 +143,7 @@ def run_course(
 
     past = begin.history
     if ready is None:
-        return _register(journal, begin, (past.scores or {})["final"], tracker, console)
+        return _register(journal, begin, (past.scores or {})["final"], material, tracker, console)
     gauges, screen = Gauges(), Screen(console, settings.epochs)
     for event in read_run(journal.path):  # its beginning is there already
         gauges.remember(event)
@@ -152,11 +153,15 @@ def run_course(
     journal.listen(screen.handle)
     stages = Stages(
         settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
-        lambda: gauges.refresh(time.time()), past, settings.options["retries"],
+        gauges.refresh, past, settings.options["retries"],
+        lambda line: console.print(line, markup=False, soft_wrap=True),
     )  # fmt: skip
     with contextlib.closing(screen):
-        final = _stages(begin, stages, screen, console)
-    return "interrupted" if final is None else _register(journal, begin, final, tracker, console)
+        try:
+            final = _stages(begin, stages, screen, console)
+        except StorageFault as fault:
+            raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
+    return "interrupted" if final is None else _register(journal, begin, final, material, tracker, console)
 
 
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
@@ -187,6 +192,9 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     if folds is None or stop.reason == "interrupted":
         return None
     screen.close()
+    _require_weights(finals, begin)
+    if past.lost:
+        console.print(f"note: {past.lost}: the final models are chosen and scored again", markup=False, soft_wrap=True)
     for name in ("models", "samples"):  # of a process that was killed while it wrote them
         shutil.rmtree(begin.folder / name, ignore_errors=True)
     with Progress() as progress:
@@ -195,8 +203,18 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
             lambda done, total: progress("listening to the chosen models on the test titles", done, total),
         )  # fmt: skip
     seconds = past.seconds("finalists") + time.monotonic() - clock
-    journal.append("scores", final=final, reference_final=reference, seconds=seconds)
+    journal.append("scores", final=final, reference_final=reference, seconds=seconds, files=scored_files(begin.folder))
     return final
+
+
+def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
+    """Raise `UserError` if no finalist has finished, and some can be trained on: scores would close the run."""
+    again = [run for run in finals.runs.values() if run.open]
+    if again and not any(run.weights for run in finals.runs.values()):
+        raise UserError(
+            f"no finalist could be trained; the last one: {again[-1].failure}: mend that, then go on:"
+            f" {resume_command(begin.folder)}"
+        )
 
 
 def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":
@@ -216,8 +234,13 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
     return stages.leave_out(folds)
 
 
-def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: "Tracker", console: "Console") -> str:
+def _register(
+    journal: "Journal", begin: Begin, final: dict[str, Any], material: "Material", tracker: "Tracker",
+    console: "Console",
+) -> str:  # fmt: skip
     """Register every model; where the registry is away they stay in the run's folder, and the end says how to go on."""
+    from sepsearch.champion_rule import compare_on
+    from sepsearch.progress import Progress, Steps
     from sepsearch.registry import register_models
 
     if not final:
@@ -225,15 +248,17 @@ def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: 
         return "failed"
     run_id = None if begin.history.registered else tracker.run_id()
     folders = {code: begin.folder / "models" / code for code in final}
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    models, problems = register_models(folders, run_id, tell=tell) if run_id else ({}, [])
-    if models:
-        journal.append("registered", models=models)
-    for problem in problems if not tracker.away else ():
-        console.print(f"warning: {problem}", markup=False)
+    if run_id:
+        with Progress() as progress:
+            stage = "registering the models and comparing them with the champions"
+            advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
+            settled = {c: m for e in begin.history.events if e["event"] == "registered" for c, m in e["models"].items()}
+            done = register_models(folders, run_id, None, advance, compare_on(material), settled)
+        if done.models:
+            outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
+            journal.append("registered", models=done.models, champions=outcomes)
+        for problem in done.problems if not tracker.away else ():
+            console.print(f"warning: {problem}", markup=False)
     write_page(journal, begin.folder, console)
     return "finished"
 

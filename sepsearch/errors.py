@@ -1,8 +1,11 @@
 """What a user did wrong, said in one line."""
 
+import contextlib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from sepsearch.terminal_text import printable, use_fallback_characters, write_line
 
 LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
@@ -17,31 +20,53 @@ class UserError(Exception):
     """
 
 
+class StorageFault(UserError):
+    """Files cannot be written or read where a run keeps them: disk full, read-only, store away. No unit's own failure.
+
+    Args:
+        message: as of a `UserError`.
+        size: bytes of the file that it happened with; 0 if unknown.
+    """
+
+    def __init__(self, message: str, size: int = 0):
+        super().__init__(message)
+        self.size = size
+
+
+@contextlib.contextmanager
+def storage_fault(size: int = 0) -> Iterator[None]:
+    """Make a `UserError` of a place a `StorageFault`; `size` is that of the file, in bytes."""
+    try:
+        yield
+    except UserError as error:
+        raise StorageFault(str(error), size) from error
+
+
 class NodeUnfit(Exception):
     """This machine cannot do its part of the work, but another one may; says which and why."""
 
 
 def one_line(text: object) -> str:
-    """A message on one line: of moderate length, and without characters that move a terminal's cursor."""
-    line = " ".join(str(text).split())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    """A message on one line: of moderate length, and without characters that control a terminal."""
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
-def no_space(error: OSError, where: object) -> UserError:
+def no_space(error: OSError, where: object) -> StorageFault:
     """The error for `where`, which could not be written: the disk is full, over quota, or not the user's."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
     advice = "free some space there" if full else "choose a folder that can be written"
-    return UserError(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
+    return StorageFault(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
     """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    use_fallback_characters()
     try:
         command()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write_line("interrupted", error=True)
         sys.exit(EXIT_INTERRUPTED)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        write_line(f"error: {one_line(error)}", error=True)
         sys.exit(EXIT_USER_ERROR)

@@ -1,18 +1,20 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Atomic and durable files and folders: written under a temporary name, synced to the disk, then renamed and synced."""
 
+import errno
 import glob
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sepsearch.errors import UserError, no_space
 
 ABANDONED = 3600.0  # seconds
+PARTIAL = ".partial"  # ends the names of files, and begins the last part of those of folders, that are being written
 
 
 def cache_folder() -> Path:
@@ -31,19 +33,58 @@ def is_there(path: Path) -> bool:
         raise UserError(f"{path}: cannot be looked for: {reason}: choose another name") from error
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents; each one that is new survives a crash of the machine once this returns."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (fsync), where the file system can; new files are lost to a power cut without.
+
+    Raises:
+        OSError: the folder cannot be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Bring all files and folders below a folder, and its own entries, to the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(folder))
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that at any moment its old or its new content is there; raises `UserError` if it cannot be."""
+    """Write a file so that at any moment, a power cut included, its old or its new content is there.
+
+    The new one has reached the disk once this returns. Raises `UserError` if it cannot be written.
+    """
     data = content.encode() if isinstance(content, str) else content
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        make_folder(path.parent)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     except OSError as error:
         raise no_space(error, path) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        os.chmod(name, 0o644)  # mkstemp makes it the owner's alone
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it the owner's alone
+            os.fsync(file.fileno())
         os.replace(name, path)
+        sync_folder(path.parent)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -52,14 +93,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` to fill, renamed to `path` at the end and removed if anything goes wrong.
 
-    Where another process has made `path` meanwhile, that one stays. What a killed process left of it more than an hour
-    ago is removed. Raises `UserError` if it cannot be written.
+    All that is in it has reached the disk before it is renamed, and its new name before this returns. Where another
+    process has made `path` meanwhile, that one stays. What a killed process left of it more than an hour ago is
+    removed.
+
+    Args:
+        path: the folder to make.
+        replace: remove what has this path already, just before the new one gets it.
+
+    Raises:
+        UserError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
@@ -69,11 +118,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)
         yield temporary
+        sync_tree(temporary)
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
         try:
             temporary.rename(path)
         except OSError:
             if not path.is_dir():
                 raise
+        sync_folder(path.parent)
     except OSError as error:
         raise no_space(error, path) from error
     finally:
@@ -92,6 +145,24 @@ def require_space(
         raise UserError(
             f"{folder}: {what} needs {needed / 1e6:,.0f} MB there, found {free / 1e6:,.0f} MB free: {advice}"
         )
+
+
+def folder_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its path there; raises `OSError` for one that cannot be read."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
+def damage(folder: Path, expected: Mapping[str, str]) -> str:
+    """What is wrong with files below a folder; "" if all are there with these SHA-256 checksums, by path."""
+    for name, checksum in expected.items():
+        try:
+            found = file_sha256(folder / name)
+        except OSError as error:
+            return f"{folder / name}: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}"
+        if found != checksum:
+            return f"{folder / name}: damaged (checksum {found[:12]}…, expected {checksum[:12]}…)"
+    return ""
 
 
 def file_sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def unit_readings(tally: Tally, id: str) -> Iterator[Reading]:
 
 
 def readings(tally: Tally, now: float) -> Iterator[Reading]:
-    """All that there is to say of a run but what its workers say themselves; `now` in seconds since 1970."""
+    """All that there is to say of a run but what its workers say themselves; `now` is a moment as `Tally.last` is."""
     search = {"search": tally.name}
     for id in list(tally.running):
         yield from unit_readings(tally, id)
@@ -84,7 +85,8 @@ class Gauges:
     def __init__(self) -> None:
         self._gauges = {name: _gauge(name) for name in GAUGES if name != MEMORY}
         self._tally = Tally()
-        self._refreshed = 0.0
+        self._refreshed = -math.inf
+        self._seen = time.monotonic()  # when the last event came
 
     def remember(self, event: Event) -> None:
         """Take in an event of an earlier process."""
@@ -93,14 +95,16 @@ class Gauges:
     def handle(self, event: Event) -> None:
         """Take in an event as it happens; an epoch is told at once, so that a short trial is seen, too."""
         self._tally.handle(event)
+        self._seen = time.monotonic()
         if event["event"].endswith("epoch") and event["id"] in self._tally.running:
             self._set(unit_readings(self._tally, event["id"]))
 
-    def refresh(self, now: float) -> None:
-        """Set all gauges again, at most every AGAIN_SECONDS; `now` in seconds since 1970."""
+    def refresh(self) -> None:
+        """Set all gauges again, at most every AGAIN_SECONDS."""
+        now = time.monotonic()
         if now - self._refreshed >= AGAIN_SECONDS and self._tally.search:
             self._refreshed = now
-            self._set(readings(self._tally, now))
+            self._set(readings(self._tally, self._tally.last + now - self._seen))
 
     def _set(self, told: Iterator[Reading]) -> None:
         for name, value, labels in told:

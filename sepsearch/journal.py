@@ -1,19 +1,25 @@
 """The journal: an append-only file of events, one JSON object a line. It is the truth of a search.
 
-Every event has `event` (its kind) and `time` (seconds since 1970); a line ends with `sum`, a checksum of itself and of
-all lines before it, so that a damaged, lost, doubled or displaced line is found. Kinds, in the order they can appear:
+Every event has `event` (its kind), `time` (seconds since 1970, for people) and `elapsed` (seconds on a monotonic clock
+since its process opened the journal, for durations: clocks of machines are set). A line ends with `sum`, a checksum of
+itself and of all lines before it, so that a damaged, lost, doubled or displaced line is found. Kinds, in the order they
+can appear:
 
     search     name, run, space, settings, versions, dataset, baselines, caveats, reference, seconds
     trial      id, params                    a trial was handed to a worker
     epoch      id, epoch, ratio, members     an epoch of it was done
     spared     id, rung                      it would be stopped there, but runs to its end to know what was missed
-    trial_end  id, state, reason, epochs     completed | stopped | failed
+    trial_end  id, state, reason, epochs     completed | stopped | failed; `cause` "environment" of a failure that is
+                                             not the configuration's own: it goes on when the run is resumed
     finalists  configurations, seconds       the search is over
-    final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights
+    final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights,
+                                             `sha256` their checksums
     eliminated id, seeds, left, reason       a finalist that cannot win any more gets no other seeds than these
     fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
-    scores     final, reference_final        the models were chosen and scored on the test titles
-    registered models                        they are in the registry; again, even after the end, for others
+    scores     final, reference_final        the models were chosen and scored on the test titles; `files` are the
+                                             checksums of models and samples
+    registered models, champions             they are in the registry; again, even after the end, for others; what
+                                             became of the alias champion (name, version, before, now, why)
     report     file                          the page was written
     end        state                         finished | interrupted | failed
 
@@ -21,22 +27,26 @@ and anywhere in between
 
     retry      id, reason, epochs, attempt   its worker died: it goes on from its last checkpoint
     resume     units, changed                a new process goes on: with which units, and from which epoch
-                                             (an "interrupted" end of them is taken back), and the fields of
-                                             `search` that have changed since
+                                             (an end of them is taken back), and the fields of `search` that have
+                                             changed since
 """
 
 import contextlib
-import fcntl
+import errno
 import json
 import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError, no_space, one_line
+from sepsearch.files import sync_folder
+from sepsearch.run_lock import RunLock
+from sepsearch.safe_paths import name_problem
 
 if TYPE_CHECKING:
     from sepsearch.mirror import Mirror
@@ -70,81 +80,139 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 class Journal:
-    """Appends events to a file and hands each to those who listen; an event is on the disk before anyone hears of it.
+    """Append-only event log: an event is on the disk before any listener gets it.
 
-    The file is locked: a run has one writer.
+    A run has one writer: the journal holds the run's lock. Where a lock fails its purpose (file systems without locks,
+    a process that was stopped for long), a file that has grown by somebody else's line ends the later writer.
 
     Args:
         path: a file that does not exist yet or, to go on with one, that does.
-        resume: which of the two. What a crash has left of a last line is cut off.
-        mirror: gets every line, too, before anyone hears of it.
+        resume: which of the two. A last line that is torn or damaged is cut off; `notice` then says so.
+        mirror: gets every line, too, before any listener does.
+        lock: of the run; taken, and released by `close`, if None.
 
     Raises:
         UserError: the file exists or does not, is damaged, another process writes to it, or it cannot be written
             (then and at every event).
     """
 
-    def __init__(self, path: Path, resume: bool = False, mirror: "Mirror | None" = None):
-        self.path = path
+    def __init__(self, path: Path, resume: bool = False, mirror: "Mirror | None" = None, lock: "RunLock | None" = None):
+        self.path, self.notice = path, ""
         self._listeners: list[Callable[[Event], None]] = []
-        self._size, self._sum, self._mirror = 0, 0, mirror
+        self._mirror, self._own_lock = mirror, None if lock else RunLock(path)
+        self._end = _End()
+        self._opened = time.monotonic()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND if resume else os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            self._file = os.open(path, flags, 0o644)
-        except FileExistsError as error:
-            raise UserError(f"{path}: a journal is already there, expected none: choose another --name") from error
-        except OSError as error:
-            raise no_space(error, path) from error
-        try:
-            self._lock()
-            if resume:
-                self._go_on()
+            self._file = self._open(resume)
+            try:
+                if resume:
+                    self._go_on()
+            except BaseException:
+                os.close(self._file)
+                raise
         except BaseException:
-            os.close(self._file)
+            self._unlock()
             raise
 
-    def _lock(self) -> None:
+    def _open(self, resume: bool) -> int:
+        flags = os.O_RDWR | os.O_APPEND | (0 if resume else os.O_CREAT | os.O_EXCL)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{self.path}: another process is at work on this run: wait for it or stop it") from error
-        except OSError:
-            pass  # a file system without locks: two writers at once would be found by the checksums
+            file = os.open(self.path, flags, 0o644)
+            if not resume:
+                # The file's name, and that of the run's folder, must outlast a power cut as its lines do.
+                sync_folder(self.path.parent)
+                sync_folder(self.path.parent.parent)
+        except FileExistsError as error:
+            raise UserError(f"{self.path}: a journal is already there, expected none: choose another --name") from error
+        except OSError as error:
+            raise no_space(error, self.path) from error
+        return file
 
     def _go_on(self) -> None:
         for _, checksum, size in _lines(self.path):
-            self._sum, self._size = checksum, size
-        os.ftruncate(self._file, self._size)
+            self._end = _End(size, checksum)
+        if (left := os.fstat(self._file).st_size - self._end.size) > 0:
+            self.notice = f"{self.path}: the last line was damaged or cut off by a crash: removed {left} bytes"
+            os.ftruncate(self._file, self._end.size)
+            os.fsync(self._file)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has an event."""
+        return self._end.size > 0
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with every event from now on."""
         self._listeners.append(listener)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one event; it survives a crash of the machine once this returns."""
-        event = {"event": kind, "time": time.time(), **fields}
+        """Write one event; it survives a crash of the machine once this returns.
+
+        Whatever interrupts it (a full disk, Ctrl-C), the file then ends with a whole line: this one or the one before.
+        """
+        event = {"event": kind, "time": time.time(), "elapsed": time.monotonic() - self._opened, **fields}
         body = json.dumps(_plain(event), allow_nan=False, separators=(",", ":"))[:-1].encode()
-        checksum = zlib.crc32(body, self._sum)
+        before, checksum = self._end, zlib.crc32(body, self._end.checksum)
         line = body + b',"sum":"%08x"}\n' % checksum
+        self._require_own_end()
         try:
             # One write per line: a line is there as a whole, or was cut off by a crash and is passed over when read.
             if os.write(self._file, line) != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
+            self._require_own_line(line)
             if self._mirror is not None:
                 self._mirror.append(line)
-        except (OSError, UserError) as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
+            self._end = _End(before.size + len(line), checksum)  # one assignment: an exception finds all of it or none
+        except BaseException as error:
+            if self._end is before:
+                self._cut_back(line)
             raise (no_space(error, self.path) if isinstance(error, OSError) else error) from error
-        self._sum, self._size = checksum, self._size + len(line)
         for listener in self._listeners:
             listener(event)
 
+    def _require_own_end(self) -> None:
+        """Raise `UserError` if the file does not end where this process has left it."""
+        if (size := os.fstat(self._file).st_size) != self._end.size:
+            raise UserError(
+                f"{self.path}: has {size} bytes, expected the {self._end.size} that this process has written:"
+                " another process writes to this run, so this one stops: go on with --resume when the other has ended"
+            )
+
+    def _require_own_line(self, line: bytes) -> None:
+        """Raise `UserError` if another process wrote between the check of the size and the write."""
+        if os.pread(self._file, len(line), self._end.size) != line:
+            raise UserError(
+                f"{self.path}: another process wrote to this run at the same moment, so this one stops:"
+                " go on with --resume when the other has ended"
+            )
+
+    def _cut_back(self, line: bytes) -> None:
+        """Remove what was written of a line, and nothing else; where that fails, `append` refuses from then on."""
+        with contextlib.suppress(OSError):
+            written = os.pread(self._file, 2 * len(line) + 2**16, self._end.size)
+            if line.startswith(written):
+                os.ftruncate(self._file, self._end.size)
+            elif written.endswith(line):  # behind another process's line
+                os.ftruncate(self._file, self._end.size + len(written) - len(line))
+            os.fsync(self._file)
+
     def close(self) -> None:
-        """Close the file; others may write to it from now on."""
+        """Close the file; others may write to it from now on, unless the lock was given from outside."""
         os.close(self._file)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._own_lock is not None:
+            self._own_lock.release()
+
+
+@dataclass(frozen=True)
+class _End:
+    """Size in bytes and checksum of a journal up to its last whole line."""
+
+    size: int = 0
+    checksum: int = 0
 
 
 def _plain(value: Any) -> Any:
@@ -228,6 +296,8 @@ def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Ite
                 body, _, tail = line.rpartition(b',"sum":"')
                 checksum = zlib.crc32(body, checksum)
                 if not body or tail != b'%08x"}\n' % checksum:
+                    if number > 1 and not file.read(1):
+                        return  # nothing follows: the last write before a crash did not reach the disk as it was
                     raise UserError(
                         f"{path}:{number}: damaged line, expected what was written there (its checksum does not fit):"
                         f" restore the file, or keep its first {number - 1} lines and resume from there"
@@ -242,6 +312,25 @@ def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Ite
         raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
 
 
+def _names(event: Event) -> Iterator[Any]:
+    """What readers make paths of: ids of units, weights, codes of instruments. A bucket's writers can choose them."""
+    for facts in (event, event.get("changed")):
+        settings = facts.get("settings") if isinstance(facts, dict) else None
+        yield from _items(settings.get("instruments") if isinstance(settings, dict) else None)
+    for key in ("final", "reference_final", "models", "units"):
+        yield from _items(event.get(key))
+    for one in (event, *_items(event.get("configurations")), *_items(event.get("members"))):
+        if isinstance(one, dict):
+            yield from (
+                one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None
+            )
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """The items of a list, the keys of an object, of anything else none."""
+    return value if isinstance(value, list | dict) else ()
+
+
 def _problem(event: Event, known: set[str]) -> str:
     """What is wrong with an event, if anything; `known` are the ids of units that have begun."""
     kind = event["event"]
@@ -250,6 +339,9 @@ def _problem(event: Event, known: set[str]) -> str:
     for field, expected in FIELDS.get(kind, {}).items():
         if field not in event or not isinstance(event[field], expected):
             return f"event {kind}: {field} is {str(event.get(field))[:40]!r}, expected {expected}"
+    for name in _names(event):
+        if problem := name_problem(name):
+            return f"event {kind}: {name!r} becomes a path, and has {problem}"
     if kind != "search" and "" not in known:
         return f"event {kind} before the search began"
     unit = event.get("id")

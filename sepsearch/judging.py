@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from sepsearch.candidates import read_weights
 from sepsearch.finalists import Choice, SeedRun, choose_model
 from sepsearch.masking import separate_waveform
 from sepsearch.material import Material, Settings
@@ -110,12 +111,14 @@ def _left_out(code: str, choice: Choice, material: Material, titles: TestTitles,
 
 
 def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
-    """A network of a finished run, in evaluation mode on the CPU."""
-    from safetensors.torch import load_file
+    """A network of a finished run, in evaluation mode on the CPU.
 
+    Raises:
+        UserError: its weights are missing or damaged.
+    """
     assert run.weights is not None
     network = make_network(make_config(run.finalist.params))
-    network.load_state_dict(load_file(run.weights / f"{member}.safetensors"))
+    network.load_state_dict(read_weights(run, member, "go on with --resume, which trains them again"))
     return network.eval()
 
 

@@ -13,7 +13,7 @@ NAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
 def served(uri: str) -> bool:
     """Whether an address is a server's."""
-    return uri.startswith(("http://", "https://"))
+    return uri.lower().startswith(("http://", "https://"))
 
 
 def user_name() -> str:
@@ -61,6 +61,8 @@ def why_away(error: BaseException) -> str:
     """Why MLflow cannot be reached, in one line: what the network said, where MLflow wraps it into a long story."""
     if status := refused_status(error):
         return f"it refuses: {refusal(status, str(error))}"
+    if "out-of-date database schema" in str(error):
+        return "its database has another schema version; back it up, then: mlflow db upgrade URI"
     root = error
     while inner := root.__cause__ or root.__context__:
         root = inner

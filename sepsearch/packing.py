@@ -158,7 +158,7 @@ def train_beside(
         shared = ray.put(task)
         actors = [trainer.remote(shared, params) for _ in range(count)]
         ray.get([actor.ready.remote() for actor in actors], timeout=patience)
-        start = time.time() + HEAD_START  # of one node's clock: all are on it
+        start = time.monotonic() + HEAD_START  # of one machine's clock, which is the same in all its processes
         found = ray.get([actor.train.remote(start, seconds) for actor in actors], timeout=patience)
     except ray.exceptions.RayError:  # no memory, or no answer in time
         return None
@@ -200,8 +200,8 @@ class _Trainer:
         return BATCHES * self.config.batch_size * len(self.task.instruments)
 
     def train(self, start: float, seconds: float) -> tuple[float, int]:
-        """Train from `start` (of `time.time`) for so many seconds: examples a second, and the peak memory in bytes."""
-        time.sleep(max(0.0, start - time.time()))
+        """Train from `start` (of `time.monotonic`) for so many seconds: examples a second, and peak memory in bytes."""
+        time.sleep(max(0.0, start - time.monotonic()))
         begin, examples = time.perf_counter(), 0
         while (passed := time.perf_counter() - begin) < seconds or not examples:
             examples += self._epoch()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.config import Space
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, storage_fault
 from sepsearch.finalists import Choice, Finalist, choose_finalists
 from sepsearch.history import History
 from sepsearch.journal import Journal
@@ -18,11 +18,14 @@ from sepsearch.retrain import FinalPlan, FoldPlan, RunPlan
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan, best_trials
+from sepsearch.storage_wait import StorageWait
 
 if TYPE_CHECKING:
     from sepsearch.plan import StopSignal, Workers
     from sepsearch.store import StoredData
     from sepsearch.trial import Task
+
+PROBE = "probe"  # a file beside the checkpoints, to see whether they can be written
 
 
 def search_task(
@@ -54,6 +57,7 @@ class Stages:
         tick: called a few times a second while a stage runs.
         past: what earlier processes did of the run.
         retries: how often a unit is tried again after its worker died.
+        say: gets a line for people.
     """
 
     settings: Settings
@@ -68,6 +72,7 @@ class Stages:
     tick: Callable[[], None]
     past: History
     retries: int
+    say: Callable[[str], None] = lambda line: None
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one unit, with the stage's task bound to it."""
@@ -77,7 +82,8 @@ class Stages:
 
         task = dataclasses.replace(self.task, mark=secrets.token_hex(8), **changes)
         if task.checkpoints:
-            task.checkpoints.write(MARK, task.mark.encode())
+            with storage_fault():
+                task.checkpoints.write(MARK, task.mark.encode())
         return tune.with_parameters(train_unit, task=task)
 
     def search(self, **changes: Any) -> SearchPlan:
@@ -107,8 +113,20 @@ class Stages:
         if self.past.events:
             plan.restore(self.past.events)
             plan.resume()
+        for unit, problem in plan.lost.items() if isinstance(plan, RunPlan) else ():
+            self.say(f"note: {problem}: {unit} is trained again")
         if not plan.finished():
-            run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick)
+            wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
+            run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick, wait)
+
+    def _probe_storage(self, size: int) -> None:
+        """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""
+        place, content = self.task.checkpoints or self.place, secrets.token_bytes(size)
+        with storage_fault(size):
+            place.write(PROBE, content)
+            if place.read(PROBE) != content:
+                raise UserError(f"{place / PROBE}: was written and reads otherwise: is the storage sound?")
+            place.remove(PROBE)
 
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""

@@ -1,11 +1,14 @@
 """What a stage of training is asked for: the plan it follows, the workers it may use, the signal that ends it early."""
 
+import contextlib
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from sepsearch.errors import StorageFault, UserError
 from sepsearch.places import Place
 
 Params = dict[str, Any]
@@ -13,18 +16,39 @@ Params = dict[str, Any]
 INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
 
 
+ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that say nothing of a configuration
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a unit came to its end: by itself or by the plan ("returned"), from outside ("halted"), by an exception
 
-    ("raised"), or with its worker ("died"). `reason` says more where there is more to say.
+    ("raised"), with its worker or its node ("died"), or not at all: "deferred", to be handed out again from its last
+    checkpoint, and nothing is counted. `reason` says more where there is more to say; `cause` is STORAGE where its
+    worker could not write or read its files.
     """
 
-    how: Literal["returned", "halted", "raised", "died"] = "returned"
+    how: Literal["returned", "halted", "raised", "died", "deferred"] = "returned"
     reason: str = ""
+    cause: str = ""
 
 
 RETURNED = Ending()
+
+
+def reopens(event: Mapping[str, Any]) -> bool:
+    """Whether a unit goes on in a resumed run, by the event of its end: if it was interrupted, or failed because of
+    its environment (its worker died too often, its node did not see the storage).
+
+    Older journals have no `cause`: there the reason tells.
+    """
+    if event["reason"] == INTERRUPTED:
+        return True
+    if event["state"] != "failed":
+        return False
+    if "cause" in event:
+        return bool(event["cause"] == ENVIRONMENT)
+    return re.match(r"worker died|node \S+: ", event["reason"]) is not None
 
 
 class Plan(Protocol):
@@ -57,11 +81,30 @@ class Attempts:
         self.limit = limit
         self.deaths: dict[str, int] = {}
         self.waiting: list[str] = []
+        self._storage: set[str] = set()
 
-    def again(self, unit: str) -> int | None:
-        """Count a death: the number of the attempt to come, or None when there were enough."""
+    def again(self, unit: str, ending: Ending) -> int | None:
+        """The number of the attempt to come after a death, or None when there were enough.
+
+        Raises:
+            StorageFault: there were enough, and every time the worker could not write or read its files.
+        """
         deaths = self.deaths.get(unit, 0) + 1
+        if deaths > self.limit and ending.cause == STORAGE:
+            raise StorageFault(f"{unit}: {ending.reason} ({deaths} times)")
         return deaths if deaths <= self.limit else None
+
+    def count(self, event: Mapping[str, Any]) -> None:
+        """Take in an event "retry"."""
+        self.deaths[event["id"]] = event["attempt"]
+        if event.get("cause") == STORAGE:
+            self._storage.add(event["id"])
+
+    def resume(self, reopened: Iterable[str]) -> None:
+        """Forget the deaths of units that had failed by them, and those that a storage was at fault for."""
+        for unit in {*reopened, *self._storage}:
+            self.deaths.pop(unit, None)
+        self._storage.clear()
 
     def failure(self, unit: str, ending: Ending) -> str:
         """Why a unit that is not tried again has failed."""
@@ -71,9 +114,10 @@ class Attempts:
 
 
 def remove_checkpoints(place: Place | None, units: Iterable[str]) -> None:
-    """Remove the checkpoints of units that have ended."""
+    """Remove the checkpoints of units that have ended; one that cannot be removed now goes at the end of the run."""
     if place is not None:
-        place.remove(*(f"{unit}.checkpoint" for unit in units))
+        with contextlib.suppress(UserError):
+            place.remove(*(f"{unit}.checkpoint" for unit in units))
 
 
 @dataclass

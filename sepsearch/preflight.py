@@ -109,14 +109,14 @@ def check_place(place: Place) -> None:
 
 
 def check_folders(folder: Path, disk: Disk | None = None) -> None:
-    """See that all folders a run writes to can be written, and MLflow's server, and that what it writes has room.
+    """See that all folders a run writes to can be written, and MLflow, and that what it writes has room.
 
     Args:
         folder: of the run.
         disk: what will be written; without it only whether one can write is looked at.
 
     Raises:
-        UserError: a folder cannot be written, its disk is too full, or a server refuses us.
+        UserError: a folder cannot be written, its disk is too full, or MLflow cannot be used (see `check_access`).
     """
     database = database_file(tracking_uri())
     places = [(folder, disk.checkpoints + disk.journal if disk else 0, "another disk with --runs")]
@@ -125,7 +125,7 @@ def check_folders(folder: Path, disk: Disk | None = None) -> None:
         places.append(store)
         if database.exists() and not os.access(database, os.W_OK):
             raise UserError(f"{database}: cannot be written, expected MLflow's database: choose {store[2]}")
-    elif disk is None:
+    if disk is None:
         check_access()
     places.append((cache_folder(), 0, "another cache with SEPSEARCH_CACHE"))
     needed: dict[int, int] = {}

@@ -55,7 +55,9 @@ def current_process() -> ProcessIdentity:
 def parse_identity(values: Mapping[str, Any]) -> ProcessIdentity:
     """An identity from `as_dict`, or of an older version, of which less is known; wrong types count as unknown."""
     known = {field.name: field for field in dataclasses.fields(ProcessIdentity)}
-    fitting = {k: v for k, v in values.items() if k in known and isinstance(v, int if k in ("pid", "start") else str)}
+    fitting: dict[str, Any] = {
+        k: v for k, v in values.items() if k in known and isinstance(v, int if k in ("pid", "start") else str)
+    }
     return ProcessIdentity(**{"host": "unknown", "pid": 0, **fitting})
 
 

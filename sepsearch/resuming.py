@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import run_options
-from sepsearch.config import Space, load_space
+from sepsearch.config import Space, load_space, stored_space
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place
-from sepsearch.run_folder import JOURNAL, check_name, find_run
+from sepsearch.run_files import read_history
+from sepsearch.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
+from sepsearch.run_lock import RunLock
 from sepsearch.stored_run import run_places, take_over
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baseli
 
 @dataclass(frozen=True)
 class Begin:
-    """What a run begins with. `journal` is open, and locked, for a run that goes on; None for a new one.
+    """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
 
     `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
     counts in the end, and `mirror` the journal over there.
@@ -43,6 +43,7 @@ class Begin:
     options: Mapping[str, Any]
     history: History
     place: Place
+    lock: RunLock
     mirror: Mirror | None = None
     journal: "Journal | None" = None
 
@@ -52,45 +53,71 @@ class Begin:
             self.journal.close()
         if self.mirror:
             self.mirror.release()
+        self.lock.release()
 
 
 def new_run(arguments: argparse.Namespace) -> Begin:
-    """A run that does not exist yet; nothing is written. Raises `UserError`."""
+    """A run that does not exist yet: its name is claimed, nothing else is written. Raises `UserError`."""
     if arguments.space is None:
         raise UserError("--space is missing, expected a search space: --space search_spaces/detector.yaml")
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     options = run_options(arguments, {})
     folder, place, mirror = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
-    taken = folder if is_there(folder) and not _never_began(folder) else place if mirror and mirror.exists() else None
+    _require_new(folder, place, mirror)
+    with contextlib.ExitStack() as undo:
+        lock = RunLock(folder / JOURNAL)
+        undo.callback(lock.release)
+        if mirror:
+            undo.callback(mirror.release)
+            mirror.claim()
+        _require_new(folder, place, mirror)  # the answer may have changed before the lock was held
+        undo.pop_all()
+        return Begin(name, folder, space, arguments.space, options, History([]), place, lock, mirror)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run's folder holds anything but what a process killed before the run's first event can leave.
+
+    Raises:
+        UserError: its journal cannot be read.
+    """
+    from sepsearch.journal import read_journal
+
+    if not is_there(folder):
+        return False
+    if not folder.is_dir() or any(not may_precede_journal(path.name) for path in folder.iterdir()):
+        return True
+    journal = folder / JOURNAL
+    return journal.exists() and any(event["event"] == "search" for event in read_journal(journal))
+
+
+def _require_new(folder: Path, place: Place, mirror: Mirror | None) -> None:
+    """Raise `UserError` if a run of this name has begun."""
+    taken = folder if _has_begun(folder) else place if mirror and mirror.exists() else None
     if taken:
         raise UserError(
             f"{taken}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
         )
-    if mirror:
-        mirror.claim()
-    return Begin(name, folder, space, arguments.space, options, History([]), place, mirror)
 
 
-def _never_began(folder: Path) -> bool:
-    """Whether a process was killed between making a run's folder and writing the first event."""
-    from sepsearch.journal import read_journal
+def new_journal(begin: Begin) -> "Journal":
+    """The journal of a new run; what a process killed before its first event has left is removed.
 
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    # A name that begins with a dot is a file that was never finished.
-    only_ours = all(name in ("space.yaml", JOURNAL) or re.match(r"\.(space\.yaml|journal)", name) for name in names)
-    journal = folder / JOURNAL
-    return only_ours and (not journal.exists() or not any(True for _ in read_journal(journal)))
+    Raises:
+        UserError: a run of this name has begun meanwhile, or the journal cannot be written.
+    """
+    from sepsearch.journal import Journal
 
-
-def clear_remains(folder: Path) -> None:
-    """Remove what `_never_began` has found."""
-    shutil.rmtree(folder, ignore_errors=True)
+    _require_new(begin.folder, begin.place, begin.mirror)
+    remove_leftovers(begin.folder)
+    discard_unbegun(begin.folder)
+    return Journal(begin.folder / JOURNAL, mirror=begin.mirror, lock=begin.lock)
 
 
 def resumed_run(arguments: argparse.Namespace) -> Begin:
     """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
-    from sepsearch.journal import Journal, read_journal, read_run
+    from sepsearch.journal import Journal, read_journal
 
     if arguments.name and arguments.name != arguments.resume:
         raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
@@ -101,13 +128,16 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         storage = first.get("settings", {}).get("options", {}).get("storage")
     folder, place, mirror = run_places(arguments.runs, storage, name)
     with contextlib.ExitStack() as undo:
+        if mirror is None:
+            find_run(folder.parent, name, "--resume")
+        lock = RunLock(folder / JOURNAL)
+        undo.callback(lock.release)
         if mirror:
             undo.callback(mirror.release)
             take_over(place, mirror, folder, name)
-        folder = find_run(folder.parent, name, "--resume")
-        journal = Journal(folder / JOURNAL, resume=True, mirror=mirror)
+        journal = Journal(folder / JOURNAL, resume=True, mirror=mirror, lock=lock)
         undo.callback(journal.close)
-        history = History(list(read_run(journal.path)))
+        history = read_history(journal.path, place)
         search = history.search
         if not search:
             raise UserError(
@@ -116,9 +146,23 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
-        space = load_space(space_file)
+        space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
+        remove_leftovers(folder)
+        remove_stale_checkpoints(place, history)
         undo.pop_all()
-        return Begin(name, folder, space, space_file, options, history, place, mirror, journal)
+        return Begin(name, folder, space, space_file, options, history, place, lock, mirror, journal)
+
+
+def remove_stale_checkpoints(place: Place, history: History) -> None:
+    """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
+    checkpoints = place / "checkpoints"
+    if history.finished:
+        checkpoints.remove_all()
+    else:
+        needed = {f"{unit}.checkpoint" for unit in history.unfinished()}
+        checkpoints.remove(
+            *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
+        )
 
 
 def _refuse_other(arguments: argparse.Namespace, history: History) -> None:

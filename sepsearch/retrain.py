@@ -2,15 +2,37 @@
 for every title left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sepsearch.files import damage, folder_sha256
 from sepsearch.finalists import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.journal import Event
 from sepsearch.places import Place
-from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
+from sepsearch.plan import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
 from sepsearch.search import EPOCH_FIELDS, Appends
+
+
+def weights_problem(folder: Path, sha256: Mapping[str, str] | None) -> str:
+    """What is wrong with a run's weights; "" for none. Without checksums (older journals): files that hold nothing."""
+    if sha256 is not None and folder.is_dir():
+        return damage(folder, sha256)
+    if not folder.is_dir():
+        return f"{folder}: missing"
+    empty = next((path for path in sorted(folder.iterdir()) if not _is_safetensors(path)), None)
+    return f"{empty}: damaged" if empty else ""
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is as long as its header says; of the values themselves nothing is known."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 class RunPlan:
@@ -27,6 +49,9 @@ class RunPlan:
         retries: how often a run is tried again, from its last checkpoint, after its worker died.
         checkpoints: place of the runs' checkpoints, which are removed when a run ends.
         weights: where workers leave the weights, if that is not `folder`.
+
+    Attributes:
+        lost: run → what is wrong with its weights, of runs that had finished and are trained again.
     """
 
     def __init__(
@@ -46,6 +71,8 @@ class RunPlan:
         self._own = frozenset(self._waiting)
         self.runs: dict[str, SeedRun] = {}
         self._attempts, self._checkpoints, self._place = Attempts(retries), checkpoints, weights
+        self.lost: dict[str, str] = {}
+        self._reported: dict[str, dict[str, str]] = {}  # run → checksums of its weights as its worker wrote them
 
     def next(self) -> tuple[str, Params] | None:
         """A run to go on with, or the next one."""
@@ -70,6 +97,8 @@ class RunPlan:
     def result(self, unit: str, result: Params) -> str | None:
         """Take in an epoch; runs are never stopped."""
         run = self.runs[unit]
+        if "weights" in result:
+            self._reported[unit] = dict(result["weights"])
         if "failed" in result:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
@@ -77,31 +106,51 @@ class RunPlan:
         return None
 
     def ended(self, unit: str, ending: Ending) -> None:
-        """Settle a run's state, or hand it out again when its worker died."""
+        """Settle a run's state, or hand it out again when its worker died or its weights are not what it wrote."""
         run = self.runs[unit]
-        if not run.failure and ending.how == "died" and (attempt := self._attempts.again(unit)):
-            self._record("retry", id=unit, reason=ending.reason, epochs=run.epochs, attempt=attempt)
+        checksums, problem = self._checksums(run) if run.epochs >= self.epochs else (None, "")
+        if problem and ending.how == "returned":
+            ending = Ending("died", problem)
+        own_end = run.failure or checksums is not None
+        if not own_end and ending.how == "deferred":
             self._attempts.waiting.append(unit)
             return
-        weights, reason = None, ""
-        if run.epochs >= self.epochs:
-            self._bring(unit)
-        if run.epochs >= self.epochs and (self.folder / unit).is_dir():
-            state, weights = "completed", str(Path(self.folder.name, unit))
-        elif ending.how == "halted" and not run.failure:
-            state, reason = "stopped", ending.reason
+        if not own_end and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
+            cause = {"cause": ending.cause} if ending.cause else {}
+            self._record("retry", id=unit, reason=ending.reason, epochs=run.epochs, attempt=attempt, **cause)
+            self._attempts.waiting.append(unit)
+            return
+        end: dict[str, Any] = {"state": "failed", "cause": "", "weights": None}
+        if checksums is not None:
+            weights = str(Path(self.folder.name, unit))
+            end |= {"state": "completed", "reason": "", "weights": weights, "sha256": checksums}
+        elif run.failure:
+            end["reason"] = run.failure
+        elif ending.how == "halted":
+            end |= {"state": "stopped", "reason": ending.reason}
         else:
-            state, reason = "failed", run.failure or self._attempts.failure(unit, ending)
-        self._record(f"{self.kind}_end", id=unit, state=state, reason=reason, epochs=run.epochs, weights=weights)
-        if reason != INTERRUPTED:
+            died = ending.how == "died"
+            end |= {"reason": self._attempts.failure(unit, ending), "cause": ENVIRONMENT if died else ""}
+        self._record(f"{self.kind}_end", id=unit, epochs=run.epochs, **end)
+        if not run.open:
             remove_checkpoints(self._checkpoints, [unit])
 
-    def _bring(self, unit: str) -> None:
-        """See that what a worker has left far away is in the folder."""
+    def _checksums(self, run: SeedRun) -> tuple[dict[str, str] | None, str]:
+        """SHA-256 of the weights that a run has left, by file; or none, and what is wrong with them."""
+        self._bring(run.id, self._reported.get(run.id))
+        folder = self.folder / run.id
+        if not folder.is_dir():
+            return None, f"{folder}: no weights there after the last epoch"
+        if problem := damage(folder, self._reported.get(run.id, {})):
+            return None, problem
+        return folder_sha256(folder), ""
+
+    def _bring(self, unit: str, sha256: Mapping[str, str] | None) -> None:
+        """See that what a worker has left far away is in the folder, with these checksums where they are known."""
         if self._place is not None:
             from sepsearch.checkpoints import bring_weights  # torch, which a plan does without
 
-            bring_weights(self._place, unit, self.folder)
+            bring_weights(self._place, unit, self.folder, sha256)
 
     def _record(self, kind: str, **fields: Any) -> None:
         self.journal.append(kind, **fields)
@@ -115,41 +164,45 @@ class RunPlan:
         elif kind == f"{self.kind}_epoch":
             self.runs[event["id"]].add_epoch(event)
         elif kind == "retry":
-            self._attempts.deaths[event["id"]] = event["attempt"]
+            self._attempts.count(event)
         elif kind == f"{self.kind}_end":
             run = self.runs[event["id"]]
-            run.state, run.failure = event["state"], event["reason"]
+            run.state, run.failure, run.open = event["state"], event["reason"], reopens(event)
             run.weights = self.folder / event["id"] if event["weights"] else None
-            if run.weights:
-                self._bring(event["id"])
+            run.sha256 = event.get("sha256")
         elif kind == "resume":
-            for run in self.runs.values():
-                # Weights that are gone are trained again: without them nothing can be made of the run.
-                lost = run.weights is not None and not run.weights.is_dir()
-                if run.failure == INTERRUPTED or lost:
-                    run.state = run.failure = ""
-                    run.weights = None
+            units = event.get("units", ())
+            again = [run for run in self.runs.values() if run.open and (run.failure == INTERRUPTED or run.id in units)]
+            self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
+            for run in [*again, *(run for run in self.runs.values() if run.id in self.lost)]:
+                run.state = run.failure = ""
+                run.weights, run.open = None, False
 
     def restore(self, events: Iterable[Event]) -> None:
-        """Take in all events of an earlier process; then `unfinished` are handed out first."""
+        """Take in all events of an earlier process; then `unfinished` are handed out first.
+
+        Runs whose weights are missing or damaged are `lost`: nothing can be made of them, so they are trained again.
+        """
         for event in events:
             if event.get("id", "") in self._own or event["event"] in ("resume", "eliminated"):
                 self._apply(event)
-        over = [unit for unit, run in self.runs.items() if run.state and run.failure != INTERRUPTED]
+        for run in self.runs.values():
+            if run.weights:
+                self._bring(run.id, run.sha256)
+                if problem := weights_problem(run.weights, run.sha256):
+                    self.lost[run.id] = problem
+        over = [unit for unit, run in self.runs.items() if run.state and not run.open]
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
         """Runs that have begun and not ended, with the last epoch that is known of each."""
-        return {
-            unit: run.epochs
-            for unit, run in self.runs.items()
-            if not run.state or run.failure == INTERRUPTED or (run.weights and not run.weights.is_dir())
-        }
+        return {unit: run.epochs for unit, run in self.runs.items() if not run.state or run.open or unit in self.lost}
 
     def resume(self) -> None:
         """Hand out the unfinished runs again, after the event "resume" was written."""
-        self._attempts.waiting += self.unfinished()
-        self._apply({"event": "resume"})
+        unfinished = self.unfinished()
+        self._attempts.waiting += unfinished
+        self._apply({"event": "resume", "units": unfinished})
 
     def give_up(self, reason: str) -> None:
         """End what is still unfinished, because nobody will train it."""

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import parse_arguments
 from sepsearch.course import getting_ready, look_at_cluster, run_course, write_page
-from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
+from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.places import open_place
-from sepsearch.resuming import Begin, changed_facts, clear_remains, new_run, resumed_run, resumed_settings
-from sepsearch.run_folder import JOURNAL
+from sepsearch.resuming import Begin, changed_facts, new_journal, new_run, resumed_run, resumed_settings
+from sepsearch.run_folder import JOURNAL, discard_unbegun
 from sepsearch.stored_run import publish_run
 from sepsearch.telling import tell_end, tell_interrupted, tell_resume
 
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
     arguments = parse_arguments(argv)
-    # Where nobody looks a table may be as wide as it likes to be.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
         state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)
@@ -58,6 +58,7 @@ def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str
         look_at_cluster(begin)
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    settings = _within_space(settings, begin, console)
     changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     with contextlib.ExitStack() as stack:
         ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
@@ -69,7 +70,6 @@ def _record(
     console: "Console", clock: float,
 ) -> str:  # fmt: skip
     """Nothing was written so far. From here on all that happens is in the journal, to its end."""
-    from sepsearch.journal import Journal
     from sepsearch.plan import StopSignal
     from sepsearch.tracking import Tracker
 
@@ -77,29 +77,22 @@ def _record(
         on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
         folder=begin.folder,
     )
-    journal = begin.journal
-    if journal is None:
-        clear_remains(begin.folder)
-    if journal is None or "space" in changed:
-        content = begin.space_file.read_bytes()
-        write_atomically(begin.folder / "space.yaml", content)
-        if not begin.place.local:
-            begin.place.write("space.yaml", content)
-    journal = journal or Journal(begin.folder / JOURNAL, mirror=begin.mirror)
+    journal = begin.journal or new_journal(begin)
     stop = StopSignal()
     state = "failed"
     try:
+        if not begin.journal or "space" in changed:
+            _keep_space_file(begin)
         with _stopping_on_interrupt(stop, console):
             _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
             tell_resume(begin, settings, console)
             state = run_course(settings, begin, material, journal, ready, stop, tracker, console)
-    finally:
-        journal.append("end", state=state)
-        if not begin.journal:
-            journal.close()
-        results = write_results(begin.folder)
-        arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
-        publish_run(begin.place, begin.folder)
+    except BaseException as error:
+        state = "interrupted" if isinstance(error, StorageFault) else state
+        with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
+            _end(journal, begin, tracker, state)
+        raise
+    results, arrived = _end(journal, begin, tracker, state)
     if state == "finished":
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
         for name in ("ray", "checkpoints"):
@@ -110,6 +103,36 @@ def _record(
     else:
         tell_end(results, begin.folder, material.caveats, arrived, console)
     return state
+
+
+def _keep_space_file(begin: Begin) -> None:
+    """Copy the space file to the run's folder, and to its place where that is elsewhere."""
+    content = begin.space_file.read_bytes()
+    write_atomically(begin.folder / "space.yaml", content)
+    if not begin.place.local:
+        begin.place.write("space.yaml", content)
+
+
+def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tuple[dict[str, Any], bool]:
+    """Write the last event, the results and what others read of the run; an unbegun run leaves no trace.
+
+    Returns:
+        The content of `results.json`, and whether all of the run is in MLflow.
+    """
+    try:
+        if not journal.begun:
+            tracker.close()
+            return {}, False
+        journal.append("end", state=state)
+    finally:
+        if not begin.journal:
+            journal.close()
+            if not journal.begun:
+                discard_unbegun(begin.folder)
+    results = write_results(begin.folder)
+    arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
+    publish_run(begin.place, begin.folder)
+    return results, arrived
 
 
 def _rebuild(begin: Begin, console: "Console") -> str:
@@ -123,6 +146,7 @@ def _rebuild(begin: Begin, console: "Console") -> str:
     for event in begin.history.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
+    shutil.rmtree(begin.folder / "ray", ignore_errors=True)
     results = write_results(begin.folder)
     write_page(None, begin.folder, console)
     arrived = tracker.close() and begin.history.registered
@@ -180,8 +204,8 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for code, text in material.caveats.items():
-        console.print(f"note: {code}: {text}", soft_wrap=True, markup=False)
+    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     return material
 
 
@@ -198,6 +222,18 @@ def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material")
         instruments=tuple(material.examples),
         options=begin.options,
     )
+
+
+def _within_space(settings: "Settings", begin: Begin, console: "Console") -> "Settings":
+    """The settings with no more trials than the space holds configurations, which is said in one line."""
+    from sepsearch.configurations import limit_trials
+
+    trials, reason = limit_trials(begin.space, settings.trials)
+    if not reason or begin.history.finalists is not None:
+        return settings
+    console.print(f"note: {reason}", soft_wrap=True, markup=False)
+    # Journals of earlier versions may hold more, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun))
 
 
 def write_results(folder: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sepsearch.configurations import configuration_key
 from sepsearch.journal import Event
 from sepsearch.places import Place
-from sepsearch.plan import INTERRUPTED, Attempts, Ending, Params, remove_checkpoints
+from sepsearch.plan import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 
@@ -26,7 +27,8 @@ class Appends(Protocol):
 class Trial:
     """A trial as the search knows it. `ratio` is the last epoch's; `state` is empty while it runs.
 
-    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on.
+    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
+    on in a resumed run, although it has a state.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Trial:
     rung: int | None = None
     spared: int | None = None
     failure: str = ""
+    open: bool = False
 
 
 class SearchPlan:
@@ -81,12 +84,16 @@ class SearchPlan:
         self._restoring = False
 
     def next(self) -> tuple[str, Params] | None:
-        """A trial to go on with, or a new one until there are enough."""
+        """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             unit = self._attempts.waiting.pop(0)
         elif len(self.trials) < self.wanted:
             unit = f"t{len(self.trials):04d}"
-            self._record("trial", id=unit, params=self.sampler.ask(unit))
+            params = self.sampler.ask(unit)
+            if params is None:
+                self.wanted = len(self.trials)
+                return None
+            self._record("trial", id=unit, params=params)
         else:
             return None
         return unit, {"params": self.trials[unit].params, "seed": self.seed}
@@ -117,15 +124,22 @@ class SearchPlan:
         """Settle a trial's state and tell everyone, or hand it out again when its worker died."""
         trial = self.trials[unit]
         state, reason = self._verdict(trial)
-        if not state and ending.how == "died" and (attempt := self._attempts.again(unit)):
-            self._record("retry", id=unit, reason=ending.reason, epochs=trial.epochs, attempt=attempt)
+        if not state and ending.how == "deferred":
             self._attempts.waiting.append(unit)
             return
+        if not state and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
+            fields = {"cause": ending.cause} if ending.cause else {}
+            self._record("retry", id=unit, reason=ending.reason, epochs=trial.epochs, attempt=attempt, **fields)
+            self._attempts.waiting.append(unit)
+            return
+        died = not state and ending.how == "died"
         if not state:
             state = "stopped" if ending.how == "halted" else "failed"
             reason = ending.reason if ending.how == "halted" else self._attempts.failure(unit, ending)
-        self._record("trial_end", id=unit, state=state, reason=reason, epochs=trial.epochs)
-        if reason != INTERRUPTED:
+        self._record(
+            "trial_end", id=unit, state=state, reason=reason, epochs=trial.epochs, cause=ENVIRONMENT if died else ""
+        )
+        if not trial.open:
             remove_checkpoints(self._checkpoints, [unit])
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
@@ -156,19 +170,26 @@ class SearchPlan:
                 trial = self.trials[event["id"]]
                 trial.spared, trial.rung = event["rung"], None
             case "retry" if event["id"] in self.trials:
-                self._attempts.deaths[event["id"]] = event["attempt"]
+                self._attempts.count(event)
             case "trial_end":
-                trial = self.trials[event["id"]]
-                trial.state, trial.reason = event["state"], event["reason"]
-                self._open.discard(trial.id)
-                if trial.reason != INTERRUPTED:  # else it goes on one day, and is told then
-                    value = trial.ratio if trial.state == "completed" else None
-                    self.sampler.tell(trial.id, trial.state, value, trial.reason)
+                self._apply_end(self.trials[event["id"]], event)
             case "resume":
-                for trial in self.trials.values():
-                    if trial.reason == INTERRUPTED:
-                        trial.state = trial.reason = ""
-                        self._open.add(trial.id)
+                units = event.get("units", ())
+                again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in units)]
+                self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
+                for trial in again:
+                    trial.state = trial.reason = ""
+                    trial.open = False
+                    self._open.add(trial.id)
+
+    def _apply_end(self, trial: Trial, event: Event) -> None:
+        trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
+        self._open.discard(trial.id)
+        # One that goes on one day is told then. In a process that still searches, one that failed because of its
+        # environment is told as failed, which no sampler looks at: as running it would repel others from its place.
+        if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
+            value = trial.ratio if trial.state == "completed" else None
+            self.sampler.tell(trial.id, trial.state, value, trial.reason)
 
     def _apply_epoch(self, trial: Trial, event: Event) -> None:
         trial.epochs = event["epoch"]
@@ -191,16 +212,16 @@ class SearchPlan:
             self._apply(event)
         self._restoring = False
         self.sampler.restored()
-        over = [unit for unit, trial in self.trials.items() if trial.state and trial.reason != INTERRUPTED]
+        over = [unit for unit, trial in self.trials.items() if trial.state and not trial.open]
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
         """Trials that have begun and not ended, with the last epoch that is known of each."""
-        return {id: t.epochs for id, t in self.trials.items() if not t.state or t.reason == INTERRUPTED}
+        return {id: t.epochs for id, t in self.trials.items() if not t.state or t.open}
 
     def resume(self) -> None:
         """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
-        self._apply({"event": "resume"})
+        self._apply({"event": "resume", "units": self.unfinished()})
         for unit in self.unfinished():
             trial = self.trials[unit]
             self._spare(trial)
@@ -217,12 +238,17 @@ class SearchPlan:
 
 
 def best_trials(trials: list[Trial], count: int) -> list[Trial]:
-    """The best `count` trials: of those that reached the full budget, or, if none did, of those that came furthest.
+    """The best `count` trials of different configurations: of those that reached the full budget, or, if none did, of
+    those that came furthest.
 
-    A stopped trial's early ratio is never compared with a finished one's.
+    A stopped trial's early ratio is never compared with a finished one's. Of several trials of one configuration, as
+    journals of earlier versions have them, it is the best.
     """
     finished = [trial for trial in trials if trial.state == "completed"]
     if not finished:
         furthest = max((trial.epochs for trial in trials if trial.state == "stopped"), default=0)
         finished = [trial for trial in trials if trial.state == "stopped" and trial.epochs == furthest > 0]
-    return sorted(finished, key=lambda trial: trial.ratio)[:count]
+    best: dict[bytes, Trial] = {}
+    for trial in sorted(finished, key=lambda trial: trial.ratio):
+        best.setdefault(configuration_key(trial.params), trial)
+    return list(best.values())[:count]

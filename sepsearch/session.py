@@ -84,14 +84,13 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         _provide_token()
-    else:
-        require_cluster(address)
+    target = None if address is None else require_cluster(address)
     import ray
 
     local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
     with _without_signal_handlers():
         try:
-            context = ray.init(**(local if address is None else {"address": address}), **_ARGUMENTS)
+            context = ray.init(**(local if target is None else {"address": target}), **_ARGUMENTS)
         except Exception as error:  # a bare one where its node did not start in time
             reason = str(error).strip() or type(error).__name__
             if address is None:

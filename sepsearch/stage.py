@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sepsearch.errors import NodeUnfit
-from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.errors import NodeUnfit, StorageFault, no_space
+from sepsearch.plan import INTERRUPTED, RETURNED, STORAGE, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.storage_wait import StorageWait
+from sepsearch.watchdog import Watchdog
 
 # What Ray says of a worker's death, in fewer words.
 CAUSES = (
@@ -39,6 +41,7 @@ def run_stage(
     storage: Path,
     stop: StopSignal,
     tick: Callable[[], None] = lambda: None,
+    storage_wait: StorageWait | None = None,
 ) -> None:
     """Run all units of a plan; returns when they have ended or `stop` has a reason.
 
@@ -50,13 +53,17 @@ def run_stage(
         storage: folder of Ray Tune's own files.
         stop: ends the stage early.
         tick: called a few times a second from the driver's loop.
+        storage_wait: asked where a worker could not write its files; None ends the stage there.
 
-    A unit whose worker dies is handed to the plan, and if the plan hands it out again it runs on another node where
-    there is one.
+    A unit whose worker dies, or hangs (see `watchdog`), is handed to the plan, and if the plan hands it out again it
+    runs on another node where there is one.
+
+    Raises:
+        StorageFault: journal, checkpoints or weights cannot be written; units that had not ended are interrupted.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by the plan
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
-    bridge = _Bridge(plan, stop, tick, workers)
+    bridge = _Bridge(plan, stop, tick, workers, storage_wait)
     trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
     # What an earlier process left: Ray Tune's view of a search is not the one that counts.
     shutil.rmtree(storage / name, ignore_errors=True)
@@ -79,11 +86,16 @@ def run_stage(
         tuner.fit()
     except RuntimeError as error:
         # Ray Tune's table of results stumbles over a trial that was stopped before it had a folder; we do not read it.
-        if "trial_dir_name" not in str(error):
+        # And it makes texts of exceptions: the first of the plan's own is the one to tell.
+        if "trial_dir_name" not in str(error) and bridge.error is None:
             raise
+    except OSError as error:  # its own files, in the run's folder, too
+        bridge.error = bridge.error or no_space(error, error.filename or storage)
     finally:
-        bridge.end_all(Ending("halted", stop.reason or INTERRUPTED))
-        plan.give_up(stop.reason or INTERRUPTED)
+        bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
+        bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
+    if bridge.error is not None:
+        raise bridge.error
 
 
 def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
@@ -110,18 +122,46 @@ class _Bridge:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return (object, ())
 
-    def __init__(self, plan: Plan, stop: StopSignal, tick: Callable[[], None], workers: Workers):
-        self.plan, self.stop, self.tick, self._workers = plan, stop, tick, workers
+    def __init__(
+        self, plan: Plan, stop: StopSignal, tick: Callable[[], None], workers: Workers, wait: StorageWait | None
+    ):
+        self.plan, self.stop, self._tick, self._workers, self._wait = plan, stop, tick, workers, wait
         self.concurrent = workers.concurrent
+        self.error: BaseException | None = None  # the first of the plan's: nothing is trained any more
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
+        self.watchdog = Watchdog()
         self._node: dict[str, str] = {}  # the plan's id → the node where it runs or ran last
         self._died: set[str] = set()
+        self._faults: dict[str, tuple[str, int]] = {}  # Ray Tune's id → what its worker could not write, and its bytes
+
+    @property
+    def reason(self) -> str:
+        """Why everything must stop; "" while it need not."""
+        return self.stop.check() or (INTERRUPTED if self.error else "")
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns; an exception is kept, as Ray Tune would make a text of it and go on."""
+        try:
+            return work()
+        except Exception as error:
+            if self.error is None:
+                self.error = no_space(error, error.filename) if isinstance(error, OSError) else error
+            return None
+
+    def tick(self) -> None:
+        """To be called often: look after the storage, and do what the caller of the stage wants done."""
+        self.call(self._tick)
+        if self._wait:
+            self.call(self._wait.check)
 
     def begin(self, trial: str) -> Params | str | None:
         """What to run; "FINISHED" when no more will come, None when there is nothing now."""
-        unit = None if self.stop.check() else self.plan.next()
+        waits = self._wait is not None and self._wait.waiting
+        if waits:
+            self.tick()  # with no trial at work Ray Tune asks for one, and does nothing else
+        unit = None if self.reason or waits else self.call(self.plan.next)
         if unit is None:
-            return Searcher.FINISHED if self.stop.check() or self.plan.finished() else None
+            return Searcher.FINISHED if self.reason or self.call(self.plan.finished) else None
         self.open[trial] = unit[0]
         config = {**unit[1], "id": unit[0]}
         if unit[0] in self._died and (node := self._node.get(unit[0])) and self._fits_elsewhere(node):
@@ -139,16 +179,35 @@ class _Bridge:
     def result(self, trial: str, result: Params) -> str | None:
         if trial not in self.open:
             return None
+        unit = self.open[trial]
+        self.watchdog.report(trial, "epoch" in result)
         if "node" in result:
-            self._node[self.open[trial]] = result["node"]
-        return self.plan.result(self.open[trial], result)
+            self._node[unit] = result["node"]
+        if "storage" in result:
+            self._faults[trial] = result["storage"], result["size"]
+            return None
+        reason: str | None = self.call(lambda: self.plan.result(unit, result))
+        return reason
 
     def end(self, trial: str, ending: Ending) -> None:
+        """Tell the plan of an end, the first time it is called for a trial."""
         unit = self.open.pop(trial, None)
-        if unit is not None:
-            if ending.how == "died":
-                self._died.add(unit)
-            self.plan.ended(unit, ending)
+        self.watchdog.forget(trial)
+        fault = self._faults.pop(trial, None)
+        if unit is None or (self.error and ending.how != "halted"):
+            return
+        if fault and ending.how == "returned":
+            ending = self._storage_ending(*fault)
+        if ending.how == "died":
+            self._died.add(unit)
+        self.call(lambda: self.plan.ended(unit, ending))
+
+    def _storage_ending(self, reason: str, size: int) -> Ending:
+        """The end of a unit whose worker could not write its files: put off while the driver cannot either."""
+        if self._wait is None:
+            self.error = self.error or StorageFault(reason)
+            return Ending("deferred", reason, STORAGE)
+        return Ending("deferred" if self._wait.begin(reason, size) else "died", reason, STORAGE)
 
     def end_all(self, ending: Ending) -> None:
         for trial in list(self.open):
@@ -197,7 +256,9 @@ class _Judge(FIFOScheduler):
         """Called in every round of the controller's loop, so this is where a stop signal takes effect."""
         self._bridge.tick()
         _forget_ended(getattr(tune_controller, "_tune_controller", tune_controller), self._bridge.concurrent)
-        if reason := self._bridge.stop.check():
+        if hung := self._bridge.watchdog.hung():
+            self._end_hung(tune_controller, hung)
+        if reason := self._bridge.reason:
             for trial in list(tune_controller.get_live_trials()):
                 self._bridge.end(trial.trial_id, Ending("halted", reason))
                 tune_controller.stop_trial(trial)
@@ -206,6 +267,16 @@ class _Judge(FIFOScheduler):
         while self._pending and self._pending[0].status != Trial.PENDING:
             self._pending.popleft()
         return self._pending[0] if self._pending else None
+
+    def _end_hung(self, tune_controller: Any, hung: Mapping[str, str]) -> None:
+        """Kill workers that hang: asked politely, as Ray Tune does it, they would not hear it."""
+        import ray
+
+        for trial in tune_controller.get_live_trials():
+            if trial.trial_id in hung:
+                self._bridge.end(trial.trial_id, Ending("died", f"worker died: {hung[trial.trial_id]}"))
+                if actor := trial.temporary_state.ray_actor:
+                    ray.kill(actor, no_restart=True)
 
 
 def _forget_ended(controller: Any, concurrent: int) -> None:

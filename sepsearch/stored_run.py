@@ -8,6 +8,7 @@ from sepsearch.files import write_atomically
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place, open_place
 from sepsearch.run_folder import JOURNAL, check_name, find_run
+from sepsearch.safe_paths import path_below
 
 SMALL = ("space.yaml", "results.json", "report.html")
 FOLDERS = ("models", "samples")
@@ -71,7 +72,11 @@ def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> None:
 
 
 def fetch_run(storage: str, name: str, folder: Path) -> None:
-    """Bring all that counts of a run to a folder of this machine; raises `UserError` if there is no such run."""
+    """Bring all that counts of a run to a folder of this machine, and nothing outside it.
+
+    Raises:
+        UserError: there is no such run, or a name in the storage or a link in the folder leads out of the folder.
+    """
     _, place, mirror = run_places(folder.parent, storage, check_name(name, "NAME"))
     if mirror is None:
         raise UserError(f"--storage {storage}: a folder already, expected a URI: use --runs {storage}")
@@ -80,7 +85,7 @@ def fetch_run(storage: str, name: str, folder: Path) -> None:
     for file in SMALL:
         _bring(place, file, folder)
     for part in (*FOLDERS, *WEIGHTS):
-        (place / part).fetch(folder / part)
+        (place / part).fetch(path_below(folder, part, place))
 
 
 def publish_run(place: Place, folder: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sepsearch.errors import UserError
 from sepsearch.finalists import Choice, choose_model
+from sepsearch.history import RunClock
 from sepsearch.journal import Event
 from sepsearch.pace import Pace, SearchLength
-from sepsearch.plan import INTERRUPTED
+from sepsearch.plan import reopens
 from sepsearch.results import Retrained
 from sepsearch.rungs import Rungs
 from sepsearch.screen import ENDS
@@ -52,8 +53,9 @@ class Tally:
     Attributes:
         search: the event "search" with all later changes; empty for a run that never began.
         end: how the run ended: finished, interrupted, failed, or "" where no end is written.
-        last: time of the last event, seconds since 1970; `begin` that of the first, `since` when the stage began, or a
-            process went on with it.
+        last: moment of the last event (see `history.RunClock`: seconds since 1970 on a clock that nobody sets);
+            `begin` that of the first, `since` when the stage began, or a process went on with it.
+        written: when the last event was written by the clock of its machine, which may have been set.
         running: units at work, by id.
         ended: how many units ended, by (stage, state).
         begun: how many units began, by stage.
@@ -68,7 +70,8 @@ class Tally:
     def __init__(self) -> None:
         self.search: Event = {}
         self.end, self.stage = "", ""
-        self.begin = self.since = self.last = 0.0
+        self.begin = self.since = self.last = self.written = 0.0
+        self._clock = RunClock()
         self.running: dict[str, Running] = {}
         self.ended: Counter[tuple[str, str]] = Counter()
         self.begun: Counter[str] = Counter()
@@ -83,7 +86,7 @@ class Tally:
         self.scores: Event | None = None
         self.pace = Pace()
         self._length = SearchLength()
-        self._interrupted: dict[str, Running] = {}
+        self._reopening: dict[str, tuple[Running, Event]] = {}  # units that a resumed run goes on with, and their ends
         self._spared: set[str] = set()
         self._dropped = 0
 
@@ -97,7 +100,7 @@ class Tally:
 
     def _take(self, event: Event) -> None:
         kind = event["event"]
-        self.last = event.get("time", self.last)
+        self.last, self.written = self._clock.read(event), event["time"]
         self.retrained.add(event)
         if kind in ("search", "resume"):
             self._begin(event)
@@ -145,12 +148,11 @@ class Tally:
                 self.rungs.report(id, rung, value)
         self._length.begin(settings, space)
         self.pace.begin(self.last)
-        for unit in self._interrupted.values():
-            self.ended[unit.stage, "stopped"] -= 1
+        for unit, end in [self._reopening.pop(id) for id in event.get("units", ()) if id in self._reopening]:
+            self.ended[unit.stage, end["state"]] -= 1
             self.running[unit.id] = unit
             if unit.stage == "search":
                 self._length.ended(-unit.epochs, -1)
-        self._interrupted.clear()
 
     def _epoch(self, event: Event) -> None:
         unit = self.running.get(event["id"])
@@ -186,9 +188,9 @@ class Tally:
             self._length.ended(event["epochs"])
         elif event.get("weights"):
             self._keep(event)
-        if event["reason"] == INTERRUPTED:
-            self._interrupted[unit.id] = unit
-        elif event["state"] == "failed":
+        if reopens(event):
+            self._reopening[unit.id] = unit, event
+        if event["state"] == "failed":
             self.failures.append((unit.id, event["reason"]))
         elif found := re.fullmatch(r"stopped at rung (\d+)", event["reason"]):
             self.stopped_at[int(found[1])] += 1

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_work import PARENT
 from sepsearch.mlflow_writer import Writer
 from sepsearch.projection import Projection
+from sepsearch.terminal_text import write_line
 
 # Seconds to wait for an answer where MLflow is away; and up to which a failure is quick enough to try again at once.
 PATIENCE = 5.0
@@ -121,7 +121,7 @@ class Tracker:
         uri: str | None = None,
         *,
         folder: Path | None = None,
-        on_warning: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+        on_warning: Callable[[str], None] = lambda text: write_line(text, error=True),
         interval: float = 2.0,
         connect: Callable[[str], Any] = connect,
     ):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, save_weights
-from sepsearch.errors import NodeUnfit, UserError
+from sepsearch.errors import NodeUnfit, StorageFault, UserError
 from sepsearch.gauges import telling_memory
 from sepsearch.network import make_config
 from sepsearch.places import Place
@@ -52,7 +52,7 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
         task: the stage's.
 
     A failure of training is reported ("failed": reason) instead of raised: the worker survives for the next trial,
-    whose start it saves seconds.
+    whose start it saves seconds. So is a fault of the storage ("storage": reason, "size": bytes).
 
     Raises:
         NodeUnfit: this node does not see the places of the task.
@@ -69,6 +69,9 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
         with telling_memory(task.search, task.gpu):
             for report in _epochs(config, task):
                 tune.report(report)
+    except StorageFault as fault:
+        # A report, so that the worker lives on: the driver finds out whether it is this node's trouble or everybody's.
+        tune.report({"storage": f"node {platform.node()}: {fault}", "size": fault.size})
     except UserError as error:  # the network, or a mount
         raise NodeUnfit(f"node {platform.node()}: {error}") from error
     except TrainingFailed as failure:
@@ -114,9 +117,11 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
 
 
 def _finish(report: Any, epoch: int, best: Best, task: Task, unit: str) -> dict[str, Any]:
-    """The report; after the last epoch the weights are kept first."""
+    """The report; after the last epoch the weights are on the disk first, and it names their checksums."""
     if task.weights and epoch >= task.epochs:
-        save_weights(task.weights, unit, {member.instrument: weights for member, (_, weights) in best.items()})
+        by_instrument = {member.instrument: weights for member, (_, weights) in best.items()}
+        checksums = save_weights(task.weights, unit, by_instrument)
+        return {**report, "weights": list(checksums.items())}  # Ray Tune would take a mapping apart
     return dict(report)
 
 

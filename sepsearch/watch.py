@@ -2,13 +2,13 @@
 
 import argparse
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.stored_run import follow_run
 
@@ -26,16 +26,22 @@ class Watched:
 
     Args:
         refresh: called before every look; the path of the journal, or of a copy that it has just brought up to date.
-        clock: seconds since 1970.
+        clock: seconds since 1970, to tell the age of what was written before the first look.
+        steady: seconds on a monotonic clock, for all that comes later.
     """
 
-    def __init__(self, refresh: Callable[[], Path], clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        refresh: Callable[[], Path],
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ):
         from sepsearch.journal import Follower
         from sepsearch.tally import Tally
 
         self.tally = Tally()
-        self._refresh, self._clock, self._follower = refresh, clock, Follower()
-        self._ahead: float | None = None
+        self._refresh, self._clock, self._steady, self._follower = refresh, clock, steady, Follower()
+        self._age = self._seen = 0.0  # of the last event when it was seen, and when that was
         self._looked = False
 
     def look(self) -> None:
@@ -44,19 +50,22 @@ class Watched:
         Raises:
             UserError: the journal cannot be read, or is damaged.
         """
-        before = self.tally.last
+        found = False
         for event in self._follower.read(self._refresh()):
             self.tally.handle(event)
-        if self._looked and self.tally.last > before:
-            # An event that has just been written tells by how much this machine's clock is ahead of the run's.
-            ahead = self._clock() - self.tally.last
-            self._ahead = ahead if self._ahead is None else min(self._ahead, ahead)
+            found = True
+        if not self._looked:
+            self._age = max(0.0, self._clock() - self.tally.written)
+        elif found:
+            self._age = 0.0
+        if found or not self._looked:
+            self._seen = self._steady()
         self._looked = True
 
     @property
     def now(self) -> float:
-        """Seconds since 1970 by the clock of the run's own machine, as far as it is known."""
-        return max(self.tally.last, self._clock() - (self._ahead or 0.0))
+        """The present as a moment of the run (see `Tally.last`); only the first look needs clocks that agree."""
+        return self.tally.last + self._age + self._steady() - self._seen
 
 
 def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:
@@ -124,7 +133,7 @@ def _seconds(text: str) -> float:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.watch", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.watch", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     parser.add_argument("--storage", help="where the run is: a shared folder, or a URI such as s3://bucket/runs")
@@ -135,11 +144,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Follow a running search on the terminal, or show a finished one; elsewhere print how it is now."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
     options = _parse(argv)
-    # Where nobody looks a table may be as wide as it likes to be.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     with tempfile.TemporaryDirectory(prefix="sepsearch-watch-") as copies:
         folder, refresh = follow_run(options.runs, options.storage, options.name, Path(copies))
         here = folder != Path(copies)

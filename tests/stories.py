@@ -90,7 +90,9 @@ def interrupted_story() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def journal(story: Iterable[tuple[str, dict[str, Any]]]) -> list[Event]:
     """Events a second apart, from second 1000 on."""
-    return [{"event": kind, "time": 1000.0 + i, **fields} for i, (kind, fields) in enumerate(story)]
+    return [
+        {"event": kind, "time": 1000.0 + i, "elapsed": float(i), **fields} for i, (kind, fields) in enumerate(story)
+    ]
 
 
 def until(events: list[Event], kind: str, id: str | None = None) -> list[Event]:

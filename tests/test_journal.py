@@ -1,12 +1,15 @@
 """The journal: appended, read back, and what a crash leaves."""
 
+import contextlib
 import os
 import resource
+from types import SimpleNamespace
 
 import pytest
 
 from sepsearch.errors import UserError
 from sepsearch.journal import Journal, read_journal, read_run
+from sepsearch.run_lock import RunLock
 
 SEARCH = {
     **{key: {} for key in ("space", "settings", "versions", "dataset", "baselines", "caveats")},
@@ -121,7 +124,7 @@ def test_a_run_that_makes_no_sense_is_an_error(events, problem, tmp_path):
 
 
 def test_a_journal_never_overwrites_another(tmp_path):
-    Journal(tmp_path / "journal.jsonl")
+    Journal(tmp_path / "journal.jsonl").close()
     with pytest.raises(UserError, match="already there"):
         Journal(tmp_path / "journal.jsonl")
 
@@ -146,3 +149,156 @@ def test_two_lines_that_were_made_one_are_found_although_their_checksum_fits(tmp
     with pytest.raises(UserError, match=r"journal\.jsonl:1: not an event"):
         Journal(path, resume=True)
     assert path.read_bytes() == damaged
+
+
+def begun(tmp_path, lines=2):
+    journal = Journal(tmp_path / "journal.jsonl")
+    for number in range(lines):
+        journal.append("trial", id=f"t{number:04d}", params={})
+    return journal
+
+
+def kinds(path):
+    return [event["event"] for event in read_journal(path)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[: len(line) // 2] + bytes(len(line) - len(line) // 2 - 1) + b"\n",
+        lambda line: line[: len(line) // 2] + bytes(len(line) - len(line) // 2),
+        lambda line: bytes(len(line) - 1) + b"\n",
+        lambda line: line.replace(b"trial", b"triam"),
+    ],
+    ids=["half zeroed", "half zeroed with its end", "zeroed", "a bit flipped"],
+)
+def test_a_damaged_last_line_is_cut_off_with_a_notice(damage, tmp_path):
+    journal = begun(tmp_path, lines=3)
+    journal.close()
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(lines[0] + lines[1] + damage(lines[2]))
+    assert kinds(journal.path) == ["trial", "trial"]
+    again = Journal(journal.path, resume=True)
+    assert "the last line was damaged or cut off by a crash: removed" in again.notice
+    again.append("end", state="failed")
+    again.close()
+    assert kinds(journal.path) == ["trial", "trial", "end"]
+
+
+def test_a_damaged_only_line_is_no_journal_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"a letter\n")
+    with pytest.raises(UserError, match=r"journal\.jsonl:1: damaged line"):
+        Journal(path, resume=True)
+    assert path.read_bytes() == b"a letter\n"
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "pread"])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_an_interrupt_at_any_moment_of_an_append_leaves_whole_lines(call, late, tmp_path, monkeypatch):
+    journal = begun(tmp_path)
+    real, armed = getattr(os, call), [True]
+
+    def interrupted(*arguments):
+        if not armed:
+            return real(*arguments)
+        armed.clear()
+        if late:
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append("epoch", id="t0000")
+    journal.append("end", state="interrupted")
+    journal.close()
+    assert kinds(journal.path) == ["trial", "trial", "end"]
+
+
+def test_a_journal_whose_last_line_cannot_be_removed_refuses_more(tmp_path, monkeypatch):
+    journal = begun(tmp_path)
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(UserError, match="Input/output error"):
+        journal.append("epoch", id="t0000")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="another process writes to this run, so this one stops"):
+        journal.append("end", state="failed")
+    journal.close()
+    assert kinds(journal.path) == ["trial", "trial", "epoch"]
+
+
+def unlocked(path, resume=True):
+    """A journal of a process that has been let in beside another, as where locks fail their purpose."""
+    return Journal(path, resume=resume, lock=SimpleNamespace())
+
+
+def test_of_two_writers_the_later_one_stops_and_nothing_is_damaged(tmp_path):
+    first = begun(tmp_path)
+    second = unlocked(first.path)
+    second.append("resume", units={}, changed={})
+    for _ in range(2):
+        with pytest.raises(UserError, match="another process writes to this run, so this one stops"):
+            first.append("epoch", id="t0000")
+    second.append("end", state="finished")
+    assert kinds(first.path) == ["trial", "trial", "resume", "end"]
+
+
+def test_of_two_writes_at_the_same_moment_the_first_stays(tmp_path, monkeypatch):
+    first = begun(tmp_path)
+    second = unlocked(first.path)
+    real = os.write
+
+    def meanwhile(file, data):
+        monkeypatch.undo()
+        second.append("resume", units={}, changed={})
+        return real(file, data)
+
+    monkeypatch.setattr(os, "write", meanwhile)
+    with pytest.raises(UserError, match="another process wrote to this run at the same moment"):
+        first.append("epoch", id="t0000")
+    second.append("end", state="finished")
+    assert kinds(first.path) == ["trial", "trial", "resume", "end"]
+
+
+def test_racing_writers_without_any_lock_leave_a_journal_that_reads_whole(tmp_path):
+    first = begun(tmp_path)
+    writers = [first, *(unlocked(first.path) for _ in range(3))]
+    written = []
+    for number in range(40):
+        with contextlib.suppress(UserError):
+            writers[number % 4].append("epoch", id="t0000", epoch=number)
+            written.append(number)
+    read = [event["epoch"] for event in read_journal(first.path) if event["event"] == "epoch"]
+    assert read == written
+    assert len({number % 4 for number in written}) == 1
+
+
+def test_a_new_journal_and_the_folder_that_holds_it_outlast_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.readlink(f"/proc/self/fd/{file}")), real(file)))
+    Journal(tmp_path / "runs" / "x" / "journal.jsonl")
+    assert {str(tmp_path / "runs" / "x"), str(tmp_path / "runs")} <= set(synced)
+
+
+def test_events_have_a_monotonic_time_that_no_clock_can_set(tmp_path, monkeypatch):
+    wall, monotonic = iter([100.0, -86_300.0]), iter([5.0, 6.0, 8.0])
+    clock = SimpleNamespace(time=lambda: next(wall), monotonic=lambda: next(monotonic))
+    monkeypatch.setattr("sepsearch.journal.time", clock)
+    events = list(read_journal(begun(tmp_path).path))
+    assert [event["elapsed"] for event in events] == [1.0, 3.0]
+
+
+def test_a_lock_that_was_given_outlasts_the_journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    lock = RunLock(path)
+    Journal(path, lock=lock).close()
+    with pytest.raises(UserError, match="another process is at work"):
+        Journal(path, resume=True)
+    lock.release()
+    Journal(path, resume=True).close()

@@ -61,11 +61,22 @@ def test_the_roster_tells_pieces_titles_and_instruments(quirks: Path, capsys: py
 
 
 def test_an_instrument_in_three_titles_has_no_caveat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_plain_tree(tmp_path / "d", {name: ["vn", "vc"][: 2 if name in "ab" else 1] for name in "abc"}, 1.0)
+    write_plain_tree(tmp_path / "d", {"a": ["vn", "vc"], "b": ["vn", "vc"], "c": ["vn", "fl"]}, 1.0)
     main([str(tmp_path / "d")])
     lines = lines_of(capsys.readouterr().out)
     assert any(re.fullmatch(r"vn violin 3 3 3 0\.1 \d\d%", line) for line in lines)
     assert any(re.fullmatch(r"vc cello 2 2 2 0\.0 \d\d% few titles", line) for line in lines)
+
+
+def test_titles_in_which_an_instrument_plays_alone_do_not_count_as_titles_to_separate_it_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_plain_tree(tmp_path / "d", {"a": ["vn", "vc"], "b": ["vn"], "c": ["vn_1", "vn_2"], "d": ["fl"]}, 1.0)
+    main([str(tmp_path / "d")])
+    lines = lines_of(capsys.readouterr().out)
+    assert any(re.fullmatch(r"vn violin 4 3 3 0\.1 \d\d% one title", line) for line in lines)
+    assert any(re.fullmatch(r"fl flute 1 1 1 0\.0 \d\d% nothing to separate", line) for line in lines)
+    assert any("searches leave it out: add recordings" in line for line in lines)
 
 
 def test_the_roster_tells_every_piece_and_how_far_its_mixture_is(

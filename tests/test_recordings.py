@@ -186,16 +186,26 @@ def test_an_aiff_or_flac_file_that_is_cut_off_is_refused(tmp_path: Path, tune: n
 def test_a_wav_file_cut_off_within_its_header_is_refused(urmp: Path) -> None:
     path = stem_of(urmp)
     path.write_bytes(path.read_bytes()[:30])
-    assert_refused(urmp, path, "found none", "cut off")
+    assert_refused(urmp, path, "No 'data' chunk", "export it again")
 
 
-@pytest.mark.parametrize("length", [b"\xff\xff\xff\xff", b"\0\0\0\0"])
-def test_a_header_written_by_a_program_that_streams_is_refused(urmp: Path, length: bytes) -> None:
-    path = stem_of(urmp)
+def without_length(path: Path, length: bytes) -> None:
+    """Write a WAV file's length of the audio as programs do that stream."""
     content = path.read_bytes()
     at = content.index(b"data") + 4
     path.write_bytes(content[:at] + length + content[at + 4 :])
-    assert_refused(urmp, path, "length of the audio in the header", "sox --ignore-length")
+
+
+def test_a_header_without_a_length_of_which_nothing_would_be_read_is_refused(urmp: Path) -> None:
+    without_length(stem_of(urmp), b"\0\0\0\0")
+    assert_refused(urmp, stem_of(urmp), "length of the audio in the header", "sox --ignore-length")
+
+
+def test_a_note_on_a_stem_names_its_file(urmp: Path) -> None:
+    without_length(stem_of(urmp), b"\xff\xff\xff\xff")
+    recordings = read_folder(urmp)
+    assert recordings.pieces[0].stems[0].frames == RATE
+    assert recordings.notes[0].startswith(f"{DUET}/AuSep_1_vn_01_Jupiter.wav: its header gives no length of the audio")
 
 
 def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -261,7 +271,7 @@ def test_a_misspelt_instrument_in_a_folders_name_is_refused_with_a_hint(urmp: Pa
     assert_refused(urmp, urmp / "01_Jupiter_vn_vcl", "vn va vc db fl ob cl sax bn tpt hn tbn tba", "did you mean vc?")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("violin", "vn"), ("tp", "tpt"), ("Vn_1", "vn")])
+@pytest.mark.parametrize(("name", "hint"), [("violin", "vn"), ("tp", "tpt"), ("Vnn_1", "vn")])
 def test_an_unknown_instrument_of_a_plain_file_is_refused_with_a_hint(
     tmp_path: Path, tune: np.ndarray, name: str, hint: str
 ) -> None:
@@ -282,7 +292,7 @@ def test_a_rate_out_of_range_is_refused(urmp: Path, tune: np.ndarray, rate: int)
 
 def test_a_file_that_is_no_audio_is_refused(urmp: Path) -> None:
     stem_of(urmp).write_text("this is a shopping list")
-    assert_refused(urmp, stem_of(urmp), "begins with RIFF", "found b'this'")
+    assert_refused(urmp, stem_of(urmp), "readable audio", "ffmpeg")
 
 
 def test_a_damaged_header_is_refused(urmp: Path) -> None:
@@ -314,12 +324,6 @@ def test_a_link_to_nothing_is_refused(urmp: Path) -> None:
     path.unlink()
     path.symlink_to(urmp / "gone.wav")
     assert_refused(urmp, path, "No such file")
-
-
-def test_a_broken_mixture_is_refused(urmp: Path) -> None:
-    path = urmp / DUET / f"AuMix_{DUET}.wav"
-    path.write_bytes(path.read_bytes()[:-500])
-    assert_refused(urmp, path, "cut off")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

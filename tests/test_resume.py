@@ -48,7 +48,7 @@ class DyingJournal(Journal):
         super().append(kind, **fields)
         if self.how == "half":
             with self.path.open("r+b") as file:
-                file.truncate(self._size - 7)
+                file.truncate(self._end.size - 7)
         raise Killed
 
 

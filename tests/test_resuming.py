@@ -1,15 +1,19 @@
 """How a run begins, anew or again: what is taken over, what is refused, and what the error says."""
 
 import argparse
+import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sepsearch import run
 from sepsearch.arguments import parse_arguments
 from sepsearch.errors import UserError
 from sepsearch.history import History, differences
-from sepsearch.journal import Journal
-from sepsearch.resuming import changed_facts, new_run, resumed_run, resumed_settings
+from sepsearch.journal import Journal, read_journal
+from sepsearch.resuming import changed_facts, new_journal, new_run, resumed_run, resumed_settings
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
 OPTIONS = {"data": "/urmp", "time_budget": 60.0, "workers": 1, "cpus_per_trial": 2.0, "gpus_per_trial": None,
@@ -173,3 +177,133 @@ def test_a_history_knows_what_is_unfinished_and_how_long_each_stage_took():
     assert history.seconds("search") == 31.0 + 8.0
     assert history.seconds("finalists") == 5.0
     assert not history.finished
+
+
+def new(tmp_path, *words):
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    return new_run(arguments(tmp_path, "--space", str(space), "--name", "x", *words))
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["runs", "storage"])
+def test_a_name_is_claimed_before_anything_is_spent(shared, tmp_path):
+    words = ["--storage", str(tmp_path / "shared")] if shared else []
+    first = new(tmp_path, *words)
+    with pytest.raises(UserError, match="another process is at work on this run"):
+        new(tmp_path, *words)
+    first.close()
+    new(tmp_path, *words).close()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["runs", "storage"])
+def test_a_run_of_the_same_name_that_appears_meanwhile_is_not_removed(shared, tmp_path):
+    begin = new(tmp_path, *(["--storage", str(tmp_path / "shared")] if shared else []))
+    journal = Journal(begin.folder / "journal.jsonl", lock=SimpleNamespace())  # of a process that no lock held back
+    journal.append("search", name="x", run="r1", **FACTS, reference="t0000", seconds=1.0)
+    (begin.folder / "models").mkdir()
+    (begin.folder / "models" / "vn.safetensors").write_bytes(b"weights")
+    before = content(begin.folder)
+    with pytest.raises(UserError, match="a run of this name exists"):
+        new_journal(begin)
+    assert content(begin.folder) == before
+
+
+def test_a_claimed_name_that_comes_to_nothing_leaves_no_folder(tmp_path):
+    new(tmp_path).close()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_with_other_files_is_not_taken_for_a_new_run(tmp_path):
+    kept = tmp_path / "runs" / "x" / "thesis.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("years of work")
+    with pytest.raises(UserError, match="a run of this name exists"):
+        new(tmp_path)
+    assert kept.read_text() == "years of work"
+
+
+def test_a_first_event_that_cannot_be_written_leaves_no_end_and_the_name_free(tmp_path, monkeypatch):
+    begin = new(tmp_path)
+    real = os.write
+
+    def full(file, data):
+        if b'"event"' in data[:20]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data)
+
+    def first_event(journal, *others):
+        journal.append("search", name="x")
+
+    tracker = SimpleNamespace(close=lambda: True, handle=lambda event: None)
+    monkeypatch.setattr("sepsearch.tracking.Tracker", lambda **options: tracker)
+    monkeypatch.setattr(run, "_begin_journal", first_event)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        run._record(begin, None, None, {}, None, None, 0.0)
+    monkeypatch.undo()
+    begin.close()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_journal_of_an_older_version_that_holds_an_end_alone_gives_its_name_free(tmp_path):
+    journal = Journal(tmp_path / "runs" / "x" / "journal.jsonl")
+    journal.append("end", state="failed")
+    journal.close()
+    begin = new(tmp_path)
+    journal = new_journal(begin)
+    assert list(read_journal(journal.path)) == []
+    journal.close()
+    begin.close()
+
+
+def test_the_next_start_removes_what_killed_processes_were_writing(tmp_path):
+    begun(tmp_path, ("trial_end", {"id": "t0001", "state": "stopped", "reason": "stopped at rung 1", "epochs": 1}))
+    folder = tmp_path / "runs" / "x"
+    kept = [folder / ".DS_Store", folder / "checkpoints" / "t0000.checkpoint", folder / "checkpoints" / "mark"]
+    left = [
+        folder / ".results.json.k3f9x_2a.partial",
+        folder / "checkpoints" / ".t0000.checkpoint.k3f9x_2a.partial",
+        folder / "checkpoints" / "t0001.checkpoint",
+        folder / "finalists" / ".c0-s1.partial-k3f9x_2a" / "vn.safetensors",
+        folder / ".preflight-0a1b2c3d" / "token",
+    ]
+    for path in kept + left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    resumed_run(arguments(tmp_path, "--resume", "x")).close()
+    assert [path for path in kept if not path.exists()] == []
+    assert [path for path in left if path.exists() or (path.parent.name.startswith(".") and path.parent.exists())] == []
+
+
+def test_a_finished_run_keeps_no_checkpoints(tmp_path):
+    begun(tmp_path, ("end", {"state": "finished"}))
+    checkpoint = tmp_path / "runs" / "x" / "checkpoints" / "t0000.checkpoint"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"")
+    resumed_run(arguments(tmp_path, "--resume", "x")).close()
+    assert not checkpoint.parent.exists()
+
+
+def test_a_damaged_last_line_is_cut_off_on_resume_and_said(tmp_path):
+    begun(tmp_path)
+    path = tmp_path / "runs" / "x" / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-20] + bytes(19) + b"\n")
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    assert begin.history.begun == 1
+    assert "the last line was damaged or cut off by a crash" in begin.journal.notice
+    begin.close()
+
+
+def test_what_a_process_killed_before_the_first_event_leaves_does_not_hold_the_name(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    for name in ("space.yaml", "journal.jsonl", ".mlflow.lock", ".journal.jsonl.lock", ".space.yaml.k3f9x_2a.partial"):
+        (folder / name).write_text("")
+    begin = new(tmp_path)
+    new_journal(begin).close()
+    assert sorted(path.name for path in folder.iterdir()) == [".journal.jsonl.lock", ".mlflow.lock", "journal.jsonl"]
+    begin.close()

@@ -36,7 +36,8 @@ def save(folder: Path, code: str, seed: int = 0, front_end: FrontEnd = FRONT_END
     if passes:
         torch.nn.init.zeros_(network.regenerator.weight)
         torch.nn.init.constant_(network.regenerator.bias, 100.0)
-    save_model(folder, network, ModelCard(code, CONFIG, front_end, 10.0))
+    figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
+    save_model(folder, network, ModelCard(code, CONFIG, front_end, 10.0, **figures))
     return folder
 
 

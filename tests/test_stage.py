@@ -1,18 +1,22 @@
 """Stages on a real Ray: failures, ends, reuse of workers, names, stops."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from optuna.trial import TrialState
 
 from sepsearch.config import parse_space
+from sepsearch.errors import StorageFault
 from sepsearch.journal import Journal, read_journal
 from sepsearch.plan import StopSignal
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan
+from sepsearch.storage_wait import StorageWait
 
 
 class Listed:
@@ -150,7 +154,7 @@ def plant(config):
 
 
 def test_ten_failing_configurations_among_thirty_leave_twenty_good_trials_and_none_running(ray_workers, tmp_path):
-    space = parse_space({"parameters": {"filters": [8, 16, 24, 32], "head": ["relu", "mask"]}}, "space")
+    space = parse_space({"parameters": {"filters": {"low": 8, "high": 64}, "head": ["relu", "mask"]}}, "space")
     sampler = Sampler(space, tmp_path / "study.log", "x", seed=0)
     journal = Journal(tmp_path / "journal.jsonl")
     plan = SearchPlan(sampler, Rungs(1, 2, 1), journal, trials=30, epochs=2, seed=0)
@@ -186,3 +190,112 @@ def test_a_trial_that_was_stopped_before_it_had_a_folder_is_no_error_of_the_stag
     run(plan, well, ray_workers, tmp_path, Late())
     assert made
     assert plan.given_up == "interrupted"
+
+
+class Retried(Listed):
+    """Hands a unit out again after its first death, and never ends while one is at work."""
+
+    def __init__(self, units: list[dict]):
+        super().__init__(units)
+        self.working: set[str] = set()
+        self.configs = dict(self.units)
+
+    def next(self):
+        unit = super().next()
+        self.working |= {unit[0]} if unit else set()
+        return unit
+
+    def finished(self):
+        return not self.units and not self.working
+
+    def ended(self, unit, ending):
+        super().ended(unit, ending)
+        self.working.discard(unit)
+        if ending.how == "deferred" or [how for id, how, _ in self.ends if id == unit].count("died") == 1:
+            self.units.append((unit, self.configs[unit]))
+
+
+@pytest.mark.parametrize("how", ["sleeps", "stopped"])
+def test_a_unit_that_hangs_is_ended_and_handed_out_again_and_the_others_go_on(how, ray_workers, tmp_path, monkeypatch):
+    def hang(config):
+        from ray import tune
+
+        tune.report({"node": "n"})
+        tune.report({"epoch": 1, "ratio": 0.5})
+        if config["how"] == "sleeps":
+            time.sleep(10_000)
+        if config["how"] == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        tune.report({"epoch": 2, "ratio": 0.5})
+
+    for name, seconds in {"LEAST": 3.0, "FACTOR": 2.0}.items():
+        monkeypatch.setattr(f"sepsearch.watchdog.{name}", seconds)
+    plan = Retried([{"how": how}, {"how": ""}, {"how": ""}, {"how": ""}])
+    run(plan, hang, ray_workers, tmp_path)
+    assert sorted((unit, how) for unit, how, _ in plan.ends) == [
+        ("u0", "died"), ("u0", "died"), ("u1", "returned"), ("u2", "returned"), ("u3", "returned"),
+    ]  # fmt: skip
+    assert all("worker died: no report for" in reason for unit, _, reason in plan.ends if unit == "u0")
+
+
+def full(config):
+    """Every worker's first try to write fails; so does every try of unit u1."""
+    from ray import tune
+
+    tune.report({"node": "n"})
+    tried = Path(config["folder"]) / config["id"]
+    if config["id"] == "u1" or not tried.exists():
+        tried.touch()
+        tune.report({"storage": "node n: x.checkpoint: No space left on device", "size": 7})
+        return
+    tune.report({"epoch": 1, "ratio": 0.5})
+
+
+def test_where_the_storage_is_full_units_wait_and_go_on_when_it_is_not(ray_workers, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepsearch.storage_wait.EVERY", 0.2)
+    faults, said = [StorageFault("full"), StorageFault("full"), None], []
+
+    def probe(size):
+        assert size == 7
+        if fault := faults.pop(0) if len(faults) > 1 else faults[0]:
+            raise fault
+
+    plan = Retried([{"folder": str(tmp_path)}])
+    run(plan, full, ray_workers, tmp_path, storage_wait=StorageWait(probe, said.append))
+    assert [(unit, how) for unit, how, _ in plan.ends] == [("u0", "deferred"), ("u0", "returned")]
+    assert ["waiting" in said[0], "going on" in said[1]] == [True, True]
+
+
+def test_where_the_storage_stays_full_the_stage_ends_with_the_fault_and_units_are_given_up(
+    ray_workers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sepsearch.storage_wait.EVERY", 0.1)
+    monkeypatch.setattr("sepsearch.storage_wait.PATIENCE", 0.3)
+
+    def probe(size):
+        raise StorageFault("runs/x: No space left on device")
+
+    plan = Retried([{"folder": str(tmp_path)}] * 3)
+    with pytest.raises(StorageFault, match="No space left on device"):
+        run(plan, full, ray_workers, tmp_path, storage_wait=StorageWait(probe, lambda line: None))
+    assert "died" not in {how for _, how, _ in plan.ends}
+    assert plan.given_up == "interrupted"
+
+
+def test_a_journal_that_cannot_be_written_ends_the_stage_with_its_own_error_and_not_with_a_text_of_it(
+    ray_workers, tmp_path
+):
+    class Full(Listed):
+        def result(self, unit, result):
+            raise StorageFault("journal.jsonl: cannot be written: No space left on device")
+
+        def give_up(self, reason):
+            super().give_up(reason)
+            raise StorageFault("journal.jsonl: and again")
+
+    plan = Full([{}] * 4)
+    with pytest.raises(StorageFault, match="cannot be written") as caught:
+        run(plan, well, ray_workers, tmp_path)
+    assert type(caught.value) is StorageFault
+    assert plan.given_up == "interrupted"
+    assert {how for _, how, _ in plan.ends} <= {"halted"}

@@ -306,7 +306,7 @@ with ray_session(cpus=1, dashboard=False):
     # On a busy machine a series is missing now and then for a moment: it is enough that those two were seen alone once.
     deadline, most, now = time.monotonic() + 120, 0, []
     while time.monotonic() < deadline and not (most > 2000 and now == ["t0", "t1"]):
-        gauges.refresh(time.time())
+        gauges.refresh()
         now = live()
         most = max(most, len(now))
         time.sleep(0.5)

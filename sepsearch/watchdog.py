@@ -1,0 +1,76 @@
+"""Watchdog of units at work: one without a report for far longer than its epochs take counts as hung.
+
+Limits are generous, for nothing is gained by ending a slow unit; they follow from what the stage's epochs took so far.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LEAST = 600.0  # seconds between two epochs that are always allowed
+STARTING = 1800.0  # likewise up to the first epoch, with the data brought to the device, once others have done epochs
+UNKNOWN = 6 * 3600.0  # likewise as long as no unit of the stage has done an epoch
+FACTOR = 20.0  # times the longest epoch of the stage
+STALL = 10.0  # a driver that looks less often than this has stood still itself
+
+
+@dataclass
+class _Unit:
+    since: float  # its last report, on the watchdog's clock
+    epochs: int = 0
+
+
+class Watchdog:
+    """Finds units that hang: their worker was stopped, or is in a deadlock.
+
+    A unit is watched from its first report on (not while it waits for a worker, or for a node to be started). Time
+    in which the driver itself stood still (stopped, suspended, blocked by a disk) does not count.
+
+    Args:
+        clock: seconds on a monotonic clock.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._looked = clock()
+        self._stood_still = 0.0
+        self._units: dict[str, _Unit] = {}
+        self._longest = 0.0
+
+    def _now(self) -> float:
+        """Seconds in which the driver was at work."""
+        now = self._clock()
+        if (gap := now - self._looked) > STALL:
+            self._stood_still += gap
+        self._looked = now
+        return now - self._stood_still
+
+    def report(self, unit: str, epoch: bool) -> None:
+        """A report came from a unit: of an epoch, or that it has begun."""
+        now = self._now()
+        known = self._units.get(unit)
+        if known is None or not epoch:
+            self._units[unit] = _Unit(now)
+            return
+        self._longest = max(self._longest, now - known.since)
+        self._units[unit] = _Unit(now, known.epochs + 1)
+
+    def forget(self, unit: str) -> None:
+        """A unit has ended."""
+        self._units.pop(unit, None)
+
+    def _limit(self, unit: _Unit) -> float:
+        if not self._longest:
+            return UNKNOWN
+        return max(LEAST if unit.epochs else STARTING, FACTOR * self._longest)
+
+    def hung(self) -> dict[str, str]:
+        """Units without a report for too long: unit → what to say of it. Call a few times a second."""
+        now = self._now()
+        return {
+            id: f"no report for {now - unit.since:.0f} s, epochs take at most {self._longest:.0f} s"
+            if self._longest
+            else f"no report for {now - unit.since:.0f} s"
+            for id, unit in self._units.items()
+            if now - unit.since > self._limit(unit)
+        }
