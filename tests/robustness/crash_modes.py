@@ -23,7 +23,7 @@ MODES = {
     "twice": "the process ends before the operation, and the one that resumes ends at a later one, too",
 }
 DEATHS = ("death", "torn", UNDONE, KEPT)  # all that follows depends on the files that are left alone
-RANDOM = re.compile(r"(\.(?:partial-|preflight-|[\w.-]+\.))[a-z0-9_]{8}(?=$|/| )")  # names that tempfile draws
+RANDOM = re.compile(r"(\.(?:partial-|preflight-|[\w.-]+\.))[a-z0-9_]{8}(?=$|[/. ])")  # names that tempfile draws
 
 
 class Crash:

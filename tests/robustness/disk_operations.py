@@ -238,8 +238,8 @@ class _Patches:
 
     def _remove(self, kind: str, path: Any, dir_fd: int | None) -> None:
         name = self._disk.relative(path, dir_fd)
-        if name is None or not self._disk.tree.exists(name):
-            self._real[kind](path, dir_fd=dir_fd)
+        if name is None or not self._disk.tree.can_remove(name, kind):
+            self._real[kind](path, dir_fd=dir_fd)  # which raises where it cannot be done
             return
 
         def removed(_: None) -> None:
@@ -263,15 +263,16 @@ class _Patches:
         self, file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
         newline: Any = None, closefd: bool = True, opener: Any = None,
     ) -> Any:  # fmt: skip
-        """`open`; writing to what is watched goes by way of `os.write`."""
+        """`open`; whatever is watched is opened, written and closed by way of `os`."""
         writing = any(letter in mode for letter in "wax+")
-        if not writing or self._disk.relative(file) is None:
+        if self._disk.relative(file) is None or (isinstance(file, int) and not writing):
             return self._disk._real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
         raw = RawFile(file, mode, closefd, opener)
-        size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
         if buffering == 0:
             return raw
-        buffered: Any = io.BufferedRandom(raw, size) if "+" in mode else io.BufferedWriter(raw, size)
+        size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
+        kind = io.BufferedRandom if "+" in mode else io.BufferedWriter if writing else io.BufferedReader
+        buffered: Any = kind(raw, size)
         if "b" in mode:
             return buffered
         return io.TextIOWrapper(buffered, encoding, errors, newline, line_buffering=buffering == 1)

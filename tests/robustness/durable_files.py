@@ -72,6 +72,13 @@ class Tree:
             return False
         return True
 
+    def can_remove(self, path: str, kind: str) -> bool:
+        """Whether an "unlink" or "rmdir" of this path does something."""
+        if not self.exists(path):
+            return False
+        names = self._node(path).names
+        return names is None if kind == "unlink" else names == {}
+
     def create(self, path: str, folder: bool = False) -> None:
         """An empty file or folder was made."""
         names, name = self._folder(path)

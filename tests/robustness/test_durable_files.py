@@ -86,6 +86,25 @@ def test_arrow_and_libsndfile_are_seen(watched):
     assert len(soundfile.read("s.wav")[0]) == 10
 
 
+def test_an_fsync_of_a_file_opened_to_be_read_counts(watched):
+    _, disk = watched
+    Path("file").write_text("content")
+    with open("file", "rb") as file:
+        assert file.read() == b"content"
+        os.fsync(file.fileno())
+    assert disk.tree.after_power_cut(KEPT) == {"file": b"content"}
+
+
+def test_what_cannot_be_done_is_no_operation(watched):
+    seen, _ = watched
+    Path("a").mkdir()
+    Path("a/b").mkdir()
+    for cannot in (lambda: os.rmdir("a"), lambda: os.mkdir("a"), lambda: os.mkdir("c/d"), lambda: os.unlink("e")):
+        with pytest.raises(OSError, match=r"a|c/d|e"):
+            cannot()
+    assert seen == [("mkdir", "a"), ("mkdir", "a/b")]
+
+
 def test_what_is_written_past_the_watch_is_found(watched):
     _, disk = watched
     disk._real_open("hidden", "w").close()

@@ -7,6 +7,7 @@ models, samples, results and report page. Replaced are
 - `course.getting_ready`: no Ray is started, and no corner of the space is tried, which writes nothing;
 - Ray's object store, which hands out what was put into it;
 - `training.fit` and `TestTitles.listen`, by what keeps their results (`remembered_results`);
+- the patience with a storage that takes nothing, which is over at once;
 - the drawing of the report page, which is a second of matplotlib;
 - `tracking.Tracker`, by one whose server is away: MLflow is a projection of the journal.
 """
@@ -14,6 +15,7 @@ models, samples, results and report page. Replaced are
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -118,6 +120,7 @@ def _replaced(mlflow: bool) -> Iterator[None]:
             **({} if mlflow else {"sepsearch.tracking.Tracker": AwayTracker}),
             "sepsearch.scoring.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
+            "sepsearch.storage_wait.PATIENCE": 0.0,
             "sepsearch.gauges.Gauges": mock.MagicMock,
             "ray.put": lambda value: value,
             "ray.get": lambda references: references,
@@ -172,10 +175,6 @@ class _UnitOver(BaseException):
         self.ending = ending
 
 
-class _DriverFailed(BaseException):
-    """An exception of the driver's, which is none of the unit's whose report brought it about."""
-
-
 def run_stage(
     name: str,
     plan: Plan,
@@ -184,41 +183,41 @@ def run_stage(
     storage: Path,
     stop: StopSignal,
     tick: Callable[[], None] = lambda: None,
+    storage_wait: Any = None,
 ) -> None:
-    """`stage.run_stage` with one unit after the other, in this process."""
-    unit = None
+    """`stage.run_stage` with one unit after the other, in this process: what Ray Tune does between its callbacks."""
+    from sepsearch.stage import Searcher, _Bridge
+
+    bridge = _Bridge(plan, stop, tick, workers, storage_wait)
     try:
-        while not stop.check() and not plan.finished() and (begun := plan.next()):
-            unit = begun[0]
-            ending = _train(plan, unit, {**begun[1], "id": unit}, train, stop)
-            plan.ended(unit, ending)
-            unit = None
+        for number in itertools.count():
+            bridge.tick()
+            config = bridge.begin(str(number))
+            if config == Searcher.FINISHED:
+                break
+            if isinstance(config, dict):
+                bridge.end(str(number), _train(bridge, str(number), config, train))
     finally:
-        if unit is not None:
-            plan.ended(unit, Ending("halted", stop.reason or INTERRUPTED))
-        plan.give_up(stop.reason or INTERRUPTED)
+        bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
+        bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
+    if bridge.error is not None:
+        raise bridge.error
 
 
-def _train(plan: Plan, unit: str, config: Params, train: Callable[[Params], None], stop: StopSignal) -> Ending:
+def _train(bridge: Any, trial: str, config: Params, train: Callable[[Params], None]) -> Ending:
     """Train a unit to its end, as a worker and Ray Tune do together."""
 
     def report(result: Params) -> None:
-        try:
-            reason = plan.result(unit, result)
-        except BaseException as error:
-            raise _DriverFailed from error
-        if reason:
+        if bridge.result(trial, result):
             raise _UnitOver(RETURNED)
-        if stop.check():
-            raise _UnitOver(Ending("halted", stop.reason))
+        if bridge.reason:
+            raise _UnitOver(Ending("halted", bridge.reason))
 
     try:
         with mock.patch("ray.tune.report", report):
             train(config)
     except _UnitOver as over:
         return over.ending
-    except _DriverFailed as failed:
-        raise failed.__cause__ or failed from None
     except NodeUnfit as error:
         return Ending("died", str(error))
     except Exception as error:

@@ -20,7 +20,8 @@ class RawFile(io.RawIOBase):
             return
         kind = {"w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL, "r": 0}
         letter = next(letter for letter in mode if letter in kind)
-        flags = kind[letter] | (os.O_RDWR if self._plus else os.O_WRONLY) | getattr(os, "O_CLOEXEC", 0)
+        access = os.O_RDWR if self._plus else os.O_RDONLY if letter == "r" else os.O_WRONLY
+        flags = kind[letter] | access | getattr(os, "O_CLOEXEC", 0)
         self._fd = opener(file, flags) if opener else os.open(file, flags, 0o666)
         if letter == "a":
             os.lseek(self._fd, 0, os.SEEK_END)
@@ -29,10 +30,10 @@ class RawFile(io.RawIOBase):
         return self._fd
 
     def readable(self) -> bool:
-        return self._plus
+        return self._plus or "r" in self.mode
 
     def writable(self) -> bool:
-        return True
+        return self._plus or "r" not in self.mode
 
     def seekable(self) -> bool:
         return True
