@@ -68,8 +68,9 @@ def _prepare(inputs: Path) -> Ended:
 
 
 def _shard_facts() -> Facts:
-    files = read_files(Path())
-    return {path: content and hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    """Names and contents; without folders that are being filled, which another process may be at: they go in an hour."""
+    files = {path: content for path, content in read_files(Path()).items() if ".partial-" not in path}
+    return {path: "" if content is None else hashlib.sha256(content).hexdigest() for path, content in files.items()}
 
 
 JOURNAL = f"runs/{tiny_search.NAME}/journal.jsonl"

@@ -42,8 +42,12 @@ def in_forks(works: Sequence[tuple[Callable[[], Answer], Path]], jobs: int) -> I
 
 def end(found: Answer, answer: Path) -> None:
     """End this process as a crash does: nothing is flushed, closed or cleaned up."""
-    answer.write_text(json.dumps(found), encoding="utf-8")
-    os._exit(0)
+    try:
+        answer.write_text(json.dumps(found), encoding="utf-8")
+    except BaseException as error:  # it must not go on as its parent
+        answer.write_text(json.dumps({"error": f"no answer: {type(error).__name__}: {error}"}), encoding="utf-8")
+    finally:
+        os._exit(0)
 
 
 def _fork(work: Callable[[], Answer], answer: Path, limit: int = LIMIT) -> int:

@@ -10,7 +10,7 @@ from crash_explorer import Explorer
 from crash_modes import MODES
 from crash_tasks import PREPARE, TASKS
 
-FEW = 4  # points of a search in every mode
+FEW = 3  # points of a task in every mode
 SEED = 0
 
 
