@@ -3,6 +3,7 @@ never crashed.
 
 python scripts/crash_points.py                                   # all modes, every point: half an hour
 python scripts/crash_points.py --mode death kept --points 20     # some modes, a seeded 20 points of each
+python scripts/crash_points.py --sites                           # one point of every mode for every line of code
 python scripts/crash_points.py --output docs/benchmarks.md       # the table as the section "crash points" of that page
 """
 
@@ -19,7 +20,7 @@ from bench_table import Part, machine
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "robustness")]
 
-from crash_explorer import Explorer, Outcome  # noqa: E402
+from crash_explorer import Explorer, Outcome, Point  # noqa: E402
 from crash_modes import MODES  # noqa: E402
 from crash_tasks import TASKS  # noqa: E402
 
@@ -27,12 +28,12 @@ HOW = """\
 `python scripts/crash_points.py`, half an hour.
 
 A search of three trials, two finalists with two seeds and an instrument with too few titles is crashed at **every**
-operation by which it changes files ({operations}: a file or folder made, written to, fsynced, renamed or removed), and
-so is the preparation of its shards ({prepare}). Each crash ends a process without any clean-up (but for the last four
-modes), another one goes on with `--resume` (or with the same command where the run had not begun), and all of these
-must be as without the crash: `results.json` but for `seconds`, the weights of the models, the names of all files. No
-line of the journal that was fsynced may be lost. Ray and MLflow are left out, units are trained one after the other.
-Points that leave the same files, byte for byte, are tried once.
+operation by which it changes files ({search}: a file or folder made, written to, fsynced, renamed or removed), and
+so is the preparation of its shards ({prepare}). Each crash ends a process without any clean-up (but for fault,
+full, stop and abort), another one goes on with `--resume` (or with the same command where the run had not begun), and
+all of these must be as without the crash: `results.json` but for `seconds`, the weights of the models, the names of all
+files. No line of the journal that was fsynced may be lost. Ray and MLflow are left out, units are trained one after the
+other. Points that leave the same files, byte for byte, are tried once.
 
 The power cut goes by POSIX, which is harsher than most file systems: content lasts once its file was fsynced, names
 last once their folder was.
@@ -54,8 +55,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([HEADER, *rows])
 
 
-def explore(name: str, modes: Sequence[str], count: int | None, seed: int, jobs: int) -> tuple[int, list[Outcome]]:
-    """Operations of a task, and the outcomes of all its points or of `count` of every mode."""
+def explore(name: str, options: argparse.Namespace) -> tuple[int, list[Outcome]]:
+    """Operations of a task, and the outcomes of the points that the options ask for."""
     begin = time.monotonic()
 
     def tell(outcome: Outcome) -> None:
@@ -63,8 +64,15 @@ def explore(name: str, modes: Sequence[str], count: int | None, seed: int, jobs:
             print(f"{name}: {outcome}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="crash-points-") as scratch:
-        explorer = Explorer(Path(scratch), TASKS[name], jobs)
-        points = [p for m in modes for p in (explorer.sample(m, count, seed) if count else explorer.points(m))]
+        explorer = Explorer(Path(scratch), TASKS[name], options.jobs)
+        points: list[Point] = []
+        for mode in options.mode:
+            if options.sites:
+                points += explorer.sites(mode)
+            elif options.points:
+                points += explorer.sample(mode, options.points, options.seed)
+            else:
+                points += explorer.points(mode)
         outcomes = explorer.explore(points, tell)
     survived = sum(not outcome.problem for outcome in outcomes)
     seconds = time.monotonic() - begin
@@ -79,6 +87,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES), help="kinds of crash (default: all)")
     parser.add_argument("--points", type=int, help="how many of every mode, drawn by the seed (default: all)")
+    parser.add_argument("--sites", action="store_true", help="one point of every mode for every line of code")
     parser.add_argument("--seed", type=int, default=0, help="of the points, where not all are tried")
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="what is crashed (default: all)")
     parser.add_argument("--jobs", type=int, default=2, help="points tried at once (default: 2)")
@@ -89,10 +98,8 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Crash, count, print, write; the exit status is 1 unless all survived."""
     options, facts = read_arguments(arguments), machine()
-    found = {name: explore(name, options.mode, options.points, options.seed, options.jobs) for name in options.task}
-    counts = {"operations": "–", "prepare": "–"} | {
-        {"search": "operations"}.get(name, name): str(operations) for name, (operations, _) in found.items()
-    }
+    found = {name: explore(name, options) for name in options.task}
+    counts = {name: str(found[name][0]) if name in found else "–" for name in TASKS}
     tables = [f"**{name}**\n\n{table(outcomes)}" for name, (_, outcomes) in found.items()]
     lost = [f"{name}: {outcome}" for name, (_, outcomes) in found.items() for outcome in outcomes if outcome.problem]
     part = Part("crash points", "\n\n".join([HOW.format(**counts).strip(), *tables]), [], lost)

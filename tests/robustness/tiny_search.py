@@ -125,6 +125,7 @@ def _replaced(mlflow: bool) -> Iterator[None]:
             "ray.put": lambda value: value,
             "ray.get": lambda references: references,
             "ray.get_runtime_context": mock.MagicMock,
+            "ray.nodes": list,
             "sepsearch.report_page.render": lambda facts: "<!doctype html><title>page</title>",
             "ray.tune.with_parameters": lambda train, task: lambda config: train(config, task),
         }.items():
