@@ -77,7 +77,7 @@ def inspect_audio(
         raise UserError(f"{path}: expected samples, found none: export the file again")
     if info.frames >= 2**40:  # a FLAC file that was streamed: libsndfile cannot read it to its end
         raise UserError(
-            f"{path}: expected the number of samples in the header, found none as programs write it that stream: "
+            f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
             f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
         )
     return AudioHeader(info.frames, info.samplerate, info.channels, notes)

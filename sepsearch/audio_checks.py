@@ -20,6 +20,9 @@ WAV = {"WAV", "WAVEX", "RF64"}
 # Bytes a sample of encodings with a fixed number of them. Others pad their last block with samples not in the music.
 SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8,
                 "ULAW": 1, "ALAW": 1}  # fmt: skip
+# What ffmpeg calls the encodings of WAV files: unless told, it writes 16 bits.
+CODECS = {"PCM_U8": "pcm_u8", "PCM_16": "pcm_s16le", "PCM_24": "pcm_s24le", "PCM_32": "pcm_s32le",
+          "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le", "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw"}  # fmt: skip
 CUT_OFF = "the file is cut off: copy or export it again, or keep what is there with"
 UNKNOWN = 0xFFFFFFFF  # a length that does not fit in 32 bits, or was not known when it was written
 SOX_UNKNOWN = 0x7FFFF000  # what sox writes instead, rounded down to whole blocks
@@ -60,7 +63,9 @@ def check_header(path: Path, info: AudioInfo) -> tuple[str, ...]:
         OSError: the file cannot be read.
     """
     if info.subtype == "PCM_32" and re.search(r"^\s*PEAK\s*:", info.extra_info, re.MULTILINE):
-        raise _contradiction(path, "floats, since it has a chunk 'PEAK'", "integers", "-c:a pcm_f32le")
+        codec = "pcm_f32be" if info.format == "AIFF" else CODECS["FLOAT"]
+        command = f"ffmpeg -c:a {codec} -i IN{path.suffix} -c copy OUT{path.suffix}"
+        raise _contradiction(path, "floats, since it has a chunk 'PEAK'", "integers", command)
     if info.format in WAV:
         return tuple(_check_wav(path, info))
     if info.format == "AIFF":
@@ -78,12 +83,11 @@ def decoding_fault(log: str) -> str:
 
 def cut_off(path: Path) -> str:
     """What to do with a file that ends early or is damaged."""
-    copy = " -c copy" if path.suffix.lower() in (".wav", ".aiff", ".aif") else ""
-    return f"{CUT_OFF} '{_ffmpeg(path, copy)}'"
+    return f"{CUT_OFF} '{_ffmpeg(path, '' if path.suffix.lower() == '.flac' else '-c copy')}'"
 
 
 def _ffmpeg(path: Path, options: str) -> str:
-    return f"ffmpeg -i IN{path.suffix}{options} OUT{path.suffix}"
+    return " ".join(["ffmpeg -i", f"IN{path.suffix}", *options.split(), f"OUT{path.suffix}"])
 
 
 def _number(log: str, name: str) -> int | None:
@@ -92,10 +96,10 @@ def _number(log: str, name: str) -> int | None:
     return int(found[1]) % 2**32 if found else None
 
 
-def _contradiction(path: Path, expected: str, found: str, options: str) -> UserError:
+def _contradiction(path: Path, expected: str, found: str, command: str) -> UserError:
     return UserError(
         f"{path}: expected {expected}, found {found}: the header is damaged: copy or export the file again, or write "
-        f"it anew with '{_ffmpeg(path, f' {options}' if options else '')}' and listen to it"
+        f"it anew with '{command}' and listen to it"
     )
 
 
@@ -104,7 +108,8 @@ def _check_wav(path: Path, info: AudioInfo) -> list[str]:
     block = _number(log, "Block Align")
     if block not in (None, width) or "Ambiguous information" in log:
         claim = f"{info.channels} channels of {info.subtype}"
-        raise _contradiction(path, f"blocks of {width} bytes for {claim}", f"{block}", "")
+        command = _ffmpeg(path, f"-c:a {CODECS[info.subtype]}")
+        raise _contradiction(path, f"blocks of {width} bytes for {claim}", f"{block}", command)
     notes = []
     speed = _number(log, "Bytes/sec")
     if speed not in (None, width * info.samplerate):
@@ -152,7 +157,7 @@ def _check_data(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioI
     notes = []
     if streamed or (data.claimed == 0 and there >= width and not _is_chunk(file, data.begin, size, data.order)):
         _check_streamed(path, file, size, data, info)
-        notes.append("its header gives no length of the audio, as programs write it that stream: read up to its end")
+        notes.append("its header gives no length of the audio, as programs that stream write it: read to its end")
         length = there
     elif data.claimed // width > there // width:
         claim = f"{data.claimed} bytes of audio as its header says"
@@ -161,7 +166,9 @@ def _check_data(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioI
         _check_behind(path, file, data, width)
         length = min(data.claimed, there)
     if info.frames != length // width:
-        raise _contradiction(path, f"{length // width} samples by its header", f"{info.frames}", "-c copy")
+        raise _contradiction(
+            path, f"{length // width} samples by its header", f"{info.frames}", _ffmpeg(path, "-c copy")
+        )
     if length % width:
         notes.append("its audio ends within a sample: all whole samples are read")
     return notes
@@ -169,7 +176,7 @@ def _check_data(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioI
 
 def _check_streamed(path: Path, file: BinaryIO, size: int, data: _Data, info: AudioInfo) -> None:
     """Refuse a WAV file without a length of its audio if libsndfile reads nothing, or the chunks behind it as audio."""
-    found = f"{data.claimed:#x} as programs write it that stream"
+    found = f"{data.claimed:#x} as programs that stream write it"
     if info.frames == 0:
         raise UserError(
             f"{path}: expected the length of the audio in the header, found {found}: write it anew with "
@@ -184,9 +191,10 @@ def _check_streamed(path: Path, file: BinaryIO, size: int, data: _Data, info: Au
             ends.add(place)
     if (first := begin + min(ends)) < size:
         frames = (first - data.begin) // (SAMPLE_BYTES[info.subtype] * info.channels)
+        command = _ffmpeg(path, f"-af atrim=end_sample={frames} -c:a {CODECS[info.subtype]}")
         raise UserError(
             f"{path}: expected the length of the audio in the header, found {found}, and {size - first} bytes behind "
-            f"the audio that are none: write it anew with 'sox --ignore-length IN.wav OUT.wav trim 0 {frames}s'"
+            f"the audio that are none: write it anew with '{command}'"
         )
 
 
@@ -207,7 +215,8 @@ def _check_behind(path: Path, file: BinaryIO, data: _Data, width: int) -> None:
         return
     raise UserError(
         f"{path}: expected {data.claimed} bytes of audio as its header says, found {rest} more behind them: the header "
-        "is damaged: copy or export the file again, or read all as audio with 'sox --ignore-length IN.wav OUT.wav'"
+        "is damaged: copy or export the file again, or read all as audio with "
+        "'ffmpeg -ignore_length 1 -i IN.wav -c copy OUT.wav'"
     )
 
 
@@ -240,7 +249,7 @@ def _check_aiff(path: Path, info: AudioInfo) -> None:
         raise UserError(f"{path}: expected {frames} samples as its header says, found {info.frames}: {cut_off(path)}")
     unknown = re.search(r"SSND\s*:\s*\d+\s*\(should be", info.extra_info) is not None
     if frames or unknown:
-        raise _contradiction(path, f"{frames} samples as its header says", f"{info.frames}", "-c copy")
+        raise _contradiction(path, f"{frames} samples as its header says", f"{info.frames}", _ffmpeg(path, "-c copy"))
 
 
 def _check_ogg(path: Path, log: str) -> None:

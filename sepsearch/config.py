@@ -9,7 +9,6 @@ parameters:
 search: {trials: 100, epochs: 50}
 """
 
-import contextlib
 import dataclasses
 import difflib
 import math
@@ -229,16 +228,23 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
     Raises:
         UserError: the file holds something that is no space, or the journal's is none of this version.
     """
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if path.read_bytes().strip(b"\0 \t\r\n"):  # a crash of the machine leaves a file empty, or zeros
-            try:
-                return load_space(path)
-            except UserError as error:
-                raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
+    # A crash of the machine leaves a file empty, or zeros.
+    if path.exists() and not _is_blank(path):
+        try:
+            return load_space(path)
+        except UserError as error:
+            raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
     space = parse_space(values, f"the journal beside {path}")
     text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
     return space
+
+
+def _is_blank(path: Path) -> bool:
+    try:
+        return not path.read_bytes().strip(b"\0 \t\r\n")
+    except OSError:  # said by who reads it next
+        return False
 
 
 def parse_space(data: dict[str, Any], where: str) -> Space:

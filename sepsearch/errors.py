@@ -5,6 +5,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 
+from sepsearch.home import provide_home
 from sepsearch.terminal_text import printable, use_fallback_characters, write_line
 
 LONGEST_MESSAGE = 600  # characters
@@ -52,16 +53,17 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
-def no_space(error: OSError, where: object) -> StorageFault:
+def no_space(error: OSError, where: object, choice: str = "a folder that can be written") -> StorageFault:
     """The error for `where`, which could not be written: the disk is full, over quota, or not the user's."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
-    advice = "free some space there" if full else "choose a folder that can be written"
+    advice = "free some space there" if full else f"choose {choice}"
     return StorageFault(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
     """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
     use_fallback_characters()
+    provide_home()
     try:
         command()
     except KeyboardInterrupt:

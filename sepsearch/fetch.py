@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from sepsearch.stored_run import fetch_run
 
     folder = options.runs / options.name
-    fetch_run(options.storage, options.name, folder)
+    if note := fetch_run(options.storage, options.name, folder):
+        write_line(f"note: {note}", error=True)
     write_line(folder)
 
 

@@ -38,7 +38,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,9 +119,7 @@ class Journal:
         try:
             file = os.open(self.path, flags, 0o644)
             if not resume:
-                # The file's name, and that of the run's folder, must outlast a power cut as its lines do.
-                sync_folder(self.path.parent)
-                sync_folder(self.path.parent.parent)
+                sync_folder(self.path.parent)  # the file's name must outlast a power cut as its lines do
         except FileExistsError as error:
             raise UserError(f"{self.path}: a journal is already there, expected none: choose another --name") from error
         except OSError as error:
@@ -243,6 +241,11 @@ def _event(line: bytes) -> Event | None:
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def first_event(lines: Sequence[bytes]) -> Event:
+    """The first event of a journal's lines; empty if there is none."""
+    return (_event(lines[0]) if lines else None) or {}
 
 
 def _refuse(constant: str) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sepsearch.errors import UserError
-from sepsearch.mlflow_answers import is_refusal, refusal, served, without_password
-from sepsearch.mlflow_database import check_database, deleted_experiment, is_database, quoted_uri
+from sepsearch.mlflow_answers import is_refusal, quoted_uri, refusal, served, without_password
+from sepsearch.mlflow_database import check_database, deleted_experiment, is_database
 from sepsearch.mlflow_writer import EXPERIMENT
 from sepsearch.registry import PREFIX
 from sepsearch.telling import program

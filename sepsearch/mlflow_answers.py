@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import shlex
 from pathlib import Path
 
 # Answers that asking again will not change; anything else is taken for a server that is away.
@@ -80,3 +81,8 @@ def first_line(error: BaseException) -> str:
 def without_password(text: str) -> str:
     """Addresses as http://user:password@host without what stands before the host."""
     return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
+
+
+def quoted_uri(uri: str) -> str:
+    """An address as a shell takes it; one with a password is not shown."""
+    return shlex.quote(uri) if without_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'

@@ -1,11 +1,10 @@
 """Whether an MLflow database can be used: driver, schema version, experiment. Only read, nothing is made."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError
-from sepsearch.mlflow_answers import first_line, without_password
+from sepsearch.mlflow_answers import first_line, quoted_uri, without_password
 from sepsearch.telling import program
 from sepsearch.tracking import import_mlflow
 
@@ -110,8 +109,3 @@ def deleted_experiment(where: str, uri: str, name: str, id: str) -> UserError:
     return UserError(
         f"{where}: experiment {name!r} is deleted: restore it ({restore}), or set MLFLOW_EXPERIMENT_NAME to another"
     )
-
-
-def quoted_uri(uri: str) -> str:
-    """An address as a shell takes it; one with a password is not shown."""
-    return shlex.quote(uri) if without_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'

@@ -239,7 +239,10 @@ def open_place(text: str | Path, option: str = "--storage") -> Place:
         UserError: no store is known by such a URI, it has an unknown parameter, or credentials in it.
     """
     if "://" not in str(text):
-        return Place(str(Path(text).expanduser().absolute()))
+        try:
+            return Place(str(Path(text).expanduser().absolute()))
+        except RuntimeError as error:
+            raise UserError(f"{option} {text}: there is no such home folder: give the whole path") from error
     text = str(text)
     if text.startswith("file://"):
         return Place(urlsplit(text).path)

@@ -137,11 +137,11 @@ class RunPlan:
 
     def _checksums(self, run: SeedRun) -> tuple[dict[str, str] | None, str]:
         """SHA-256 of the weights that a run has left, by file; or none, and what is wrong with them."""
-        self._bring(run.id, self._reported.get(run.id))
-        folder = self.folder / run.id
-        if not folder.is_dir():
-            return None, f"{folder}: no weights there after the last epoch"
-        if problem := damage(folder, self._reported.get(run.id, {})):
+        reported, folder = self._reported.get(run.id), self.folder / run.id
+        if run.id in self.lost and reported is None:
+            return None, self.lost[run.id]  # not trained again yet
+        self._bring(run.id, reported)
+        if problem := weights_problem(folder, reported):
             return None, problem
         return folder_sha256(folder), ""
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import shutil
 import signal
@@ -17,7 +16,16 @@ from sepsearch.course import getting_ready, look_at_cluster, run_course, write_p
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.places import open_place
-from sepsearch.resuming import Begin, changed_facts, new_journal, new_run, resumed_run, resumed_settings
+from sepsearch.ray_folder import ray_folder
+from sepsearch.resuming import (
+    Begin,
+    changed_facts,
+    limited_settings,
+    new_journal,
+    new_run,
+    resumed_run,
+    resumed_settings,
+)
 from sepsearch.run_folder import JOURNAL, discard_unbegun
 from sepsearch.stored_run import publish_run
 from sepsearch.telling import tell_end, tell_interrupted, tell_resume
@@ -56,9 +64,13 @@ def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str
     check_place(begin.place)
     if begin.options["address"]:
         look_at_cluster(begin)
+    else:
+        ray_folder()
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
-    settings = _within_space(settings, begin, console)
+    settings, note = limited_settings(begin, settings)
+    if note:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     with contextlib.ExitStack() as stack:
         ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
@@ -222,18 +234,6 @@ def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material")
         instruments=tuple(material.examples),
         options=begin.options,
     )
-
-
-def _within_space(settings: "Settings", begin: Begin, console: "Console") -> "Settings":
-    """The settings with no more trials than the space holds configurations, which is said in one line."""
-    from sepsearch.configurations import limit_trials
-
-    trials, reason = limit_trials(begin.space, settings.trials)
-    if not reason or begin.history.finalists is not None:
-        return settings
-    console.print(f"note: {reason}", soft_wrap=True, markup=False)
-    # Journals of earlier versions may hold more, with the same configuration several times.
-    return dataclasses.replace(settings, trials=max(trials, begin.history.begun))
 
 
 def write_results(folder: Path) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
                 piece.name,
                 piece.title,
                 [[stem.name, hashes[stem.path]] for stem in piece.stems],
-                hashes.get(piece.mixture) if piece.mixture else None,
+                hashes.get(piece.mixture, "unread") if piece.mixture else None,
             ]
             for piece in recordings.pieces
         ],

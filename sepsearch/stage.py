@@ -6,7 +6,6 @@ searcher, scheduler and callbacks. Plans know nothing of Ray.
 
 import logging
 import os
-import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,17 +18,12 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sepsearch.errors import NodeUnfit, StorageFault, no_space
+from sepsearch.errors import StorageFault, no_space
 from sepsearch.plan import INTERRUPTED, RETURNED, STORAGE, Ending, Params, Plan, StopSignal, Workers
 from sepsearch.storage_wait import StorageWait
+from sepsearch.task_ending import task_ending
 from sepsearch.watchdog import Watchdog
 
-# What Ray says of a worker's death, in fewer words.
-CAUSES = (
-    (r"OutOfMemoryError|low on memory", "out of memory"),
-    (r"[Nn]ode( \S+)? (has )?(died|terminated|been marked dead|failed)|node preempted", "its node was lost"),
-    (r"temporarily unavailable", "it does not answer"),
-)
 KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
 
 
@@ -84,13 +78,10 @@ def run_stage(
     )
     try:
         tuner.fit()
-    except RuntimeError as error:
+    except Exception as error:
         # Ray Tune's table of results stumbles over a trial that was stopped before it had a folder; we do not read it.
-        # And it makes texts of exceptions: the first of the plan's own is the one to tell.
-        if "trial_dir_name" not in str(error) and bridge.error is None:
-            raise
-    except OSError as error:  # its own files, in the run's folder, too
-        bridge.error = bridge.error or no_space(error, error.filename or storage)
+        unread = isinstance(error, RuntimeError) and "trial_dir_name" in str(error)
+        bridge.error = bridge.error or (None if unread else _as_fault(error, storage))
     finally:
         bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
@@ -107,6 +98,13 @@ def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactor
 
 def _unit_id(trial: Trial) -> str:
     return str(trial.config["id"])
+
+
+def _as_fault(error: Exception, where: object) -> Exception:
+    """An error of the file system as a fault of the storage; any other as it is."""
+    if isinstance(error, OSError) and error.errno:  # without a number it is a timeout, or a connection of Ray's
+        return no_space(error, error.filename or where)
+    return error
 
 
 class _Bridge:
@@ -127,7 +125,7 @@ class _Bridge:
     ):
         self.plan, self.stop, self._tick, self._workers, self._wait = plan, stop, tick, workers, wait
         self.concurrent = workers.concurrent
-        self.error: BaseException | None = None  # the first of the plan's: nothing is trained any more
+        self.error: Exception | None = None  # the first of the plan's: nothing is trained any more
         self.open: dict[str, str] = {}  # Ray Tune's id → the plan's
         self.watchdog = Watchdog()
         self._node: dict[str, str] = {}  # the plan's id → the node where it runs or ran last
@@ -145,7 +143,7 @@ class _Bridge:
             return work()
         except Exception as error:
             if self.error is None:
-                self.error = no_space(error, error.filename) if isinstance(error, OSError) else error
+                self.error = _as_fault(error, "a file of this run")
             return None
 
     def tick(self) -> None:
@@ -315,7 +313,7 @@ class _Watcher(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It raised, or its worker died."""
-        self._bridge.end(trial.trial_id, _error(trial))
+        self._bridge.end(trial.trial_id, task_ending(trial.error_file))
 
 
 class _Silence(TrialProgressCallback):
@@ -329,24 +327,3 @@ class _Silence(TrialProgressCallback):
 
     def on_trial_complete(self, *arguments: Any, **options: Any) -> None:
         """Say nothing."""
-
-
-def _error(trial: Trial) -> Ending:
-    """Why a trial's task failed, from the text that Ray Tune keeps of it: the exception, or the death of the worker."""
-    path = trial.error_file
-    text = Path(path).read_text() if path and Path(path).exists() else ""
-    # The file begins with a line of Tune's own ("Failure # 1 (occurred at …)").
-    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
-    if not lines:
-        return Ending("raised", "exception: unknown")
-    if re.search(r"Owner's (node|worker) has (crashed|died)", text):
-        return Ending("halted", INTERRUPTED)  # the driver's own node is gone, and the driver will be in a moment
-    # The text of the function's own exception begins with the task's name; any other is about the worker or its node.
-    if "ray::" not in lines[0]:
-        text = " ".join(lines)
-        detail = text.partition("exit detail:")[2].partition(". Some common causes")[0].strip()[:160]
-        cause = next((short for pattern, short in CAUSES if re.search(pattern, text)), detail or lines[0][:160])
-        return Ending("died", f"worker died: {cause}")
-    if (unfit := lines[-1].partition(f"{NodeUnfit.__name__}: "))[1]:
-        return Ending("died", unfit[2][:300])
-    return Ending("raised", f"exception: {lines[-1][:200]}")

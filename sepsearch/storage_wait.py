@@ -23,13 +23,13 @@ class StorageWait:
     ):
         self._probe, self._say, self._clock = probe, say, clock
         self._size = 0
-        self._fault: StorageFault | None = None
+        self._reason = ""  # "" while there is nothing to wait for
         self._since = self._tried = 0.0
 
     @property
     def waiting(self) -> bool:
         """Whether no unit should begin now."""
-        return self._fault is not None
+        return bool(self._reason)
 
     def begin(self, reason: str, size: int) -> bool:
         """Take in a worker's fault: whether the driver cannot write there either, so that all must wait.
@@ -41,21 +41,21 @@ class StorageWait:
             size: bytes of the file that it could not write.
         """
         self._size = max(self._size, size)
-        if self._fault is None and (fault := self._try()):
-            self._fault, self._since = fault, self._clock()
-            self._say(f"{reason}: waiting up to {PATIENCE / 60:.0f} min for it to get better; nothing is lost")
+        if not self._reason and self._try():
+            self._reason, self._since = reason, self._clock()
+            self._say(f"{reason}; trials wait for that, up to {PATIENCE / 60:.0f} min, and nothing is lost")
         return self.waiting
 
     def check(self) -> None:
         """Try again, every EVERY seconds; raises `StorageFault` when PATIENCE is over."""
-        if self._fault is None or self._clock() - self._tried < EVERY:
+        if not self._reason or self._clock() - self._tried < EVERY:
             return
-        fault = self._try()
+        fault, waited = self._try(), self._clock() - self._since
         if fault is None:
-            self._say(f"the storage takes files again after {self._clock() - self._since:.0f} s: going on")
-            self._fault = None
-        elif self._clock() - self._since > PATIENCE:
-            raise fault
+            self._say(f"the storage takes files again after {waited:.0f} s: going on")
+            self._reason = ""
+        elif waited > PATIENCE:
+            raise StorageFault(self._reason, self._size) from fault
 
     def _try(self) -> StorageFault | None:
         try:

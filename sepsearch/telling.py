@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import one_line
+from sepsearch.mlflow_answers import quoted_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
 
     def promote(number: str) -> str:
         command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
-        return command + (f" --uri {shlex.quote(uri)}" if uri else "")
+        return command + (f" --uri {quoted_uri(uri)}" if uri else "")
 
     if now == before:
         kept = f"version {now} stays champion" if now else "no champion"
@@ -60,6 +61,12 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
     )
 
 
+def token_command() -> str:
+    """What to type for the token that Ray's dashboard asks for."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
+
+
 def _named(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
@@ -68,7 +75,7 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
     """Where to watch, what will be done, and how to go on if anything kills it."""
     if session.dashboard:
         console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
             soft_wrap=True,
         )
     codes = ", ".join(settings.instruments)
@@ -84,8 +91,8 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
     """Where a run that goes on stands; nothing for a new one."""
     if not begin.journal:
         return
-    if begin.journal.notice:
-        console.print(f"note: {begin.journal.notice}", soft_wrap=True, markup=False)
+    for note in begin.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     unfinished = begin.history.unfinished()
     parts = [f"{begin.history.begun} of {settings.trials} trials have begun"]
     if begin.history.finalists is not None:

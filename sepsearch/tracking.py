@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sepsearch.errors import UserError
+from sepsearch.home import home_problem
 from sepsearch.journal import Event
 from sepsearch.mlflow_answers import first_line, refusal, refused_status, served, why_away, without_password
 from sepsearch.mlflow_turn import Turn
@@ -61,7 +63,10 @@ def import_mlflow() -> Any:
     # looks first, then tries again, and keeps its work meanwhile.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    import mlflow
+    try:
+        import mlflow
+    except RuntimeError as error:  # it looks for the home folder
+        raise UserError(f"MLflow needs a home folder, and {home_problem()}: set HOME to a folder") from error
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

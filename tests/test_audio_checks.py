@@ -103,7 +103,7 @@ def test_chunks_behind_audio_without_a_length_are_refused_with_the_command_that_
     (tmp_path / "vn.wav").write_bytes(riff(form(), chunk(b"data", EVEN, UNKNOWN), INFO, more, length=UNKNOWN))
     message = refusal(lambda: read_header(tmp_path / "vn.wav"))
     assert f"{len(INFO + more)} bytes behind the audio" in message
-    assert "trim 0 150s" in message
+    assert "atrim=end_sample=150 -c:a pcm_s24le" in message
 
 
 @pytest.mark.parametrize("claimed", [450 + 3, 4500, 0xFFFFFFF0])

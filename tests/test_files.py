@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from sepsearch.errors import UserError, exit_on_user_error
-from sepsearch.files import new_folder, require_space, write_atomically
+from sepsearch.errors import StorageFault, UserError, exit_on_user_error
+from sepsearch.files import damage, folder_sha256, new_folder, require_space, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -63,3 +63,79 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
         exit_on_user_error(command)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: here: wrong\n"
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What reaches the disk, in order: ("sync", path) and ("name", path), and the paths as they are now."""
+    done: list[tuple[str, str]] = []
+    fsync, replace, rename = os.fsync, os.replace, os.rename
+
+    def sync(descriptor):
+        done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def named(move):
+        def act(source, target, **options):
+            move(source, target, **options)
+            done.append(("name", str(target)))
+
+        return act
+
+    monkeypatch.setattr("os.fsync", sync)
+    monkeypatch.setattr("os.replace", named(replace))
+    monkeypatch.setattr("os.rename", named(rename))
+    return done
+
+
+def test_a_files_content_its_name_and_its_new_folders_reach_the_disk_in_this_order(tmp_path, disk):
+    write_atomically(tmp_path / "new" / "deeper" / "file", "content")
+    folders = [("sync", str(tmp_path / "new")), ("sync", str(tmp_path))]
+    assert disk[:2] == folders
+    (kind, content), *rest = disk[2:]
+    assert (kind, os.path.dirname(content)) == ("sync", str(tmp_path / "new" / "deeper"))
+    assert rest == [("name", str(tmp_path / "new" / "deeper" / "file")), ("sync", str(tmp_path / "new" / "deeper"))]
+
+
+def test_a_folders_files_and_folders_reach_the_disk_before_its_name_and_the_name_after(tmp_path, disk):
+    with new_folder(tmp_path / "set") as partial:
+        (partial / "x").write_text("x")
+        (partial / "below").mkdir()
+        (partial / "below" / "y").write_text("y")
+    name = disk.index(("name", str(tmp_path / "set")))
+    before = {path.removeprefix(str(partial)) for kind, path in disk[:name] if kind == "sync"}
+    assert before >= {"/x", "/below/y", "/below", ""}
+    assert disk[name + 1 :] == [("sync", str(tmp_path))]
+
+
+def test_a_damaged_folder_of_an_earlier_attempt_is_replaced_where_that_is_wanted(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "x").touch()
+    with new_folder(tmp_path / "set", replace=True) as partial:
+        (partial / "x").write_text("whole")
+    assert (tmp_path / "set" / "x").read_text() == "whole"
+
+
+def test_checksums_tell_a_missing_and_a_damaged_file_by_name(tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("a", "below/b"):
+        (tmp_path / name).write_text(name)
+    checksums = folder_sha256(tmp_path)
+    assert list(checksums) == ["a", "below/b"]
+    assert damage(tmp_path, checksums) == ""
+    os.truncate(tmp_path / "below" / "b", 0)
+    assert damage(tmp_path, checksums).startswith(f"{tmp_path}/below/b: damaged")
+    (tmp_path / "a").unlink()
+    assert damage(tmp_path, checksums) == f"{tmp_path}/a: missing"
+
+
+def test_a_disk_that_cannot_be_written_is_a_fault_of_the_storage(tmp_path, monkeypatch):
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(StorageFault, match="Input/output error"):
+        write_atomically(tmp_path / "file", "content")
+    with pytest.raises(StorageFault, match="Input/output error"), new_folder(tmp_path / "set") as partial:
+        (partial / "x").touch()
+    assert os.listdir(tmp_path) == []

@@ -11,14 +11,25 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "names", "instruments", "process_identity", "terminal_text", "__init__"},
+    {"errors", "home", "names", "instruments", "process_identity", "terminal_text", "__init__"},
     {"arguments", "files", "terminal_console", "versions", "safe_paths"},
-    {"run_folder", "run_lock", "safe_yaml", "audio_checks", "layouts", "mlflow_turn", "object_stores", "places"},
+    {
+        "ray_folder",
+        "run_folder",
+        "run_lock",
+        "safe_yaml",
+        "audio_checks",
+        "layouts",
+        "mlflow_turn",
+        "object_stores",
+        "places",
+    },
     {
         "metrics",
         "distortion",
         "plan",
         "storage_wait",
+        "task_ending",
         "watchdog",
         "rungs",
         "progress",

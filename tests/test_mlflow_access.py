@@ -13,7 +13,7 @@ import pytest
 from sepsearch import mlflow_database
 from sepsearch.errors import UserError
 from sepsearch.mlflow_access import check_access, registry_notes
-from sepsearch.mlflow_answers import user_name
+from sepsearch.mlflow_answers import quoted_uri, user_name
 
 
 @pytest.fixture(autouse=True)
@@ -231,8 +231,8 @@ def test_a_database_that_another_process_holds_is_only_away(database, monkeypatc
         connection.rollback()
 
 
-def test_the_password_of_a_database_is_not_shown(database):
-    assert mlflow_database.quoted_uri("postgresql://u:hush@host/db") == '"$MLFLOW_TRACKING_URI"'
+def test_the_password_of_an_address_is_not_part_of_a_command():
+    assert quoted_uri("postgresql://u:hush@host/db") == '"$MLFLOW_TRACKING_URI"'
 
 
 def test_a_server_that_is_away_and_a_database_are_no_reason_not_to_search(proxy, tmp_path):

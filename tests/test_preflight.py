@@ -141,7 +141,7 @@ def test_a_file_where_the_runs_folder_should_be_is_one_line(tmp_path, monkeypatc
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError) as error:
         check_folders(tmp_path / "runs" / "new")
-    assert "cannot be written: Not a directory: choose a folder that can be written" in one_line(error)
+    assert "cannot be written: Not a directory: choose another disk with --runs" in one_line(error)
 
 
 def test_a_database_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -462,6 +463,18 @@ def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
 def test_the_licence_of_recordings_is_that_of_a_file_in_their_folder_or_unknown(tmp_path, name, content, found):
     (tmp_path / name).write_text(content)
     assert find_licence(tmp_path).startswith(found)
+
+
+def test_a_licence_that_cannot_be_read_is_unknown(tmp_path, monkeypatch):
+    (tmp_path / "LICENSE").write_text("CC0")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert find_licence(tmp_path).startswith("unknown")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert find_licence(tmp_path).startswith("unknown")
 
 
 def test_the_demo_ensembles_terms_are_known():

@@ -263,7 +263,7 @@ def test_where_the_storage_is_full_units_wait_and_go_on_when_it_is_not(ray_worke
     plan = Retried([{"folder": str(tmp_path)}])
     run(plan, full, ray_workers, tmp_path, storage_wait=StorageWait(probe, said.append))
     assert [(unit, how) for unit, how, _ in plan.ends] == [("u0", "deferred"), ("u0", "returned")]
-    assert ["waiting" in said[0], "going on" in said[1]] == [True, True]
+    assert ["trials wait" in said[0], "going on" in said[1]] == [True, True]
 
 
 def test_where_the_storage_stays_full_the_stage_ends_with_the_fault_and_units_are_given_up(

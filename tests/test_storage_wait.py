@@ -35,7 +35,7 @@ def test_a_small_file_that_still_fits_does_not_hide_that_a_large_one_does_not():
     storage = Storage(room=100)
     assert storage.wait.begin("node one: no space", 500)
     assert storage.tries == [500]
-    assert storage.said == ["node one: no space: waiting up to 10 min for it to get better; nothing is lost"]
+    assert storage.said == ["node one: no space; trials wait for that, up to 10 min, and nothing is lost"]
 
 
 def test_once_the_storage_takes_files_again_all_goes_on():
@@ -66,8 +66,8 @@ def test_it_is_not_tried_at_every_look():
 
 def test_after_its_patience_it_gives_up_with_the_fault():
     storage = Storage(room=0)
-    storage.wait.begin("no space", 5)
+    storage.wait.begin("node one: x.checkpoint: no space", 5)
     for _ in range(int(PATIENCE / EVERY)):
         storage.later(EVERY)
-    with pytest.raises(StorageFault, match="No space left on device"):
+    with pytest.raises(StorageFault, match=r"node one: x.checkpoint: no space"):
         storage.later(EVERY)

@@ -9,7 +9,7 @@ from sepsearch.errors import UserError
 from sepsearch.mirror import Mirror
 from sepsearch.places import open_place
 from sepsearch.shared_shards import fetch_shards
-from sepsearch.stored_run import fetch_run
+from sepsearch.stored_run import fetch_run, take_over
 
 RUN = "bucket/runs/far/"
 
@@ -79,3 +79,75 @@ def test_a_planted_manifest_of_shards_names_no_file_outside(server, tmp_path):
     with pytest.raises(UserError, match=r"delete s3://bucket/runs/.shards/f and run again"):
         fetch_shards(open_place(storage(server)) / ".shards" / "f", tmp_path / "cache" / "f", lambda *_: None)
     assert files(tmp_path) == []
+
+
+LINES = fuzz_journal.write_lines(fuzz_journal.make_story(1)).splitlines(keepends=True)
+OTHER = fuzz_journal.write_lines([{**fuzz_journal.make_story(1)[0], "run": "r2"}, *fuzz_journal.make_story(1)[1:]])
+
+
+@pytest.fixture
+def resume(server, tmp_path):
+    """Takes over the run, with a journal of its own in this machine's folder; gives the note and the folder."""
+    folder, place = tmp_path / "runs" / "far", open_place(storage(server)) / "far"
+
+    def act(here):
+        folder.mkdir(parents=True)
+        (folder / "journal.jsonl").write_bytes(here)
+        mirror = Mirror(place / "journal")
+        try:
+            return take_over(place, mirror, folder, "far"), folder
+        finally:
+            mirror.release()
+
+    return act
+
+
+def journals(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("journal.jsonl*")}
+
+
+@pytest.mark.parametrize("lines", [0, 3, len(LINES)], ids=["empty", "shorter", "equal"])
+def test_a_copy_that_the_storage_has_grown_beyond_is_brought_up_to_date(lines, resume):
+    note, folder = resume(b"".join(LINES[:lines]))
+    assert note == ""
+    assert journals(folder) == {"journal.jsonl": b"".join(LINES)}
+
+
+def test_a_last_line_that_never_reached_the_storage_is_kept_aside(resume, server):
+    del server.objects[f"{RUN}journal/{len(LINES) - 1:09d}.jsonl"]
+    note, folder = resume(b"".join(LINES))
+    assert "its last line never reached s3://bucket/runs/far/journal" in note
+    assert "the old file is journal.jsonl.1 now" in note
+    assert journals(folder) == {"journal.jsonl": b"".join(LINES[:-1]), "journal.jsonl.1": b"".join(LINES)}
+
+
+def test_a_sound_journal_is_not_replaced_by_a_shorter_one(resume, server, tmp_path):
+    for number in range(3, len(LINES)):
+        del server.objects[f"{RUN}journal/{number:09d}.jsonl"]
+    with pytest.raises(UserError, match=rf"has {len(LINES)} lines, expected that .* has all .*, found 3 lines there"):
+        resume(b"".join(LINES))
+    assert journals(tmp_path / "runs" / "far") == {"journal.jsonl": b"".join(LINES)}
+
+
+@pytest.mark.parametrize("lines", [1, None], ids=["one line", "whole"])
+def test_another_runs_journal_is_not_replaced(lines, resume, tmp_path):
+    here = b"".join(OTHER.splitlines(keepends=True)[:lines])
+    with pytest.raises(UserError, match=r"the journal of another run \(r2\), expected that of the run in .* \(r1\)"):
+        resume(here)
+    assert journals(tmp_path / "runs" / "far") == {"journal.jsonl": here}
+
+
+def test_a_damaged_copy_is_kept_aside(resume):
+    damaged = b"".join([*LINES[:2], b"x", *LINES[3:]])
+    note, folder = resume(damaged)
+    assert "was damaged, and was replaced by the journal in s3://bucket/runs/far/journal" in note
+    assert journals(folder) == {"journal.jsonl": b"".join(LINES), "journal.jsonl.1": damaged}
+
+
+def test_fetch_does_not_replace_another_runs_journal(server, tmp_path):
+    folder = tmp_path / "runs" / "far"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(OTHER)
+    with pytest.raises(UserError, match="the journal of another run"):
+        fetch_run(storage(server), "far", folder)
+    assert journals(folder) == {"journal.jsonl": OTHER}

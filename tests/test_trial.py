@@ -1,13 +1,16 @@
 """What a worker's node must see before it trains, and what becomes of a unit whose node does not."""
 
+import contextlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from sepsearch.errors import UserError
+from sepsearch.errors import StorageFault, UserError
 from sepsearch.places import open_place
-from sepsearch.trial import MARK, Task, _require_mark
+from sepsearch.task_ending import task_ending
+from sepsearch.trial import MARK, Task, _require_mark, train_unit
 
 
 def task(place, mark="abc") -> Task:
@@ -38,10 +41,32 @@ def test_a_unit_of_an_unfit_node_counts_as_one_whose_worker_died(tmp_path):
         "sepsearch.errors.NodeUnfit: node two: /shared/runs: not seen here as the driver sees it\n"
     )
     code = (
-        "import sys; from types import SimpleNamespace; from sepsearch.stage import _error;"
-        "ending = _error(SimpleNamespace(error_file=sys.argv[1])); print(ending.how, ending.reason, sep='|')"
+        "import sys; from sepsearch.task_ending import task_ending;"
+        "ending = task_ending(sys.argv[1]); print(ending.how, ending.reason, sep='|')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "error.txt")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "died|node two: /shared/runs: not seen here as the driver sees it"
+
+
+def test_a_worker_that_cannot_write_its_checkpoint_says_so_and_neither_fails_nor_dies(tmp_path, monkeypatch):
+    def full(config, task):
+        raise StorageFault("x.checkpoint: cannot be written: No space left on device", 12345)
+        yield
+
+    reports = []
+    monkeypatch.setattr("ray.tune.report", reports.append)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
+    monkeypatch.setattr("sepsearch.trial.telling_memory", lambda search, gpu: contextlib.nullcontext())
+    monkeypatch.setattr("sepsearch.trial._epochs", full)
+    train_unit({"id": "t0000", "params": {}, "seed": 0}, task(None))
+    (begun, told) = reports
+    assert begun == {"node": "n"}
+    assert told["size"] == 12345
+    assert "x.checkpoint: cannot be written: No space left on device" in told["storage"]
+
+
+def test_a_task_of_which_no_reason_is_kept_is_no_failure_of_its_configuration(tmp_path):
+    (tmp_path / "error.txt").touch()
+    assert task_ending(str(tmp_path / "error.txt")).how == "died"
