@@ -61,7 +61,7 @@ class Sampler:
         name: the study's name.
         seed: of the sampler.
         pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
-            learns about that one. It may be one that was trained before.
+            learns about that one, which may have been trained before.
         window: how many of the best and of the latest trials that have ended are considered when the next one is
             proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
     """
@@ -126,14 +126,13 @@ class Sampler:
             live = self.study.ask()
             proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
-            if configuration_key(params) in self._known:
-                self._discard(live, REPEATED)
-            elif params != proposed:
+            if params != proposed:
                 self._discard(live, REPLACED)
                 return params, self._enter(trial, params)
-            else:
+            if configuration_key(params) not in self._known:
                 live.set_user_attr("trial", trial)
                 return params, live
+            self._discard(live, REPEATED)
         left = self._left_over(number, listed)
         if left is None:
             return None
