@@ -44,7 +44,8 @@ class Target:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         torch.manual_seed(0)
         config = ReportConfig(filters=1)
-        save_model(folder / "vn", make_network(config), ModelCard("vn", config, FrontEnd(), 12.5))
+        figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
+        save_model(folder / "vn", make_network(config), ModelCard("vn", config, FrontEnd(), 12.5, **figures))
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         run = client.create_run(client.create_experiment("fuzz", (folder / "artifacts").as_uri()))
         register_model(folder / "vn", run.info.run_id, self.uri)

@@ -99,7 +99,7 @@ def measure(folder: Path, trials: int) -> dict[str, Any]:
         "killed by forgotten rungs": wrong,
         "late values in rungs": late,
         "zombie trials": sum(state in ("RUNNING", "WAITING") for _, state in study),
-        "study trials": len(study),
+        "study trials": sum(bool(trial) for trial, _ in study),
         "doubled runs": sum(n - 1 for n, _ in runs.values()),
         "unended runs": sum(open for _, open in runs.values()),
         "doubled points": sum(n - 1 for n in points.values()),

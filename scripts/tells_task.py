@@ -128,13 +128,14 @@ def record_table(path: Path, configurations: int, epochs: int, seed: int = 0, sa
     from sepsearch.sampling import Sampler
 
     sampler = Sampler(task_space(sampler="random"), None, "table", sampler_seed)
-    wanted = [sampler.ask(f"c{number}") for number in range(configurations)]
+    asked = [sampler.ask(f"c{number}") for number in range(configurations)]
+    wanted = [params for params in asked if params is not None]
     curves = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=start_worker) as processes:
-        for curve in processes.map(record, wanted, [seed] * configurations, [epochs] * configurations):
+        for curve in processes.map(record, wanted, [seed] * len(wanted), [epochs] * len(wanted)):
             curves.append(curve)
-            print(f"{len(curves)} of {configurations}", file=sys.stderr, flush=True)
+            print(f"{len(curves)} of {len(wanted)}", file=sys.stderr, flush=True)
     write_table(path, curves, epochs, seed, sampler_seed)
 
 

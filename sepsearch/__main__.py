@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from sepsearch.errors import UserError, exit_on_user_error
+from sepsearch.terminal_text import write_line
 
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",
@@ -26,7 +27,8 @@ def main() -> None:
     def command() -> None:
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name in ("", "-h", "--help"):
-            print("usage: sepsearch COMMAND …\n\n" + "\n".join(f"  {key:10}{text}" for key, text in COMMANDS.items()))
+            for line in ("usage: sepsearch COMMAND …", "", *(f"  {key:10}{text}" for key, text in COMMANDS.items())):
+                write_line(line)
             return
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}, expected one of {', '.join(COMMANDS)}")

@@ -5,18 +5,26 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from sepsearch.errors import UserError
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.errors import UserError, one_line
+from sepsearch.instruments import INSTRUMENTS, instrument_code
 
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
 
 
+class ArgumentParser(argparse.ArgumentParser):
+    """The standard library's, but that what it says of wrong arguments, such as odd file names, is safe to print."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2, usage and one line on standard error."""
+        super().error(one_line(message))
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; `argv` without the program's name."""
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.run", description=DESCRIPTION)
+    parser = ArgumentParser(prog="python -m sepsearch.run", description=DESCRIPTION)
     add = parser.add_argument
     add("--space", type=Path, help="search space, such as search_spaces/detector.yaml")
     add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
@@ -60,7 +68,7 @@ def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dic
 
 
 def _codes(text: str) -> tuple[str, ...]:
-    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    codes = tuple(dict.fromkeys(instrument_code(code.strip()) for code in text.split(",") if code.strip()))
     for code in codes:
         if code not in INSTRUMENTS:
             close = difflib.get_close_matches(code, INSTRUMENTS, n=1)

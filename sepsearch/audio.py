@@ -1,61 +1,97 @@
 """Audio files: checked before they are read, then read as mono float32 at one rate.
 
-libsndfile accepts files that are cut off, headers of programs that stream, and samples that are no numbers;
-here each of them is refused in one line.
+libsndfile decodes. What it would lose or invent, and samples that are no numbers, are refused in one line each.
 """
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from sepsearch.audio_checks import SAMPLE_BYTES, WAV, check_header, cut_off, flac_md5
 from sepsearch.errors import UserError
-from sepsearch.headers import CUT_OFF, SUFFIXES, check_header
+
+SUFFIXES = (".wav", ".flac", ".aiff", ".aif")
+STEM_FORMATS = WAV | {"FLAC", "AIFF"}
 
 RATE = 48_000  # Hz: everything that is loaded comes at this rate
 LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
 SILENCE = 10 ** (-90 / 20)  # a peak below -90 dBFS is silence
 LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
-PLAIN_PCM24 = {("WAV", "PCM_24"), ("WAVEX", "PCM_24"), ("RF64", "PCM_24")}
-PLAIN_FLAC = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}  # bytes a sample of what FLAC's MD5 is made
 
 
-def read_header(path: Path) -> tuple[int, int]:
-    """Samples and rate (Hz) of an audio file; no audio is read.
+class AudioHeader(NamedTuple):
+    """What an audio file's header says: samples per channel, rate (Hz), channels, and harmless contradictions."""
 
-    Raises `UserError` unless it is a WAV, FLAC or AIFF file, mono, complete and of a rate from `LOWEST_RATE` to
-    `HIGHEST_RATE`.
+    frames: int
+    rate: int
+    channels: int
+    notes: tuple[str, ...]
+
+
+def inspect_audio(
+    path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS
+) -> AudioHeader:
+    """The header of an audio file of any number of channels; no audio is read.
+
+    Args:
+        path: of the file.
+        suffixes: that its name may have, in lower case.
+        formats: that it may have, whatever its name says, as libsndfile names them.
+
+    Raises:
+        UserError: it is no such file or empty, reading it would lose or invent samples, or its rate is not one from
+            `LOWEST_RATE` to `HIGHEST_RATE`.
     """
     import soundfile
 
-    if path.is_dir():
-        raise UserError(f"{path}: expected an audio file, found a folder: put the file in its place")
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in suffixes:
         raise UserError(
-            f"{path}: expected a file {', '.join(SUFFIXES)}, found {path.suffix or 'no suffix'}: "
+            f"{path}: expected a file {', '.join(suffixes)}, found {path.suffix or 'no suffix'}: "
             "convert it with 'sox' or 'ffmpeg -i IN OUT.wav'"
         )
     try:
-        if path.stat().st_size == 0:
+        if path.stat().st_size == 0 and path.is_file():
             raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
-        check_header(path)
+        if not path.is_file():
+            raise UserError(f"{path}: expected an audio file, found a folder or a device: put the file in its place")
+        path.open("rb").close()  # libsndfile does not say why a file cannot be opened
         info = soundfile.info(path)
-    except (OSError, soundfile.SoundFileError) as error:
+        is_plain = info.subtype in SAMPLE_BYTES or info.format == "OGG"
+        if info.format not in formats or not is_plain:
+            raise UserError(
+                f"{path}: expected plain samples in a file {', '.join(sorted(formats))}, found {info.format} of kind "
+                f"{info.subtype}: convert it with 'ffmpeg -i IN{path.suffix} OUT.flac'"
+            )
+        notes = check_header(path, info)
+    except (OSError, ValueError, soundfile.SoundFileError) as error:
         raise unreadable(path, error) from None
-    if info.channels != 1:
-        raise UserError(
-            f"{path}: expected one channel, found {info.channels}: mix it down with "
-            "'sox IN.wav OUT.wav remix -' or 'ffmpeg -i IN.wav -ac 1 OUT.wav'"
-        )
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
         raise UserError(
             f"{path}: expected a rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, found {info.samplerate} Hz: "
             "export the file again at 48000 Hz"
         )
-    if not 0 < info.frames < 2**40:  # a FLAC file that was streamed has no count
-        found = "none" if info.frames <= 0 else "no count of them in the header"
-        raise UserError(f"{path}: expected samples, found {found}: export the file again")
-    return info.frames, info.samplerate
+    if info.frames <= 0:
+        raise UserError(f"{path}: expected samples, found none: export the file again")
+    if info.frames >= 2**40:  # a FLAC file that was streamed: libsndfile cannot read it to its end
+        raise UserError(
+            f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
+            f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
+        )
+    return AudioHeader(info.frames, info.samplerate, info.channels, notes)
+
+
+def read_header(path: Path) -> AudioHeader:
+    """The header of a mono file; raises `UserError` for more channels, and as `inspect_audio` does."""
+    header = inspect_audio(path)
+    if header.channels != 1:
+        raise UserError(
+            f"{path}: expected one channel, found {header.channels}: mix it down with "
+            "'sox IN.wav OUT.wav remix -' or 'ffmpeg -i IN.wav -ac 1 OUT.wav'"
+        )
+    return header
 
 
 def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
@@ -64,23 +100,9 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
     Raises `UserError` for a file that ends early, a sample that is not a finite number, silence, and samples on
     another scale than -1 to 1.
     """
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-        header = check_header(path)
-        if (info.format, info.subtype) in PLAIN_PCM24 and header.begin is not None:
-            audio = _read_pcm24(path, header.begin, frames)
-        elif header.md5 and info.subtype in PLAIN_FLAC:
-            audio = _read_flac(path, PLAIN_FLAC[info.subtype], header.md5)
-        else:
-            audio = soundfile.read(path, dtype="float32")[0]
-    except MemoryError:
-        raise UserError(f"{path}: expected audio that fits in the memory, found {frames} samples: {CUT_OFF}") from None
-    except (OSError, soundfile.SoundFileError) as error:
-        raise unreadable(path, error) from None
-    if len(audio) != frames:
-        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {CUT_OFF}")
+    audio = _decode(path, frames)
+    if audio.shape != (frames,):
+        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {cut_off(path)}")
     peak = max(-audio.min(), audio.max())  # a NaN anywhere makes this NaN
     if not np.isfinite(peak):
         where = int(np.argmin(np.isfinite(audio)))
@@ -108,29 +130,39 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
     return exact
 
 
-def _read_pcm24(path: Path, begin: int, frames: int) -> np.ndarray:
-    """The 24-bit samples that begin at a byte of a little-endian WAV file: float32, shape (samples,).
+def _decode(path: Path, frames: int) -> np.ndarray:
+    """All samples of a file, float32, shape (samples,); those of FLAC must have the MD5 that the header gives.
 
-    Each is read as the upper three bytes of an overlapping 32-bit number: the same values as libsndfile gives, four
-    times as fast, and decoding is half of what building shards costs.
-    """
-    data = np.fromfile(path, np.uint8, count=3 * frames + 1, offset=begin - 1)
-    words: np.ndarray = np.ndarray((len(data) // 3,), "<i4", data, strides=(3,))
-    return (words & -256).astype(np.float32) * np.float32(2**-31)
-
-
-def _read_flac(path: Path, width: int, md5: bytes) -> np.ndarray:
-    """The samples of a FLAC file, float32, shape (samples,); refused unless they have the MD5 that its header gives.
-
-    libsndfile does not look at it, and passes over frames that are damaged.
+    libsndfile does not look at the MD5, and some of its versions pass over damaged frames.
     """
     import soundfile
 
-    integers = soundfile.read(path, dtype="int32")[0]
-    words = (integers >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
-    if hashlib.md5(words[:, :width].tobytes(), usedforsecurity=False).digest() != md5:
+    try:
+        with soundfile.SoundFile(path) as file:
+            md5 = flac_md5(path) if file.format == "FLAC" else None
+            width = SAMPLE_BYTES[file.subtype]
+            audio = file.read(dtype="int32" if md5 else "float32")
+    except MemoryError:
+        raise UserError(
+            f"{path}: expected audio that fits in the memory, found {frames} samples: {cut_off(path)}"
+        ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except soundfile.SoundFileError as error:
+        raise UserError(
+            f"{path}: expected {frames} samples, found some that cannot be decoded ({_reason(error)}): {cut_off(path)}"
+        ) from None
+    if not md5:
+        return audio
+    if hashlib.md5(packed_samples(audio, width), usedforsecurity=False).digest() != md5:
         raise UserError(f"{path}: expected the samples whose checksum its header gives, found others: copy it again")
-    return integers.astype(np.float32) * np.float32(2**-31)
+    return audio.astype(np.float32) * np.float32(2**-31)
+
+
+def packed_samples(integers: np.ndarray, width: int) -> bytes:
+    """What FLAC's MD5 is made of: samples that fill the upper `width` bytes of an int32, little-endian, packed."""
+    words = (integers >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
+    return words[:, :width].tobytes()
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -138,7 +170,8 @@ def read_audio(path: Path) -> np.ndarray:
 
     Raises `UserError` as `read_header` and `load_audio` do.
     """
-    return load_audio(path, *read_header(path))
+    header = read_header(path)
+    return load_audio(path, header.frames, header.rate)
 
 
 def frame_power(frames: np.ndarray) -> np.ndarray:
@@ -148,5 +181,12 @@ def frame_power(frames: np.ndarray) -> np.ndarray:
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file or folder that the system, or libsndfile, refuses to read."""
+    advice = "copy or export it again" if isinstance(error, OSError) else (
+        "export it again, or convert it with 'ffmpeg -i IN OUT.wav'"
+    )  # fmt: skip
+    return UserError(f"{path}: expected readable audio, found: {_reason(error)}: {advice}")
+
+
+def _reason(error: Exception) -> str:
     reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return UserError(f"{path}: expected readable audio, found: {reason.rstrip('.')}: copy or export it again")
+    return str(reason).rstrip(".")

@@ -19,6 +19,7 @@ from sepsearch.model_folder import ModelCard, check_weights, load_model, save_mo
 from sepsearch.model_text import UNSCORED
 from sepsearch.network import BINS, FRAMES, make_config, make_network
 from sepsearch.run_folder import JOURNAL
+from sepsearch.safe_paths import path_below
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def read_finals(folder: Path) -> Finals:
             elif event["event"] == "final_end":
                 run = runs[event["id"]]
                 run.state, run.failure = event["state"], event["reason"]
-                run.weights = folder / "finalists" / event["id"] if event["weights"] else None
+                run.weights = (
+                    path_below(folder / "finalists", event["id"], folder / JOURNAL) if event["weights"] else None
+                )
                 run.sha256 = event.get("sha256")
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"an event does not hold what finalists are made of ({type(error).__name__})"

@@ -16,6 +16,7 @@ import torch
 from sepsearch.errors import storage_fault
 from sepsearch.files import damage, new_folder
 from sepsearch.places import Place
+from sepsearch.safe_paths import path_below
 from sepsearch.training import BankState, Member, MemberState
 
 Weights = Mapping[str, torch.Tensor]
@@ -121,8 +122,11 @@ def bring_weights(place: Place, unit: str, folder: Path, sha256: Mapping[str, st
         unit: whose.
         folder: of this machine, for all units.
         sha256: checksums by file; None if they are not known.
+
+    Raises:
+        UserError: they cannot be brought, or the unit's id, or a name in the place, leads out of the folder.
     """
-    target = folder / unit
+    target = path_below(folder, unit, place)
     if place.local is not None or (target.is_dir() and not damage(target, sha256 or {})):
         return
     if (place / unit).names():

@@ -11,6 +11,7 @@ search: {trials: 100, epochs: 50}
 
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ class Parameter(_Strict):
         if self.choices is not None:
             if not self.choices:
                 raise ValueError("choices is empty, expected at least one value")
-            if len(set(map(repr, self.choices))) < len(self.choices):
+            if len({(isinstance(value, bool), value) for value in self.choices}) < len(self.choices):
                 raise ValueError(f"choices {list(self.choices)} holds a value twice")
             if self.log or self.step:
                 raise ValueError("log and step belong to a range (low, high), not to choices")
@@ -72,13 +73,38 @@ class Parameter(_Strict):
         """Whether the range is one of whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def steps(self) -> range | None:
+        """The numbers of a range of whole ones, such as 3, 5, 7 from 3 to 8 in steps of 2; None for any other."""
+        if not self.whole:
+            return None
+        return range(int(self.low or 0), int(self.high or 0) + 1, self.step or 1)
+
+    @property
+    def ends(self) -> tuple[int | float, int | float]:
+        """Smallest and largest value that is drawn from a range."""
+        steps = self.steps
+        return (steps[0], steps[-1]) if steps else (self.low or 0, self.high or 0)
+
+    def holds(self, value: object) -> bool:
+        """Whether this value can be drawn."""
+        if self.choices is not None:
+            return any(_same(value, choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.steps is not None:
+            return value == int(value) and int(value) in self.steps
+        low, high = self.ends
+        return low <= value <= high
+
     def corners(self) -> list[Value]:
-        """Values that stand for all: every choice, or both ends and, of whole numbers, the second."""
+        """Values that stand for all: every choice, or both ends and, of whole numbers, the second; all can be drawn."""
         if self.choices is not None:
             return list(self.choices)
-        low, high = self.low or 0, self.high or 0
-        second = low + (self.step or 1)
-        return [low, second, high] if self.whole and second < high else [low, high]
+        low, high = self.ends
+        if self.steps is None:
+            return [low, high]
+        return list(dict.fromkeys([low, *self.steps[1:2], high]))
 
 
 class SearchSettings(_Strict):
@@ -242,8 +268,6 @@ def _check_parameters(space: Space) -> None:
     for name, parameter in space.parameters.items():
         if name in space.fixed:
             raise UserError(f"parameters: {name} is given twice, as a range and fixed")
-        for value in parameter.corners():
-            make_config({**base, name: value})
         for other, value in parameter.when.items():
             if other == name or other not in space.parameters:
                 valid = ", ".join(key for key in space.parameters if key != name)
@@ -253,9 +277,11 @@ def _check_parameters(space: Space) -> None:
             choices = space.parameters[other].choices
             if choices is None or not any(_same(value, choice) for choice in choices):
                 raise UserError(f"parameters: {name}: when {other} is {value!r}, expected one of its choices {choices}")
+        for value in parameter.corners():
+            make_config({**base, **space.fixed, **parameter.when, name: value})
 
 
-def _same(one: Value, other: Value) -> bool:
+def _same(one: object, other: object) -> bool:
     """Equal, and not one of them a truth value: True is no 1 here."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 

@@ -56,10 +56,7 @@ def complete_corner(space: Space, chosen: Params) -> Params:
 def _usual(space: Space, name: str, parameter: Parameter) -> Value:
     """The reference's value of a parameter where the space holds it, else the first that it does."""
     value: Value = config_params(space.reference())[name]
-    if parameter.choices is not None:
-        return value if value in parameter.choices else parameter.choices[0]
-    low, high = parameter.low or 0, parameter.high or 0
-    return value if not isinstance(value, str) and low <= value <= high else low
+    return value if parameter.holds(value) else parameter.corners()[0]
 
 
 def _at_ends(space: Space, end: Callable[..., Any]) -> Params:

@@ -143,7 +143,7 @@ def run_course(
 
     past = begin.history
     if ready is None:
-        return _register(journal, begin, (past.scores or {})["final"], tracker, console)
+        return _register(journal, begin, (past.scores or {})["final"], material, tracker, console)
     gauges, screen = Gauges(), Screen(console, settings.epochs)
     for event in read_run(journal.path):  # its beginning is there already
         gauges.remember(event)
@@ -161,7 +161,7 @@ def run_course(
             final = _stages(begin, stages, screen, console)
         except StorageFault as fault:
             raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
-    return "interrupted" if final is None else _register(journal, begin, final, tracker, console)
+    return "interrupted" if final is None else _register(journal, begin, final, material, tracker, console)
 
 
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
@@ -234,8 +234,13 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
     return stages.leave_out(folds)
 
 
-def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: "Tracker", console: "Console") -> str:
+def _register(
+    journal: "Journal", begin: Begin, final: dict[str, Any], material: "Material", tracker: "Tracker",
+    console: "Console",
+) -> str:  # fmt: skip
     """Register every model; where the registry is away they stay in the run's folder, and the end says how to go on."""
+    from sepsearch.champion_rule import compare_on
+    from sepsearch.progress import Progress, Steps
     from sepsearch.registry import register_models
 
     if not final:
@@ -243,15 +248,17 @@ def _register(journal: "Journal", begin: Begin, final: dict[str, Any], tracker: 
         return "failed"
     run_id = None if begin.history.registered else tracker.run_id()
     folders = {code: begin.folder / "models" / code for code in final}
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    models, problems = register_models(folders, run_id, tell=tell) if run_id else ({}, [])
-    if models:
-        journal.append("registered", models=models)
-    for problem in problems if not tracker.away else ():
-        console.print(f"warning: {problem}", markup=False)
+    if run_id:
+        with Progress() as progress:
+            stage = "registering the models and comparing them with the champions"
+            advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
+            settled = {c: m for e in begin.history.events if e["event"] == "registered" for c, m in e["models"].items()}
+            done = register_models(folders, run_id, None, advance, compare_on(material), settled)
+        if done.models:
+            outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
+            journal.append("registered", models=done.models, champions=outcomes)
+        for problem in done.problems if not tracker.away else ():
+            console.print(f"warning: {problem}", markup=False)
     write_page(journal, begin.folder, console)
     return "finished"
 

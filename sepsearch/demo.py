@@ -5,13 +5,11 @@
 See `docs/demo.md` for the pieces, their sources and terms.
 """
 
-import argparse
 import hashlib
 import io
 import multiprocessing
 import os
 import shutil
-import sys
 import wave
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,11 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.demo_arrangements import ARRANGEMENTS, SOUNDS, Arrangement, Player, arrangements_by_title
 from sepsearch.demo_performance import Performance, perform, to_midi
 from sepsearch.demo_scores import Score, read_score
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import cache_folder, new_folder
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,8 +221,8 @@ def _note_lines(performance: Performance, seconds: float) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Render the demo ensemble if need be, and print where it is."""
-    argparse.ArgumentParser(prog="python -m sepsearch.demo", description=main.__doc__).parse_args(argv)
-    print(demo_folder(progress=lambda done, total: print(f"{done}/{total} pieces", file=sys.stderr)))
+    ArgumentParser(prog="python -m sepsearch.demo", description=main.__doc__).parse_args(argv)
+    write_line(demo_folder(progress=lambda done, total: write_line(f"{done}/{total} pieces", error=True)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 
+from sepsearch.home import provide_home
+from sepsearch.terminal_text import printable, use_fallback_characters, write_line
+
 LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -45,26 +48,27 @@ class NodeUnfit(Exception):
 
 
 def one_line(text: object) -> str:
-    """A message on one line: of moderate length, and without characters that move a terminal's cursor."""
-    line = " ".join(str(text).split())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    """A message on one line: of moderate length, and without characters that control a terminal."""
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
-def no_space(error: OSError, where: object) -> StorageFault:
+def no_space(error: OSError, where: object, choice: str = "a folder that can be written") -> StorageFault:
     """The error for `where`, which could not be written: the disk is full, over quota, or not the user's."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
-    advice = "free some space there" if full else "choose a folder that can be written"
+    advice = "free some space there" if full else f"choose {choice}"
     return StorageFault(f"{where}: cannot be written: {error.strerror or error}: {advice}, then run again")
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
     """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    use_fallback_characters()
+    provide_home()
     try:
         command()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write_line("interrupted", error=True)
         sys.exit(EXIT_INTERRUPTED)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        write_line(f"error: {one_line(error)}", error=True)
         sys.exit(EXIT_USER_ERROR)

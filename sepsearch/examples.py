@@ -9,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sepsearch.errors import UserError
-from sepsearch.splits import SIDES, Split, TitleFacts
+from sepsearch.splits import TitleFacts
 
 Batch = tuple[Tensor, ...]
 
 EVALUATION_BATCH = 64
-HELD_BACK = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,24 +53,53 @@ class RowIndex:
             for piece in pieces:
                 size = len(self.players[piece])
                 sizes[size] = sizes.get(size, 0) + int(clips[piece])
-            facts.append(TitleFacts(title, sizes, frozenset(code for p in pieces for code in self.players[p])))
+            codes = frozenset(code for p in pieces for code in self.players[p])
+            separable = frozenset(code for code in codes if any(self._has_others(p, code) for p in pieces))
+            facts.append(TitleFacts(title, sizes, codes, separable))
         return facts
+
+    def _has_others(self, piece: int, instrument: str) -> bool:
+        """Whether an instrument plays in a piece and others sound there."""
+        own = own_players(self.players[piece], instrument)
+        first, last = np.searchsorted(self.piece, [piece, piece + 1])
+        without = self.subset[first:last] & own == 0
+        return own != 0 and bool((without & (self.sound[first:last] > 0)).any())
+
+    def separable_instruments(self) -> frozenset[str]:
+        """Codes of the instruments that there is something to separate from, in at least one clip."""
+        return frozenset(code for fact in self.title_facts() for code in fact.separable or ())
+
+
+def own_players(players: Sequence[str], instrument: str) -> int:
+    """Bit mask of the players that play an instrument."""
+    return sum(1 << number for number, code in enumerate(players) if code == instrument)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Examples of one instrument on one side: rows of the mixture and of the target, and the piece; all (example,)."""
+    """Examples of one instrument on one side: rows of the mixture and of the target, and the piece; all (example,).
+
+    `others`: whether anything but the instrument sounds in the mixture; where nothing does, mixture and target are the
+    same, and so the identity loss is 0. None: in all of them.
+    """
 
     mixture: NDArray[np.int64]
     target: NDArray[np.int64]
     piece: NDArray[np.int64]
+    others: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def pick(self, examples: NDArray[np.int64]) -> "Pairs":
         """The examples with these numbers, (example,)."""
-        return Pairs(self.mixture[examples], self.target[examples], self.piece[examples])
+        others = None if self.others is None else self.others[examples]
+        return Pairs(self.mixture[examples], self.target[examples], self.piece[examples], others)
+
+    @property
+    def separable(self) -> NDArray[np.int64]:
+        """Numbers of the examples in which there is something to separate."""
+        return np.arange(len(self)) if self.others is None else np.flatnonzero(self.others)
 
     def weights(self) -> NDArray[np.float64]:
         """Weight of every example in a mean in which every piece counts alike; they add up to 1."""
@@ -85,96 +112,25 @@ def instrument_pairs(index: RowIndex, instrument: str) -> Pairs:
 
     Rows in which nothing sounds are no examples.
     """
-    mixtures, targets = [], []
-    own = np.array([sum(1 << i for i, code in enumerate(p) if code == instrument) for p in index.players])
+    mixtures, targets, others = [], [], []
+    own = np.array([own_players(players, instrument) for players in index.players])
     holds = (index.subset & own[index.piece]) != 0
     row_of = {key: row for row, key in enumerate(zip(index.piece, index.clip, index.subset, strict=True))}
     for row in np.flatnonzero(holds & (index.sound > 0)):
-        piece = index.piece[row]
+        piece, clip, subset = index.piece[row], index.clip[row], index.subset[row]
         mixtures.append(row)
-        targets.append(row_of[piece, index.clip[row], index.subset[row] & own[piece]])
+        targets.append(row_of[piece, clip, subset & own[piece]])
+        rest = row_of.get((piece, clip, subset & ~own[piece]))
+        others.append(rest is not None and index.sound[rest] > 0)
     mixture = np.array(mixtures, dtype=np.int64)
-    return Pairs(mixture, np.array(targets, dtype=np.int64), index.piece[mixture])
-
-
-def split_pairs(
-    index: RowIndex, split: Split, instruments: Sequence[str]
-) -> tuple[dict[str, dict[str, Pairs]], dict[str, str]]:
-    """Examples by instrument and side ("train", "validation", "test"), and the rule of each instrument that needs one.
-
-    Rules are keys of `splits.RULES`: the split's own, or "shared clips" where a side would be left empty.
-
-    Raises:
-        UserError: an instrument is not in the recordings, or nothing of it sounds.
-    """
-    examples, rules = {}, {}
-    for code in instruments:
-        if code not in index.instruments:
-            known = ", ".join(index.instruments)
-            raise UserError(f"instruments: {code!r} does not play in these recordings, expected some of {known}")
-        pairs = instrument_pairs(index, code)
-        if not len(pairs):
-            raise UserError(f"instruments: nothing sounds in the clips of {code}; leave it out (--instruments)")
-        examples[code] = {side: _part(index, split, code, pairs, side) for side in SIDES}
-        if code in split.rules:
-            rules[code] = split.rules[code]
-        if not all(len(part) for part in examples[code].values()):
-            rules[code] = "shared clips"
-            examples[code] = dict.fromkeys(SIDES, pairs)
-    return examples, rules
-
-
-def _part(index: RowIndex, split: Split, code: str, pairs: Pairs, side: str) -> Pairs:
-    """The examples of one instrument that lie on a side."""
-    title, position = _places(index, pairs)
-    names, counts = np.unique(title, return_counts=True)
-    titles = [str(name) for _, name in sorted(zip(-counts, names, strict=True))]
-    chosen = np.zeros(len(pairs), dtype=bool)
-    for name, (begin, end) in split.parts(code, titles, side).items():
-        chosen |= (title == name) & (position >= begin) & (position < end)
-    return pairs.pick(np.flatnonzero(chosen))
-
-
-def _places(index: RowIndex, pairs: Pairs) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Title and, from 0 to 1, place in its piece of every example."""
-    position = (index.clip[pairs.mixture] + 0.5) / index.clips_of_piece()[pairs.piece]
-    return np.array(index.titles)[pairs.piece], position
-
-
-@dataclass(frozen=True)
-class Fold:
-    """An instrument's examples with `title` left out: "train" and "validation" on other titles, "test" on that one."""
-
-    id: str
-    instrument: str
-    title: str
-    sides: Mapping[str, Pairs]
-
-
-def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Sequence[str]] = ()) -> list[Fold]:
-    """A fold for every title of an instrument; none at all where one of them would have an empty side.
-
-    Titles of one group (they share a take) are left out together. The last fifth of every other piece validates, at
-    least its last clip: only to tell the best epoch.
-    """
-    pairs = instrument_pairs(index, instrument)
-    title, position = _places(index, pairs)
-    clips = index.clips_of_piece()[pairs.piece]
-    held = (position >= 1 - HELD_BACK) | ((clips > 1) & (index.clip[pairs.mixture] == clips - 1))
-    folds = []
-    for number, name in enumerate(sorted(set(title.tolist())), 1):
-        kin = next((group for group in groups if name in group), [name])
-        other = ~np.isin(title, list(kin))
-        masks = {"train": other & ~held, "validation": other & held, "test": title == name}
-        if not all(mask.any() for mask in masks.values()):
-            return []
-        sides = {side: pairs.pick(np.flatnonzero(mask)) for side, mask in masks.items()}
-        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), sides))
-    return folds
+    return Pairs(mixture, np.array(targets, dtype=np.int64), index.piece[mixture], np.array(others, dtype=bool))
 
 
 def sample_pairs(pairs: Pairs, limit: int, seed: int) -> Pairs:
-    """At most `limit` examples, piece by piece in turn so that every piece keeps about as many; all when few enough."""
+    """At most `limit` examples, piece by piece in turn so that every piece keeps about as many; all when few enough.
+
+    If none of them had anything to separate although there are such examples, they are drawn from those alone.
+    """
     if len(pairs) <= limit:
         return pairs
     rng = np.random.default_rng(seed)
@@ -183,8 +139,10 @@ def sample_pairs(pairs: Pairs, limit: int, seed: int) -> Pairs:
     for piece in np.unique(pairs.piece):
         mine = order[pairs.piece[order] == piece]
         turn[mine] = np.arange(len(mine))
-    chosen = np.sort(order[np.argsort(turn[order], kind="stable")][:limit])
-    return pairs.pick(chosen)
+    chosen = pairs.pick(np.sort(order[np.argsort(turn[order], kind="stable")][:limit]))
+    if len(pairs.separable) and not len(chosen.separable):
+        return sample_pairs(pairs.pick(pairs.separable), limit, seed)
+    return chosen
 
 
 class Batches:

@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import is_there, new_folder
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.model_folder import ModelCard
@@ -20,12 +22,14 @@ def main(argv: list[str] | None = None) -> None:
     """Write a model as safetensors, JSON and ONNX, with an example of its use. Raises `UserError`."""
     arguments = _parse(argv)
     difference = export_model(arguments.model, arguments.folder, arguments.uri)
-    print(f"{arguments.folder}: exported; onnxruntime and torch agree within {difference:.1g}")
-    print(f"try it: pip install onnxruntime soundfile && python {arguments.folder / EXAMPLE.name} mix.wav voice.wav")
+    write_line(f"{arguments.folder}: exported; onnxruntime and torch agree within {difference:.1g}")
+    write_line(
+        f"try it: pip install onnxruntime soundfile && python {arguments.folder / EXAMPLE.name} mix.wav voice.wav"
+    )
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.export",
         description="Write a model as safetensors, JSON and ONNX, with a small example that needs no sepsearch.",
     )
@@ -77,12 +81,15 @@ def export_model(model: str, folder: Path, uri: str | None = None) -> float:
 
 def _full_name(model: str) -> str:
     """A code is that of an instrument's champion; raises `UserError` for what is neither a code nor anything else."""
-    from sepsearch.registry import CHAMPION, PREFIX
+    from sepsearch.champion_alias import CHAMPION
+    from sepsearch.registry import PREFIX
 
     if model in INSTRUMENTS:
         return f"models:/{PREFIX}{model}@{CHAMPION}"
     if model.startswith("models:") or is_there(Path(model)):
         return model
+    if (code := instrument_code(model)) in INSTRUMENTS:
+        return f"models:/{PREFIX}{code}@{CHAMPION}"
     raise UserError(
         f"MODEL {model!r}: no instrument's code and no folder, expected one of {', '.join(INSTRUMENTS)}, "
         f"models:/{PREFIX}vn/3 or the folder of a model"

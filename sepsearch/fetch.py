@@ -1,10 +1,11 @@
 """`python -m sepsearch.fetch NAME --storage WHERE`: bring a run from where a cluster left it to this machine."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import exit_on_user_error
+from sepsearch.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -12,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises `UserError`: there is no such run, the storage does not answer, or the disk is full.
     """
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.fetch", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.fetch", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--storage", required=True, help="where the cluster has left it, such as s3://bucket/runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
@@ -21,8 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from sepsearch.stored_run import fetch_run
 
     folder = options.runs / options.name
-    fetch_run(options.storage, options.name, folder)
-    print(folder)
+    if note := fetch_run(options.storage, options.name, folder):
+        write_line(f"note: {note}", error=True)
+    write_line(folder)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sepsearch.errors import UserError, no_space
+from sepsearch.home import chosen_cache, home_problem, usable, writable
 
 ABANDONED = 3600.0  # seconds
 PARTIAL = ".partial"  # ends the names of files, and begins the last part of those of folders, that are being written
 
 
 def cache_folder() -> Path:
-    """Where demo and shards are kept: $SEPSEARCH_CACHE, else $XDG_CACHE_HOME/sepsearch or ~/.cache/sepsearch."""
-    if chosen := os.environ.get("SEPSEARCH_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepsearch"
+    """Where demo and shards are kept: $SEPSEARCH_CACHE, else $XDG_CACHE_HOME/sepsearch or ~/.cache/sepsearch.
+
+    Raises `UserError` where there is no home folder for it, or this user may not use it.
+    """
+    advice = "set SEPSEARCH_CACHE to a folder that can be written"
+    try:
+        folder = chosen_cache() or Path.home() / ".cache" / "sepsearch"
+    except RuntimeError as error:
+        raise UserError(f"no home folder for the cache: {home_problem()}: {advice}") from error
+    if not usable(folder):
+        raise UserError(f"{folder}: the cache can neither be read nor made there: {advice}")
+    return folder
 
 
 def is_there(path: Path) -> bool:
@@ -45,9 +54,12 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable (fsync), where the file system can; new files are lost to a power cut without.
 
     Raises:
-        OSError: the folder cannot be opened or synced.
+        OSError: the folder cannot be synced.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may be allowed to add files to a folder and not to read it
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -136,10 +148,12 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 def require_space(
     folder: Path, needed: float, what: str, advice: str = "free some space or set SEPSEARCH_CACHE to another folder"
 ) -> None:
-    """Raise `UserError` unless the disk that holds `folder` has `needed` bytes free."""
+    """Raise `UserError` unless `folder` can be written, and its disk has `needed` bytes free."""
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.exists(existing):
         existing = existing.parent
+    if not writable(folder):
+        raise UserError(f"{folder}: cannot be written, expected a folder for {what}: {advice}")
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.journal import Event
+from sepsearch.metrics import mean_and_sd
 from sepsearch.mlflow_notes import audio_number, describe_final, describe_finalist
 from sepsearch.mlflow_work import Work, flat
 
@@ -78,7 +78,7 @@ class FinalRuns:
             run = self._run(event["id"], now)
             for code, ratio in unit.ratios.items():
                 run.metric(f"final_ratio/{code}", ratio, now)
-            run.metric("final_ratio_mean", fmean(unit.ratios.values()) if unit.ratios else None, now)
+            run.metric("final_ratio_mean", mean_and_sd(list(unit.ratios.values()))[0], now)
         self._describe(event["id"], now, name)
 
     def eliminated(self, event: Event, now: int) -> None:

@@ -76,7 +76,9 @@ class SeedRun:
             member = self.members.setdefault(numbers["instrument"], MemberRun())
             member.discontinuities += numbers["discontinuity"]
             if numbers["val_loss"] is not None and numbers["val_loss"] < member.val_loss:
-                member.val_loss, member.ratio, member.epoch = numbers["val_loss"], numbers["ratio"], self.epochs
+                ratio = numbers["ratio"]  # none where the identity loss is 0
+                member.val_loss, member.epoch = numbers["val_loss"], self.epochs
+                member.ratio = math.nan if ratio is None else ratio
 
 
 def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], comparisons: int) -> dict[str, str]:
@@ -103,6 +105,8 @@ def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], compariso
     behind: dict[str, list[tuple[float, str]]] = {finalist.id: [] for finalist in finalists}
     for code in next(iter(ratios.values())):
         values = {id: by_code[code] for id, by_code in ratios.items()}
+        if not all(math.isfinite(ratio) for of in values.values() for ratio in of):
+            continue  # nothing to separate it from in its validation examples
         means = {id: fmean(of) for id, of in values.items()}
         freedom = sum(len(of) - 1 for of in values.values())
         spread = math.sqrt(sum((x - means[id]) ** 2 for id, of in values.items() for x in of) / freedom)
@@ -156,4 +160,9 @@ def choose_model(runs: Mapping[str, SeedRun], instrument: str, finalists: Sequen
         jumps = sum(run.members[instrument].discontinuities for run in finished)
         seeds = tuple(sorted(run.seed for run in finished))
         choices.append(Choice(best, seeds, mean, sd, mean_interval(ratios), jumps))
-    return min(choices, key=lambda choice: choice.ratio_mean, default=None)
+    return min(choices, key=_rank, default=None)
+
+
+def _rank(choice: Choice) -> float:
+    """Smaller is better; the mean ratio, and last those that have none."""
+    return choice.ratio_mean if math.isfinite(choice.ratio_mean) else math.inf

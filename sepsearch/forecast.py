@@ -68,8 +68,8 @@ class Job:
 
     @property
     def final_units(self) -> int:
-        """Finalists and the reference, each with every seed."""
-        return (self.space.final.configurations + 1) * self.space.final.seeds
+        """Finalists and the reference, each with every seed; there are no more finalists than trials."""
+        return min(self.space.final.configurations + 1, self.trials) * self.space.final.seeds
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _two_epochs(seconds: Sequence[tuple[Params, float]], space: Space) -> tuple[
     base = median(value for (_, value), names in zip(seconds, apart, strict=True) if len(names) <= 1)
     typical = base
     for name, parameter in space.parameters.items():
-        values = [parameter.low, parameter.high] if parameter.choices is None else parameter.choices
+        values = parameter.ends if parameter.choices is None else parameter.choices
         alone = [sample for sample, names in zip(seconds, apart, strict=True) if names == [name]]
         ratios = [_ratio(value, base) for params, value in alone if params[name] in values]
         if usual[name] in values:

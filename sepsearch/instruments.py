@@ -1,5 +1,7 @@
 """The 13 instruments of URMP, by the codes that its file names use."""
 
+from sepsearch.names import caseless
+
 INSTRUMENTS: dict[str, str] = {
     "vn": "violin",
     "va": "viola",
@@ -15,3 +17,8 @@ INSTRUMENTS: dict[str, str] = {
     "tbn": "trombone",
     "tba": "tuba",
 }
+
+
+def instrument_code(text: str) -> str:
+    """A code as it was typed, such as "Vn", in the spelling of `INSTRUMENTS`; what is no code comes back as it is."""
+    return code if (code := caseless(text)) in INSTRUMENTS else text

@@ -18,7 +18,8 @@ can appear:
     fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
     scores     final, reference_final        the models were chosen and scored on the test titles; `files` are the
                                              checksums of models and samples
-    registered models                        they are in the registry; again, even after the end, for others
+    registered models, champions             they are in the registry; again, even after the end, for others; what
+                                             became of the alias champion (name, version, before, now, why)
     report     file                          the page was written
     end        state                         finished | interrupted | failed
 
@@ -37,7 +38,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.errors import UserError, no_space, one_line
 from sepsearch.files import sync_folder
 from sepsearch.run_lock import RunLock
+from sepsearch.safe_paths import name_problem
 
 if TYPE_CHECKING:
     from sepsearch.mirror import Mirror
@@ -117,9 +119,7 @@ class Journal:
         try:
             file = os.open(self.path, flags, 0o644)
             if not resume:
-                # The file's name, and that of the run's folder, must outlast a power cut as its lines do.
-                sync_folder(self.path.parent)
-                sync_folder(self.path.parent.parent)
+                sync_folder(self.path.parent)  # the file's name must outlast a power cut as its lines do
         except FileExistsError as error:
             raise UserError(f"{self.path}: a journal is already there, expected none: choose another --name") from error
         except OSError as error:
@@ -243,6 +243,11 @@ def _event(line: bytes) -> Event | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
+def first_event(lines: Sequence[bytes]) -> Event:
+    """The first event of a journal's lines; empty if there is none."""
+    return (_event(lines[0]) if lines else None) or {}
+
+
 def _refuse(constant: str) -> float:
     """JSON has no NaN or infinity, and `append` writes none."""
     raise ValueError(constant)
@@ -310,6 +315,25 @@ def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Ite
         raise UserError(f"{path}: cannot be read: {error.strerror}: is the run's name right?") from error
 
 
+def _names(event: Event) -> Iterator[Any]:
+    """What readers make paths of: ids of units, weights, codes of instruments. A bucket's writers can choose them."""
+    for facts in (event, event.get("changed")):
+        settings = facts.get("settings") if isinstance(facts, dict) else None
+        yield from _items(settings.get("instruments") if isinstance(settings, dict) else None)
+    for key in ("final", "reference_final", "models", "units"):
+        yield from _items(event.get(key))
+    for one in (event, *_items(event.get("configurations")), *_items(event.get("members"))):
+        if isinstance(one, dict):
+            yield from (
+                one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None
+            )
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """The items of a list, the keys of an object, of anything else none."""
+    return value if isinstance(value, list | dict) else ()
+
+
 def _problem(event: Event, known: set[str]) -> str:
     """What is wrong with an event, if anything; `known` are the ids of units that have begun."""
     kind = event["event"]
@@ -318,6 +342,9 @@ def _problem(event: Event, known: set[str]) -> str:
     for field, expected in FIELDS.get(kind, {}).items():
         if field not in event or not isinstance(event[field], expected):
             return f"event {kind}: {field} is {str(event.get(field))[:40]!r}, expected {expected}"
+    for name in _names(event):
+        if problem := name_problem(name):
+            return f"event {kind}: {name!r} becomes a path, and has {problem}"
     if kind != "search" and "" not in known:
         return f"event {kind} before the search began"
     unit = event.get("id")

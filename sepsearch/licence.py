@@ -1,6 +1,7 @@
 """On what terms recordings may be passed on, as far as their folder tells."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from sepsearch.errors import one_line
@@ -16,8 +17,14 @@ def find_licence(folder: Path) -> str:
     """The licence of a folder of recordings in a line: the demo ensemble's, or that of a file LICENSE in the folder."""
     if folder.parent == cache_folder() and folder.name.startswith("demo-"):
         return DEMO
-    for path in sorted(folder.iterdir()):
-        if NAMES.fullmatch(path.name) and path.is_file():
+    try:
+        paths = sorted(path for path in folder.iterdir() if NAMES.fullmatch(path.name))
+    except OSError:
+        return UNKNOWN
+    for path in paths:
+        with suppress(OSError):  # a file that cannot be read says nothing
+            if not path.is_file():
+                continue
             with path.open(encoding="utf-8", errors="replace") as file:
                 text = file.read(10_000).split("\n")
             first = next((line.strip(" #\t") for line in text if line.strip(" #\t")), "")

@@ -43,6 +43,7 @@ class _Mixture(_Facts):
     deviation_db: float | None
     gain_db: float | None
     fitted_db: float | None
+    problem: str | None = None
 
 
 class _Piece(_Facts):

@@ -10,11 +10,13 @@ from typing import Any
 
 from sepsearch.baselines import all_baselines, baseline_losses
 from sepsearch.config import Space
-from sepsearch.examples import Fold, Pairs, RowIndex, Rows, leave_one_title_out, sample_pairs, split_pairs
+from sepsearch.errors import UserError
+from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs
 from sepsearch.journal import Journal
 from sepsearch.licence import find_licence
 from sepsearch.recordings import Recordings
 from sepsearch.shards import ShardSet, spectrograms
+from sepsearch.split_examples import Fold, choose_instruments, leave_one_title_out, split_pairs
 from sepsearch.splits import RULES, Split, split_titles
 from sepsearch.versions import versions
 
@@ -41,7 +43,7 @@ class Material:
 
     `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
     side → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
-    `fold_identity` is fold → side → identity loss.
+    `fold_identity` is fold → side → identity loss. `notes` are lines for the user.
     """
 
     recordings: Recordings
@@ -54,6 +56,7 @@ class Material:
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     folds: tuple[Fold, ...]
     fold_identity: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
 
     @property
     def caveats(self) -> dict[str, str]:
@@ -77,15 +80,18 @@ class Material:
 def gather_material(
     recordings: Recordings, shards: ShardSet, space: Space, instruments: tuple[str, ...] | None, seed: int
 ) -> Material:
-    """Split, examples and baselines of a shard set; all instruments that play unless some are named.
+    """Split, examples and baselines of a shard set; all instruments unless some are named.
+
+    Left out with a note are those that there is nothing to separate from (`choose_instruments`).
 
     Raises:
-        UserError: an instrument does not play, or never sounds.
+        UserError: an instrument does not play, never sounds, or nothing sounds beside it although it was named.
     """
     index = shards.index()
+    codes, notes = choose_instruments(index, instruments)
     fractions = (space.split.train, space.split.validation, space.split.test)
     split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
-    examples, rules = split_pairs(index, split, instruments or tuple(index.instruments))
+    examples, rules = split_pairs(index, split, codes)
     limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
 
     def limited(sides: Mapping[str, Pairs]) -> dict[str, Pairs]:
@@ -109,7 +115,27 @@ def gather_material(
         for fold in folds
     }
     baselines = all_baselines(rows, judged)
-    return Material(recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity)
+    notes += _zero_notes(baselines)
+    return Material(recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes)
+
+
+def _zero_notes(baselines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[str, ...]:
+    """Which ratios there are none of, because the identity loss is 0 to the last bit although others sound.
+
+    Raises:
+        UserError: there would be none at all to search by.
+    """
+    zero = {side: [c for c, loss in of["identity"].items() if not loss > 0] for side, of in baselines.items()}
+    if len(zero["validation"]) == len(baselines["validation"]["identity"]):
+        raise UserError(
+            f"instruments: {', '.join(zero['validation'])}: mixture and target are the same in all validation clips,"
+            " so there is nothing to search by: add recordings in which others play louder"
+        )
+    return tuple(
+        f"{', '.join(zero[side])}: mixture and target are the same in all {side} clips: no ratio, no part in means"
+        for side in ("validation", "test")
+        if zero[side]
+    )
 
 
 def search_facts(settings: Settings, space: Space, material: Material) -> dict[str, Any]:

@@ -1,24 +1,30 @@
-"""A journal in an object store, which cannot append: its lines as small objects, gathered into larger ones.
+"""The journal of a run in an object store: one object a line, created only if absent; read and appended to.
 
-An object is named after the number of its first line, and a line may be in two objects while they are gathered: whoever
-reads in order and passes over what is known finds every line once. A run has one writer, as in a folder: an object with
-the writer's name is written again and again while it works, and holds for `LEASE_SECONDS` after that.
+The object of line n is `n.jsonl` (nine digits, from 0). It is never replaced or removed, so two writers cannot both
+have line n: one of them is refused and stops, however long it was stopped before. For readers, 256 lines at a time are
+copied to `gathered/n.jsonl`, n the first of them; the journal is whole without these. Journals of earlier versions,
+where `n.jsonl` itself can hold lines n to n + 255, are read and gone on with.
+
+`writer.json` names the process that writes and is renewed while it works. It only keeps a second process that was
+started by mistake from ending the first; nothing else depends on it.
 """
 
 import contextlib
 import json
-import os
-import platform
-import secrets
+import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from sepsearch.errors import UserError
 from sepsearch.files import write_atomically
 from sepsearch.places import Place
+from sepsearch.process_identity import ProcessIdentity, current_process, parse_identity
 
-GATHERED = 256  # lines of an object once they are gathered
-LEASE_SECONDS = 120.0
+GATHERED = 256  # lines of a gathered object
+FOLDER = "gathered"
+OBJECT = re.compile(rf"(?:{FOLDER}/)?([0-9]{{9}})\.jsonl")
+ALIVE_SECONDS = 120.0  # a writer that has not renewed its name for longer is taken for dead
 RENEWAL_SECONDS = 30.0
 WRITER = "writer.json"
 
@@ -32,137 +38,179 @@ class Mirror:
 
     def __init__(self, place: Place):
         self.place = place
-        self.lines = 0  # that are known to be there
-        self._loose: list[bytes] = []  # the last of them, in objects of their own
-        self._identity = {"host": platform.node(), "pid": os.getpid(), "id": secrets.token_hex(8)}
-        self._over, self._lost = threading.Event(), ""
+        self.lines = 0  # number of lines read or written so far; the next one to write has this number
+        self._ungathered: list[bytes] = []  # the last of them
+        self._unsettled: bytes | None = None  # a line of which it is not known whether it was written
+        self._identity = current_process()
+        self._over = threading.Event()
         self._renewal: threading.Thread | None = None
 
     def exists(self) -> bool:
-        """Whether anything of a journal is there."""
-        return any(name.endswith(".jsonl") for name in self.place.names())
+        """Whether the journal has a first line."""
+        return self.place.read(_object(0)) is not None
 
     def append(self, line: bytes) -> None:
-        """Add a line; it is there once this returns. Raises `UserError` if it cannot be, or another process writes."""
-        if self._lost:
-            raise UserError(self._lost)
-        self.place.write(_object(self.lines), line)
-        self._loose.append(line)
+        """Write a line as number `lines`; it is there once this returns.
+
+        Two writers that happen to write the same bytes both go on, and one of them is refused the next line.
+
+        Raises:
+            UserError: it cannot be written, or another process has written a line with this number.
+        """
+        name = _object(self.lines)
+        try:
+            written = self.place.create(name, line)
+        except BaseException:
+            self._unsettled = line
+            raise
+        if not written:
+            raise UserError(f"{self.place}/{name}: {self._refusal(name)}: this process stops")
         self.lines += 1
-        if len(self._loose) == GATHERED:
+        self._ungathered.append(line)
+        if len(self._ungathered) % GATHERED == 0:
             self._gather()
 
+    def _refusal(self, name: str) -> str:
+        """Why a line is there already."""
+        if self._unsettled is not None and self.place.read(name) == self._unsettled:
+            return "an event reached the storage after all, although that had not answered; go on with --resume"
+        who = self._writer() or "which has ended since"
+        return f"another process ({who}) has written this line of the journal, so it has taken this run over"
+
     def _gather(self) -> None:
-        """Make one object of the last lines."""
-        first = self.lines - len(self._loose)
-        self.place.write(_object(first), b"".join(self._loose))
-        self._loose = []
-        self.place.remove(*(_object(number) for number in range(first + 1, self.lines)))
+        """Copy the last lines to one object, for readers; where that fails, the next call does it."""
+        if self._ungathered:
+            with contextlib.suppress(UserError):
+                self.place.write(f"{FOLDER}/{_object(self.lines - len(self._ungathered))}", b"".join(self._ungathered))
+                self._ungathered = []
+
+    def read_all(self) -> list[bytes]:
+        """All lines; see `lines_from`."""
+        return self.lines_from(0)
+
+    def lines_from(self, number: int) -> list[bytes]:
+        """The lines from a number on, in order; `append` then writes behind the last of them.
+
+        Raises:
+            UserError: the place does not answer, or a line between others is missing.
+        """
+        found = self._joined(number, self._gathered_objects()) if number == 0 else []
+        gathered = len(found)
+        loose = self._loose_objects(f"{number + gathered:09d}")
+        found += self._joined(number + gathered, loose)
+        if loose and _number(loose[-1]) >= number + len(found):
+            # Line n may be in an object of an earlier version that begins before n, or in a gathered one alone.
+            everything = sorted(self._loose_objects() + self._gathered_objects(), key=_number)
+            found, gathered = self._joined(number, everything), 0
+            if _number(everything[-1]) >= number + len(found):
+                missing = number + len(found) + 1
+                raise UserError(f"{self.place}: line {missing} of the journal is missing: restore the objects")
+        self.lines = number + len(found)
+        self._ungathered = found[gathered:] if number == 0 else []
+        return found
+
+    def _gathered_objects(self) -> list[str]:
+        """Names of the gathered objects, in order."""
+        names = (f"{FOLDER}/{name}" for name in (self.place / FOLDER).names())
+        return [name for name in names if OBJECT.fullmatch(name)]
+
+    def _loose_objects(self, after: str = "") -> list[str]:
+        """Names of the other objects with lines behind a name, in order."""
+        return [name for name in self.place.names(after) if OBJECT.fullmatch(name) and not name.startswith(FOLDER)]
+
+    def _joined(self, number: int, names: Sequence[str]) -> list[bytes]:
+        """The lines from a number on that objects hold, to the first that none of them has."""
+        found: list[bytes] = []
+        for name, content in zip(names, self.place.read_all(names), strict=True):
+            known = number + len(found)
+            if _number(name) > known:
+                break
+            found += (content or b"").splitlines(keepends=True)[known - _number(name) :]
+        return found
 
     def fetch(self, path: Path) -> None:
-        """Bring a copy on this machine up to date.
-
-        What the copy has and the place has not was never there and nobody has heard of it: it is cut off.
-        """
+        """Bring a copy on this machine up to date; what the copy has and the place has not is cut off."""
         if self.lines and path.exists():
-            if news := self._read():
+            if news := self.lines_from(self.lines):
                 with path.open("ab") as file:
                     file.writelines(news)
             return
-        self.lines = 0
-        content = b"".join(self._read())
+        content = b"".join(self.read_all())
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
 
-    def _read(self) -> list[bytes]:
-        """The lines from number `lines` on."""
-        found: list[bytes] = []
-        tries = 0
-        while True:
-            known = self.lines + len(found)
-            firsts = [int(name[:-6]) for name in self.place.names() if name.endswith(".jsonl")]
-            start = max((first for first in firsts if first <= known), default=None)
-            wanted = [first for first in sorted(firsts) if start is not None and first >= start]
-            gone = False
-            for first in wanted:
-                known = self.lines + len(found)
-                if first > known:
-                    raise UserError(f"{self.place}: line {known + 1} of the journal is missing: restore the objects")
-                content = self.place.read(_object(first))
-                if content is None:  # gathered into another one meanwhile
-                    gone = True
-                    break
-                found += content.splitlines(keepends=True)[known - first :]
-            if not gone:
-                self.lines += len(found)
-                return found
-            tries += 1
-            if tries > 5:
-                raise UserError(f"{self.place}: objects of the journal come and go: does another process remove them?")
-
     def claim(self) -> None:
-        """Become the run's one writer until `release`.
+        """Name this process as the run's writer until `release`.
 
         Raises:
-            UserError: another process is at work on it, or was a moment ago.
+            UserError: another process has renewed its name a moment ago, or the store cannot create objects only if
+                absent, which the journal depends on.
         """
-        if content := self.place.read(WRITER):
-            other = json.loads(content)
-            age = self._age()
-            gone = other["host"] == platform.node() and not Path("/proc", str(other["pid"])).exists()
-            if not gone and age < LEASE_SECONDS:
-                raise UserError(
-                    f"{self.place}: another process is at work on this run ({other['host']}, process {other['pid']},"
-                    f" heard of {age:.0f} s ago): wait for it or stop it; if it is gone, try again in"
-                    f" {LEASE_SECONDS - age:.0f} s"
-                )
-        self._write_name()
-        if problem := self._taken():
-            raise UserError(problem)
+        now, other = self._probe(), self._writer()
+        age = now - (self.place.modified(WRITER) or 0.0)
+        if other and age < ALIVE_SECONDS and not other.has_ended():
+            raise UserError(
+                f"{self.place}: another process is at work on this run ({other}, heard of {age:.0f} s ago): wait for it"
+                f" or stop it; if it is gone, try again in {ALIVE_SECONDS - age:.0f} s"
+            )
+        self._sign()
         self._over.clear()
         self._renewal = threading.Thread(target=self._renew, daemon=True)
         self._renewal.start()
 
     def release(self) -> None:
-        """Let others write."""
+        """Stop naming this process as the writer. What cannot be done is left: the name expires, lines are there."""
         if self._renewal is None:
             return
         self._over.set()
         self._renewal.join()
         self._renewal = None
+        self._gather()
         with contextlib.suppress(UserError):
-            if not self._taken():
-                if self._loose:
-                    self._gather()
+            if self._writer() == self._identity:
                 self.place.remove(WRITER)
 
-    def _age(self) -> float:
-        """Seconds since the writer's last sign of life, by the clock of the place alone."""
-        probe = f"{WRITER}.{self._identity['id']}"
-        self.place.write(probe, b"")
-        now, then = self.place.modified(probe), self.place.modified(WRITER)
-        self.place.remove(probe)
-        return (now or 0.0) - (then or 0.0)
+    def _probe(self) -> float:
+        """Try a conditional write; gives the present time by the clock of the place, in seconds since 1970."""
+        name = f"probe-{self._identity.token}"
+        try:
+            self.place.create(name, b"first")
+            if self.place.create(name, b"second"):
+                raise UserError(
+                    f"{self.place}: this store replaces an object that was to be created only if absent"
+                    " (If-None-Match), so two processes could damage a journal: update the store, or use another one,"
+                    " or a shared folder"
+                )
+            return self.place.modified(name) or 0.0
+        finally:
+            with contextlib.suppress(UserError):
+                self.place.remove(name)
 
-    def _write_name(self) -> None:
-        self.place.write(WRITER, json.dumps(self._identity).encode())
-
-    def _taken(self) -> str:
-        """Who else has become the writer, as an error; empty if nobody has."""
+    def _writer(self) -> ProcessIdentity | None:
+        """The process that `writer.json` names; None if there is no such object."""
         content = self.place.read(WRITER)
-        other = json.loads(content) if content else {}
-        if other.get("id") in (None, self._identity["id"]):
-            return ""
-        return f"{self.place}: another process has taken this run over ({other['host']}, process {other['pid']})"
+        if content is None:
+            return None
+        try:
+            values = json.loads(content)
+        except ValueError:
+            values = {}
+        return parse_identity(values if isinstance(values, dict) else {})
+
+    def _sign(self) -> None:
+        self.place.write(WRITER, json.dumps(self._identity.as_dict()).encode())
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS):
-            with contextlib.suppress(UserError):  # the next one may get through; the lease outlasts some
-                if problem := self._taken():
-                    self._lost = f"{problem}: this one stops"
-                    return
-                self._write_name()
+            with contextlib.suppress(UserError):  # the next one may get through
+                if self._writer() == self._identity:
+                    self._sign()
 
 
 def _object(line: int) -> str:
     return f"{line:09d}.jsonl"
+
+
+def _number(name: str) -> int:
+    """The number of an object's first line."""
+    return int(name[-15:-6])

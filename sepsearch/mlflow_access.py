@@ -1,50 +1,107 @@
-"""Whether an MLflow server lets us in, and what we may write there: asked before a search spends anything."""
+"""Whether MLflow takes our address, lets us in, and what we may write there: asked before a search spends anything."""
 
 import configparser
 import os
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from sepsearch.errors import UserError
-from sepsearch.mlflow_answers import refusal, served, without_password
+from sepsearch.mlflow_answers import is_refusal, quoted_uri, refusal, served, without_password
+from sepsearch.mlflow_database import check_database, deleted_experiment, is_database
 from sepsearch.mlflow_writer import EXPERIMENT
 from sepsearch.registry import PREFIX
-from sepsearch.tracking import import_mlflow, tracking_uri
+from sepsearch.telling import program
+from sepsearch.tracking import connect, import_mlflow, tracking_uri
 
 TIMEOUT = 5.0  # seconds for an answer; a server that takes longer is away, which is no reason not to search
 WRITERS = ("EDIT", "MANAGE")
+WRONG_PLACE = (*range(200, 401), 404, 405, 406, 410)  # statuses that a server which is merely away does not answer with
 
 
 def check_access(uri: str | None = None) -> None:
-    """See that an MLflow server knows us and lets us record runs; says nothing of one that is away, or of a database.
+    """Look for what will keep MLflow from recording runs however long one waits; one that is merely away passes.
 
     Args:
         uri: MLflow's address; `tracking_uri()` if None.
 
     Raises:
-        UserError: it refuses us, or the experiment is deleted.
+        UserError: MLflow does not take such an address, a database has another schema, a server refuses us or is not
+            MLflow's, or the experiment is deleted.
     """
     uri = uri or tracking_uri()
-    if not served(uri):
-        return
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    if is_database(uri):
+        check_database(uri, name)
+    elif served(uri):
+        _check_server(uri, name)
+    else:
+        _check_store(uri, name)
+
+
+def _check_server(uri: str, name: str) -> None:
+    """Ask a server for the experiment, and for what we may do there."""
     where = f"MLflow at {without_password(uri)}"
     status, answer, text = _get(uri, "2.0/mlflow/experiments/get-by-name", experiment_name=name)
     if status in (401, 403):
         raise UserError(f"{where} refuses: {refusal(status, text)}")
+    if not _is_mlflows(answer) and status in WRONG_PLACE:
+        raise UserError(f"{where}: no MLflow server answers at this path (status {status}): {_right_address(uri)}")
     experiment = answer.get("experiment", {})
+    id = str(experiment.get("experiment_id"))
     if experiment.get("lifecycle_stage") == "deleted":
-        raise UserError(
-            f"{where}: experiment {name!r} is deleted: restore it, or set MLFLOW_EXPERIMENT_NAME to another"
-        )
+        raise deleted_experiment(where, uri, name, id)
     user = _restricted_user(uri)
     if user and experiment:
-        permission = _permission(uri, user, "experiment", str(experiment.get("experiment_id")))
+        permission = _permission(uri, user, "experiment", id)
         if permission and permission not in WRITERS:
             raise UserError(
                 f"{where} refuses: 403, user {user!r} may not write to experiment {name!r} (permission {permission},"
                 f" expected {WRITERS[0]}): ask its admin, or set MLFLOW_EXPERIMENT_NAME to an experiment of your own"
             )
+
+
+def _is_mlflows(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer about an experiment is MLflow's, be it an error."""
+    return isinstance(answer.get("experiment"), dict) or isinstance(answer.get("error_code"), str)
+
+
+def _right_address(uri: str) -> str:
+    """What to do about an address at which there is no MLflow: the server's root, if MLflow is there."""
+    parts = urlsplit(uri)
+    root = urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+    if root != uri.rstrip("/"):
+        _, answer, _ = _get(root, "2.0/mlflow/experiments/get-by-name", experiment_name=EXPERIMENT)
+        if _is_mlflows(answer):
+            return f"it is at the server's root: set MLFLOW_TRACKING_URI={quoted_uri(root)}"
+    return "set MLFLOW_TRACKING_URI to its page's address up to the #, with the path of --static-prefix if it has one"
+
+
+def _check_store(uri: str, name: str) -> None:
+    """An address of neither a server nor a database: MLflow itself says whether it takes it."""
+    try:
+        connect(uri).get_experiment_by_name(name)
+    except Exception as error:
+        if is_refusal(error) or uri.startswith(("http:", "https:")):
+            where = f"MLflow does not take the address {without_password(uri)!r}"
+            raise UserError(f"{where}: {_expected_address(uri)}") from error
+
+
+def _expected_address(uri: str) -> str:
+    """What to write in place of an address that MLflow does not take."""
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        return f"a server has a scheme, too: set MLFLOW_TRACKING_URI=http://{uri}"
+    if uri.startswith("postgres:"):
+        return "expected postgresql://user@host/database"
+    expected = "expected a database such as sqlite:///mlflow.db, or a server such as http://127.0.0.1:5000"
+    folder = Path(uri.removeprefix("file://"))
+    if folder.is_dir():
+        move = f"migrate-filestore --source {shlex.quote(str(folder))} --target sqlite:///mlflow.db"
+        expected += f"; to keep the runs in that folder: {program('mlflow')} {move}"
+    return expected
 
 
 def registry_notes(instruments: Sequence[str], uri: str | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import shlex
 from pathlib import Path
 
 # Answers that asking again will not change; anything else is taken for a server that is away.
@@ -13,7 +14,7 @@ NAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
 def served(uri: str) -> bool:
     """Whether an address is a server's."""
-    return uri.startswith(("http://", "https://"))
+    return uri.lower().startswith(("http://", "https://"))
 
 
 def user_name() -> str:
@@ -61,6 +62,8 @@ def why_away(error: BaseException) -> str:
     """Why MLflow cannot be reached, in one line: what the network said, where MLflow wraps it into a long story."""
     if status := refused_status(error):
         return f"it refuses: {refusal(status, str(error))}"
+    if "out-of-date database schema" in str(error):
+        return "its database has another schema version; back it up, then: mlflow db upgrade URI"
     root = error
     while inner := root.__cause__ or root.__context__:
         root = inner
@@ -78,3 +81,8 @@ def first_line(error: BaseException) -> str:
 def without_password(text: str) -> str:
     """Addresses as http://user:password@host without what stands before the host."""
     return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
+
+
+def quoted_uri(uri: str) -> str:
+    """An address as a shell takes it; one with a password is not shown."""
+    return shlex.quote(uri) if without_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'

@@ -115,17 +115,16 @@ class Writer:
             self.experiment = experiment.experiment_id
         else:
             self.experiment = client.create_experiment(name, self.location(name), experiment_tags())
-        found: dict[str, list[Any]] = {}
-        token = None
-        while True:
-            page = client.search_runs([self.experiment], f"tags.`sepsearch.run` = '{search_run}'", page_token=token)
-            for run in page:
-                found.setdefault(run.data.tags.get("sepsearch.key", ""), []).append(run)
-            token = page.token
-            if not token:
-                break
+        found = _runs_by_key(client, self.experiment, search_run)
         self.known = {key: _the_one(client, runs) for key, runs in found.items()}
         self.client = client
+
+    def recorded(self, search: Event) -> set[str]:
+        """Ids of the search's runs that MLflow has now; raises whatever MLflow raises when it is away."""
+        client = self.client or self.connect()
+        prefix = f"{search['run']}/"
+        found = _runs_by_key(client, self.experiment, search["run"]) if self.experiment else {}
+        return {key.removeprefix(prefix) for key in found if key.startswith(prefix)}
 
     def _ensure(self, search: Event, run: Work) -> _Known:
         """The MLflow run of some work, made if there is none."""
@@ -134,13 +133,23 @@ class Writer:
             tags = {"sepsearch.key": key, "sepsearch.run": search["run"], "sepsearch.name": search["name"]}
             tags |= {"mlflow.user": _user(self.client), "mlflow.source.name": "sepsearch"}
             if run.id != PARENT:
-                tags["mlflow.parentRunId"] = self.known[f"{search['run']}/{PARENT}"].run_id
+                tags["mlflow.parentRunId"] = self._parent(search)
             made = self.client.create_run(self.experiment, run.start, tags, run.id or search["name"])
-            self.known[key] = _Known(made.info.run_id, steps=set())
+            self.known[key] = _Known(made.info.run_id, tags=dict(tags), steps=set())
         return self.known[key]
+
+    def _parent(self, search: Event) -> str:
+        """MLflow's id of the search's own run."""
+        known = self.known.get(f"{search['run']}/{PARENT}")
+        if known is None:
+            raise LookupError("the search's own run, its parent, could not be made")
+        return known.run_id
 
     def _write_contents(self, search: Event, run: Work) -> None:
         known = self._ensure(search, run)
+        if run.id != PARENT:
+            # The parent that it was made with may have been deleted in MLflow, and made again.
+            run.tags["mlflow.parentRunId"] = self._parent(search)
         for key in known.params & set(run.params):
             del run.params[key]  # parameters cannot be changed
         run.tags = {key: str(value)[:LONGEST_TAG] for key, value in run.tags.items()}
@@ -201,6 +210,19 @@ class Writer:
         else:
             self.client.set_terminated(known.run_id, status, now)
         known.status = run.status
+
+
+def _runs_by_key(client: Any, experiment: str, search_run: str) -> dict[str, list[Any]]:
+    """The runs of a search in an experiment, by their tag `sepsearch.key`; deleted ones are left out."""
+    found: dict[str, list[Any]] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], f"tags.`sepsearch.run` = '{search_run}'", page_token=token)
+        for run in page:
+            found.setdefault(run.data.tags.get("sepsearch.key", ""), []).append(run)
+        token = page.token
+        if not token:
+            return found
 
 
 def _the_one(client: Any, runs: list[Any]) -> _Known:

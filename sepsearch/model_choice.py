@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sepsearch.champion_alias import CHAMPION
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.mlflow_answers import why_away, without_password
 from sepsearch.model_folder import CARD, ModelCard, load_model
-from sepsearch.registry import CHAMPION, PREFIX, resolve_model
+from sepsearch.registry import PREFIX, resolve_model
 from sepsearch.spectrogram import BINS, FRAMES
 from sepsearch.tracking import connect, database_file, tracking_uri
 

@@ -83,7 +83,8 @@ class SearchLength:
     def finalists(self) -> int:
         """How many units the finalists will be, at most."""
         final = self._space.get("final", {})
-        return int((final.get("configurations", 0) + 1) * final.get("seeds", 1))
+        most = final.get("configurations", 0) + 1
+        return int(min(most, self._settings.get("trials") or most) * final.get("seeds", 1))
 
     def left(self, epochs: int) -> float:
         """Epochs that a trial with so many of them is likely to run on for.

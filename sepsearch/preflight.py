@@ -109,15 +109,16 @@ def check_place(place: Place) -> None:
 
 
 def check_folders(folder: Path, disk: Disk | None = None) -> None:
-    """See that all folders a run writes to can be written, and MLflow's server, and that what it writes has room.
+    """See that all folders a run writes to can be written, and MLflow, and that what it writes has room.
 
     Args:
         folder: of the run.
         disk: what will be written; without it only whether one can write is looked at.
 
     Raises:
-        UserError: a folder cannot be written, its disk is too full, or a server refuses us.
+        UserError: a folder cannot be written, its disk is too full, or MLflow cannot be used (see `check_access`).
     """
+    cache = cache_folder()
     database = database_file(tracking_uri())
     places = [(folder, disk.checkpoints + disk.journal if disk else 0, "another disk with --runs")]
     if database is not None:
@@ -125,18 +126,16 @@ def check_folders(folder: Path, disk: Disk | None = None) -> None:
         places.append(store)
         if database.exists() and not os.access(database, os.W_OK):
             raise UserError(f"{database}: cannot be written, expected MLflow's database: choose {store[2]}")
-    elif disk is None:
+    if disk is None:
         check_access()
-    places.append((cache_folder(), 0, "another cache with SEPSEARCH_CACHE"))
+    places.append((cache, 0, "another cache with SEPSEARCH_CACHE"))
     needed: dict[int, int] = {}
     for place, amount, choice in places:
         existing = _existing(place)
         try:
-            descriptor, name = tempfile.mkstemp(dir=existing, prefix=".preflight-")
-            os.close(descriptor)
-            os.unlink(name)
+            tempfile.TemporaryFile(dir=existing).close()  # on Linux it has no name that a kill could leave behind
         except OSError as error:
-            raise no_space(error, place) from error
+            raise no_space(error, place, choice) from error
         device = existing.stat().st_dev
         needed[device] = needed.get(device, 0) + amount
         free = shutil.disk_usage(existing).free
@@ -150,7 +149,7 @@ def check_folders(folder: Path, disk: Disk | None = None) -> None:
 def _existing(place: Path) -> Path:
     """The nearest folder above a place that is there."""
     for existing in (place.absolute(), *place.absolute().parents):
-        if existing.exists():
+        if os.path.exists(existing):  # Path.exists raises an exception below a folder that this user may not enter
             return existing
     return Path("/")
 

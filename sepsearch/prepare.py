@@ -5,10 +5,11 @@ import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.config import load_space
 from sepsearch.errors import exit_on_user_error
 from sepsearch.instruments import INSTRUMENTS
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACE = Path("search_spaces/detector.yaml")
 EXACT, CLOSE = -140.0, -40.0  # dB: a mixture that differs less from the sum of its stems is it, or sounds like it
+NOTHING = (
+    "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
+    " which others play, too"
+)
+MOST_NAMED = 3  # files or pieces by name in a note
 GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
 
 Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
@@ -59,12 +65,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def roster_console() -> "Console":
     """Standard output: as wide as the terminal, or as wide as the text needs where there is none."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    return console
+    return make_console(plain_width=10_000)
 
 
 def print_roster(console: "Console", manifest: Facts) -> None:
@@ -79,14 +82,14 @@ def print_roster(console: "Console", manifest: Facts) -> None:
     _print_instruments(console, manifest)
     _print_pieces(console, pieces)
     _print_shared(console, manifest)
-    if manifest["notes"]:
+    if notes := [*manifest["notes"], *_mixture_notes(pieces)]:
         _heading(console, "Notes")
-        for note in merge_notes(manifest["notes"]):
+        for note in merge_notes(notes):
             _line(console, f"- {note}")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.prepare",
         description="Check a folder of multi-track recordings and build its shards, without searching.",
     )
@@ -109,7 +112,7 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
         parts = playing[code]
         titles = {piece["title"] for piece, _ in parts}
         apart = len({group_of[title] for title in titles})
-        caveat = "" if apart >= 3 else "one title" if apart == 1 else "few titles"
+        caveat = _caveat(code, parts, group_of)
         caveats.add(caveat)
         seconds = sum(stem["seconds"] for _, stem in parts)
         sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
@@ -121,9 +124,23 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
     _heading(console, "By instrument")
     _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
     for caveat in sorted(caveats - {""}):
-        _line(console, RULES[caveat])
+        _line(console, RULES.get(caveat, NOTHING))
     if any("apart" in row[3] for row in rows):
         _line(console, "apart: titles that share takes count as one, since no split can tell them apart")
+
+
+def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[str, int]) -> str:
+    """How a search will have to judge an instrument; "" for an ordinary split of its titles.
+
+    Titles count in which there is something to separate it from. Clips are looked at by the search alone.
+    """
+    sounding = {
+        piece["title"]
+        for piece, _ in parts
+        if any(stem["instrument"] != code and stem["sounding"] > 0 for stem in piece["stems"])
+    }
+    apart = len({group_of[title] for title in sounding})
+    return "nothing to separate" if not apart else "" if apart >= 3 else "one title" if apart == 1 else "few titles"
 
 
 def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:
@@ -148,12 +165,22 @@ def _deviation(check: Facts) -> str:
     """How far a mixture is from the sum of its stems, in words."""
     deviation, gain, fitted = check["deviation_db"], check["gain_db"], check["fitted_db"]
     if deviation is None:
-        return "no mixture"
+        return "not compared" if check.get("problem") else "no mixture"
     if deviation < EXACT:
         return "nothing"
     if deviation > CLOSE and fitted < deviation - GAIN_MATTERS:
         return f"{deviation:.1f} dB ({fitted:.1f} dB at gain {gain:+.1f} dB)"
     return f"{deviation:.1f} dB"
+
+
+def _mixture_notes(pieces: Sequence[Facts]) -> list[str]:
+    """Why mixtures were not compared with the sum of their stems, a line for each."""
+    problems = {piece["name"]: piece["mixture"].get("problem") for piece in pieces}
+    return [
+        f"{name}: its mixture is not compared with the sum of its stems, which is no matter ({problem})"
+        for name, problem in problems.items()
+        if problem
+    ]
 
 
 def _print_shared(console: "Console", manifest: Facts) -> None:
@@ -194,7 +221,7 @@ def spanning_takes(takes: Iterable[Facts]) -> list[Facts]:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Notes "where: what" with those that say the same of several pieces, but for numbers, made one."""
+    """Notes "where: what" with those that say the same of several places, but for numbers, made one with a count."""
     alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for note in notes:
         where, _, what = note.partition(": ")
@@ -203,10 +230,17 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
     for group in alike.values():
         (where, what), *rest = group
         if all(other == what for _, other in rest):
-            merged.append(f"{', '.join(place for place, _ in group)}: {what}")
+            merged.append(f"{_places([place for place, _ in group])}: {what}")
         else:
-            merged.append(f"{where}: {what}; likewise {', '.join(place for place, _ in rest)}")
+            merged.append(f"{where}: {what}; likewise {_places([place for place, _ in rest])}")
     return merged
+
+
+def _places(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    if len(names) <= MOST_NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED:,} more"
 
 
 def _print_shards(console: "Console", shards: ShardSet) -> None:
@@ -248,7 +282,6 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
     """A table; columns whose name begins with # are numbers. No cell is cut: where there is no room it is folded."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
     for number, column in enumerate(columns):
@@ -257,7 +290,7 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
             table.add_column(column.removeprefix("#"), justify="right" if numeric else "left", overflow="fold")
     used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
     for row in rows:
-        table.add_row(*(Text(row[number]) for number in used))
+        table.add_row(*(row[number] for number in used))
     console.print(table)
 
 

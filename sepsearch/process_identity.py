@@ -62,9 +62,12 @@ def parse_identity(values: Mapping[str, Any]) -> ProcessIdentity:
 
 
 def _start_time(pid: int) -> int:
-    """Start time of a process (`/proc/PID/stat`, field 22, in clock ticks after boot); 0 if there is none."""
+    """Start time of a process (`/proc/PID/stat`, field 22, in clock ticks after boot); 0 if there is none.
+
+    A process that has exited, and that its parent has not asked for (a zombie, state Z), is none.
+    """
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return int(fields[19]) if len(fields) > 19 else 0
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in "ZX" else 0
 
 
 def _read(path: str) -> str:

@@ -75,9 +75,9 @@ class Progress:
     """
 
     def __init__(self, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic) -> None:
-        from rich.console import Console
+        from sepsearch.terminal_console import make_console
 
-        self._console = console or Console(stderr=True)
+        self._console = console or make_console(error=True)
         self._clock = clock
         self._lock = threading.Lock()
         self._bars: Bars | None = None
@@ -88,12 +88,14 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._console.is_interactive:
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bars
 
+            from sepsearch.terminal_console import LiteralColumn
+
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                LiteralColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), LiteralColumn("left"), TimeRemainingColumn(),
             )  # fmt: skip
             self._bars = Bars(*columns, console=self._console, redirect_stdout=False)
             self._bars.start()
@@ -133,5 +135,4 @@ class Progress:
             self._write(f"{stage}: {done} of {total} in {now - began:.0f} s, about {left:.0f} s left")
 
     def _write(self, line: str) -> None:
-        self._console.file.write(line + "\n")
-        self._console.file.flush()
+        self._console.print(line, soft_wrap=True)

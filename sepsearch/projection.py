@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 from pathlib import Path
-from statistics import fmean
 
 from sepsearch.curves import draw_curves, png
 from sepsearch.final_runs import FinalRuns
 from sepsearch.journal import Event
+from sepsearch.metrics import mean_and_sd
 from sepsearch.mlflow_notes import describe
 from sepsearch.mlflow_work import PARENT, Work, flat, yaml_bytes
 
@@ -214,7 +214,7 @@ class Projection:
             run.metric(f"reference_ratio/{code}", scores["ratio"], now)
         for key, table in (("final_ratio_mean", final), ("reference_ratio_mean", reference)):
             ratios = [scores["ratio"] for scores in table.values() if scores["ratio"] is not None]
-            run.metric(key, fmean(ratios) if ratios else None, now)
+            run.metric(key, mean_and_sd(ratios)[0], now)
         run.metric("seconds/retrain", event.get("seconds"), now)
         self.final.scores(event, self.search, now)
         self._describe(now)

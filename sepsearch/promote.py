@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error, one_line
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
 from sepsearch.run_folder import JOURNAL, NAME, find_run
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.candidates import Finals
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     from sepsearch.tracking import connect, database_file, tracking_uri
 
     arguments = _parse(argv)
-    uri, code = arguments.uri or tracking_uri(), arguments.instrument
+    uri, code = arguments.uri or tracking_uri(), instrument_code(arguments.instrument)
     if code not in INSTRUMENTS:
         raise UserError(f"--instrument {code!r}: unknown, expected one of {', '.join(INSTRUMENTS)}")
     database = database_file(uri)
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         promotion = _Promotion(connect(uri), uri, arguments.runs, code)
         for line in promotion.run(arguments.run):
-            print(line)
+            write_line(line)
     except UserError:
         raise
     except Exception as error:  # MLflow's own kinds and its database's
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.promote",
         description="Make a model that you picked the champion of its instrument: what `separate` takes by default.",
     )
@@ -66,7 +68,8 @@ class _Promotion:
 
     def run(self, given: str) -> Iterator[str]:
         """Do it, and tell what has changed."""
-        from sepsearch.registry import CHAMPION, PREFIX, pick_champion
+        from sepsearch.champion_alias import CHAMPION, pick_champion
+        from sepsearch.registry import PREFIX
 
         name = PREFIX + self.code
         with contextlib.ExitStack() as stack:

@@ -7,30 +7,29 @@ Two layouts are understood, piece by piece:
 - a plain one: a folder of any name with `vn.wav`, `vc_1.wav`, `vc_2.wav` and, if wanted, `mix.wav`.
   Its title is its name up to a double dash, so `Elise--take1` and `Elise--take2` are two takes of `Elise`.
 
-Hidden files, scores, videos, notes and anything else that is no stem are passed over.
+Hidden files, scores, videos, notes and anything else that is no stem are passed over, unreadable folders with a note.
+Names are compared in Unicode's composed form; instruments and titles without regard to case. Files are opened under
+the names that they have.
 """
 
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from sepsearch.audio import RATE, SUFFIXES, load_audio, read_audio, read_header, unreadable
-from sepsearch.errors import UserError
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.errors import UserError, one_line
+from sepsearch.layouts import is_mixture, is_urmp_name, read_names
+from sepsearch.names import caseless, composed
 
 MOST_PLAYERS = 16
-PASSED_OVER = {"Supplementary_Files", "__MACOSX"}
-
-_URMP_FOLDER = re.compile(rf"\d+_.+_({'|'.join(INSTRUMENTS)})")
-_URMP_STEM = re.compile(r"AuSep_(\d+)_([^_]+)_(?:\d+_)?(.+)")  # number, instrument, title
-_PLAIN_STEM = re.compile(r"(.+?)(?:_(\d+))?")  # instrument, number
+SUPPLEMENT = "Supplementary_Files"  # of URMP: no piece
+# What macOS, Windows, Linux and network drives leave: it may hold pieces that were deleted. Hidden ones need no name.
+SYSTEM_FOLDERS = {"__MACOSX", "System Volume Information", "$RECYCLE.BIN", "RECYCLER", "lost+found", "@eaDir",
+                  "#recycle", "Network Trash Folder", "Temporary Items"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ class Stem:
 class Piece:
     """One recording: the stems of all its players, in score order."""
 
-    name: str  # the folder's name, unique among the recordings
+    name: str  # the folder's name, composed (NFC), unique among the recordings
     title: str  # what arrangements and takes of the same music have in common, such as `Jupiter`
     stems: tuple[Stem, ...]
-    mixture: Path | None  # the mixture that came with the stems
+    mixture: Path | None  # the file of the mixture that came with the stems, not looked into yet
 
     @property
     def seconds(self) -> float:
@@ -90,7 +89,7 @@ def read_folder(folder: Path) -> Recordings:
     piece is accepted as recordings of that one piece.
 
     Raises `UserError` for a folder without pieces, a stem that is missing or one too many, an unknown
-    instrument, and a file that is no complete mono audio file.
+    instrument, and a stem that is no complete mono audio file. Mixtures are not looked at: see `load_mixture`.
     """
     folder = Path(os.path.abspath(folder))  # so that "." has a name, and stems are found from anywhere
     _require_readable_name(folder, str(folder))
@@ -102,14 +101,15 @@ def read_folder(folder: Path) -> Recordings:
     except OSError as error:
         raise unreadable(folder, error) from None
     notes: list[str] = []
-    places = sorted(_find_pieces(folder, notes), key=lambda place: place.name)
+    places = sorted(_find_pieces(folder, notes), key=lambda place: (composed(place.name), str(place)))
     for one, other in pairwise(places):
-        if one.name == other.name:
+        if composed(one.name) == composed(other.name):
+            spelt = f", spelt {one.name!a} and {other.name!a}" if one.name != other.name else ""
             raise UserError(
-                f"{folder}: expected every piece under a name of its own, found {one.name} twice "
-                f"({one} and {other}): rename or remove one"
+                f"{folder}: expected every piece under a name of its own, found {composed(one.name)} twice "
+                f"({one} and {other}{spelt}): rename or remove one"
             )
-    pieces = [_read_piece(place, notes) for place in places]
+    pieces = _unite_titles([_read_piece(place, notes) for place in places], notes)
     unmixed = [p.name for p in pieces if p.mixture is None and p.stems[0].path.name.startswith("AuSep_")]
     if unmixed:
         notes.append(f"no AuMix file in {', '.join(unmixed)}: nothing to compare the sum of the stems with")
@@ -135,7 +135,8 @@ def load_piece(piece: Piece) -> np.ndarray:
 def load_mixture(piece: Piece) -> np.ndarray | None:
     """Read the mixture that came with a piece, if any: float32, shape (samples,), at `RATE`.
 
-    Its length need not be that of the stems. Raises `UserError` as `load_stem` does.
+    Its length need not be that of the stems. Raises `UserError` as `read_audio` does: nothing needs the mixture, so
+    that this is no reason to stop.
     """
     return None if piece.mixture is None else read_audio(piece.mixture)
 
@@ -144,15 +145,15 @@ def _find_pieces(folder: Path, notes: list[str]) -> list[Path]:
     """The folders of the pieces in `folder`, at most two levels deep."""
     found: list[Path] = []
     passed: list[Path] = []
-    for child in _folders(folder):
+    for child in _folders(folder, notes):
         if _is_piece(child):
             found.append(child)
             continue
-        deeper = _folders(child)
+        deeper = _folders(child, notes)
         inside = [inner for inner in deeper if _is_piece(inner)]
         found += inside
         passed += [inner for inner in deeper if inner not in inside] if inside else [child]
-    for place in (*found, *passed):
+    for place in found:
         _require_readable_name(place, str(place.relative_to(folder)))
     if not found and _is_piece(folder):
         return [folder]
@@ -161,12 +162,14 @@ def _find_pieces(folder: Path, notes: list[str]) -> list[Path]:
             f"{folder}: expected folders like 01_Jupiter_vn_vc (URMP) or folders with stems like vn.wav, "
             f"found no piece among {len(passed)} folders: give the folder that holds the pieces"
         )
-    if audio := _audio(folder):
+    audio = _audio(folder)
+    if stems := [path for path in audio if not is_mixture(path)]:
         raise UserError(
-            f"{folder}: expected either stems or folders of pieces, found both ({audio[0].name} beside "
+            f"{folder}: expected either stems or folders of pieces, found both ({stems[0].name} beside "
             f"{found[0].name}): move the audio files into a folder of their own"
         )
-    notes += [f"{place}: holds no stems and is passed over" for place in passed]
+    notes += [f"{one_line(place)}: a mixture beside the pieces, passed over" for place in audio]
+    notes += [f"{one_line(place)}: holds no stems and is passed over" for place in passed]
     return found
 
 
@@ -176,7 +179,30 @@ def _entries(folder: Path) -> list[Path]:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise unreadable(folder, error) from None
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in PASSED_OVER]
+    return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _folders(folder: Path, notes: list[str]) -> list[Path]:
+    """The folders in a folder, less those that a system leaves and those that cannot be read, which are noted.
+
+    Raises `UserError` if one that cannot be read has the name of a piece.
+    """
+    folders = []
+    for entry in _entries(folder):
+        try:
+            if entry.name == SUPPLEMENT or not entry.is_dir():
+                continue
+            if entry.name in SYSTEM_FOLDERS:
+                notes.append(f"{entry}: left by the system and passed over")
+                continue
+            next(entry.iterdir(), None)
+        except OSError as error:
+            if is_urmp_name(entry.name):
+                raise unreadable(entry, error) from None
+            notes.append(f"{one_line(entry)}: cannot be read ({error.strerror}) and is passed over")
+            continue
+        folders.append(entry)
+    return folders
 
 
 def _require_readable_name(place: Path, name: str) -> None:
@@ -185,132 +211,46 @@ def _require_readable_name(place: Path, name: str) -> None:
         raise UserError(f"{str(place)!a}: expected a name of printable characters: rename it")
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
-
-
 def _audio(folder: Path) -> list[Path]:
     return [entry for entry in _entries(folder) if entry.suffix.lower() in SUFFIXES]
 
 
 def _is_piece(folder: Path) -> bool:
     """Whether a folder claims to be a piece: an empty `01_Jupiter_vn_vc` does, and will be refused."""
-    return bool(_audio(folder)) or _URMP_FOLDER.fullmatch(folder.name) is not None
+    return bool(_audio(folder)) or is_urmp_name(folder.name)
+
+
+def _unite_titles(pieces: Iterable[Piece], notes: list[str]) -> list[Piece]:
+    """The pieces, with one spelling for titles that differ in case only: takes of one piece must share their title."""
+    spelling: dict[str, str] = {}
+    united = []
+    for piece in pieces:
+        title = spelling.setdefault(caseless(piece.title), piece.title)
+        if title != piece.title:
+            notes.append(f"{piece.name}: its title is taken as {title}, since {piece.title} differs in case only")
+        united.append(replace(piece, title=title))
+    return united
 
 
 def _read_piece(folder: Path, notes: list[str]) -> Piece:
-    audio = _audio(folder)
+    audio, name = _audio(folder), composed(folder.name)
     for path in audio:
         _require_readable_name(path, path.name)
-    is_urmp = _URMP_FOLDER.fullmatch(folder.name) or any(path.name.startswith("AuSep_") for path in audio)
-    title, named, mixture = (_urmp_piece if is_urmp else _plain_piece)(folder, audio, notes)
+    title, named, mixture = read_names(folder, audio, notes)
     if len(named) > MOST_PLAYERS:
         raise UserError(f"{folder}: expected at most {MOST_PLAYERS} players, found {len(named)}: leave some out")
-    stems = tuple(
-        Stem(number, instrument, path, *read_header(path)) for number, (instrument, path) in enumerate(named, start=1)
-    )
-    if mixture is not None:
-        read_header(mixture)
+    stems = tuple(_read_stem(name, number, *which, notes) for number, which in enumerate(named, start=1))
     if len(stems) == 1:
-        notes.append(f"{folder.name}: has one player only, so there is nothing to separate in it")
+        notes.append(f"{name}: has one player only, so there is nothing to separate in it")
     shortest, longest = min(stem.seconds for stem in stems), max(stem.seconds for stem in stems)
     if shortest < longest:
-        notes.append(
-            f"{folder.name}: stems last from {shortest:.3f} to {longest:.3f} s: shorter ones are padded with silence"
-        )
+        notes.append(f"{name}: stems last from {shortest:.3f} to {longest:.3f} s: shorter ones are padded with silence")
     if rates := sorted({stem.rate for stem in stems if stem.rate != RATE}):
-        notes.append(f"{folder.name}: stems at {', '.join(map(str, rates))} Hz are resampled to {RATE} Hz")
-    return Piece(folder.name, title, stems, mixture)
+        notes.append(f"{name}: stems at {', '.join(map(str, rates))} Hz are resampled to {RATE} Hz")
+    return Piece(name, title, stems, mixture)
 
 
-def _urmp_piece(folder: Path, audio: list[Path], notes: list[str]) -> tuple[str, list[tuple[str, Path]], Path | None]:
-    """Title, (instrument, file) of each player in score order, and mixture of a folder in URMP's layout."""
-    found: dict[int, Path] = {}
-    said: dict[int, tuple[str, str]] = {}  # instrument and title by the files' own names
-    for path in audio:
-        if match := _URMP_STEM.fullmatch(path.stem):
-            number = int(match[1])
-            if number in found:
-                raise UserError(
-                    f"{folder}: expected one stem number {number}, "
-                    f"found {found[number].name} and {path.name}: remove one"
-                )
-            found[number], said[number] = path, (match[2], match[3])
-    title, codes = _urmp_name(folder, len(found), [title for _, title in said.values()])
-    there = ", ".join(path.name for path in found.values() or audio) or "none"
-    if extra := sorted(set(found) - set(range(1, len(codes) + 1))):
-        raise UserError(
-            f"{found[extra[0]]}: expected stems 1 to {len(codes)} as the folder's name says ({' '.join(codes)}), "
-            f"found {there}: remove the stem, or name its instrument in the folder's name"
-        )
-    for number, code in enumerate(codes, start=1):
-        if number not in found:
-            raise UserError(
-                f"{folder}: expected {len(codes)} stems ({' '.join(codes)}), found {there}: "
-                f"copy the missing AuSep_{number}_{code}_…wav, or correct the folder's name"
-            )
-        if said[number][0] != code:
-            claim = f"{found[number].name} says {said[number][0]}"
-            notes.append(f"{folder.name}: {claim}, the folder says {code}: taken as {code}")
-    mixture = next((path for path in audio if path.name.startswith("AuMix_")), None)
-    return title, [(code, found[number]) for number, code in enumerate(codes, start=1)], mixture
-
-
-def _urmp_name(folder: Path, count: int, titles: Iterable[str]) -> tuple[str, list[str]]:
-    """Title and instruments that the name of a URMP folder tells, given its `count` stems and their `titles`.
-
-    The last words that are codes are the instruments. Where they are not `count`, the title may end in a
-    word that looks like a code, or a code may be misspelt: then the stems' own title tells them apart.
-    """
-    number, *words = folder.name.split("_")
-    if not number.isdigit() or len(words) < 2:
-        raise UserError(
-            f"{folder}: expected a name like 01_Jupiter_vn_vc (number, title, instruments) for a folder of "
-            f"AuSep files, found {folder.name}: rename the folder"
-        )
-    cut = len(words)
-    while cut > 1 and words[cut - 1] in INSTRUMENTS:
-        cut -= 1
-    if len(words) - cut != count:
-        name = "_".join(words)
-        cut = next((title.count("_") + 1 for title in titles if name.startswith(f"{title}_")), cut)
-    for code in words[cut:] or words[-1:]:
-        if code not in INSTRUMENTS:
-            _refuse_instrument(code, folder, "correct the folder's name")
-    return "_".join(words[:cut]), words[cut:]
-
-
-def _plain_piece(folder: Path, audio: list[Path], notes: list[str]) -> tuple[str, list[tuple[str, Path]], Path | None]:
-    """Title, (instrument, file) of each player by file name, and mixture of a folder in the plain layout."""
-    mixture = next((path for path in audio if path.stem in ("mix", "mixture")), None)
-    named: dict[tuple[str, int], Path] = {}
-    for path in audio:
-        match = _PLAIN_STEM.fullmatch(path.stem)
-        if match is None or path.stem in ("mix", "mixture"):
-            continue
-        if match[1] not in INSTRUMENTS:
-            _refuse_instrument(match[1], path, "name stems like vn.wav or vn_1.wav, a mixture mix.wav")
-        key = (match[1], int(match[2] or 0))  # vn_10 comes after vn_9
-        if key in named:
-            both = f"{named[key].name} and {path.name}"
-            raise UserError(f"{folder}: expected one {path.stem}, found {both}: remove one")
-        named[key] = path
-    if not named:
-        raise UserError(
-            f"{folder}: expected stems like vn.wav, vc_1.wav, vc_2.wav, "
-            f"found only {', '.join(path.name for path in audio)}: add the stems"
-        )
-    return (
-        folder.name.split("--")[0] or folder.name,
-        [(code, named[code, count]) for code, count in sorted(named)],
-        mixture,
-    )
-
-
-def _refuse_instrument(code: str, where: Path, advice: str) -> NoReturn:
-    close = get_close_matches(code.lower(), INSTRUMENTS, n=1, cutoff=0.5)
-    names = get_close_matches(code.lower(), INSTRUMENTS.values(), n=1)
-    close = close or [short for short, name in INSTRUMENTS.items() if name in names]
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    known = " ".join(INSTRUMENTS)
-    raise UserError(f"{where}: expected an instrument among {known}, found {code!r}{hint}: {advice}")
+def _read_stem(piece: str, number: int, instrument: str, path: Path, notes: list[str]) -> Stem:
+    header = read_header(path)
+    notes += [f"{piece}/{composed(path.name)}: {note}" for note in header.notes]
+    return Stem(number, instrument, path, header.frames, header.rate)

@@ -1,4 +1,4 @@
-"""Final models on their way into MLflow's model registry; who is champion there; and back."""
+"""Final models into MLflow's model registry, and back."""
 
 import hashlib
 import json
@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sepsearch.champion_alias import CHAMPION, Outcome, settle_champion
+from sepsearch.champion_rule import Compare, Verdict, beats_baselines, compare_recorded
 from sepsearch.errors import UserError
 from sepsearch.files import cache_folder, file_sha256, is_there, new_folder
 from sepsearch.instruments import INSTRUMENTS
@@ -21,76 +22,96 @@ from sepsearch.model_text import model_text
 from sepsearch.tracking import connect, database_file, tracking_uri
 
 PREFIX = "sepsearch-"
-CHAMPION = "champion"
-# A registered model's tag: the version that a search made champion, or NOBODY. If the champion is another one, a person
-# has picked it, here or on MLflow's pages.
-BY_SEARCH, NOBODY = "champion_by_search", "none"
-CANDIDATE = "champion_candidate"  # a version's tag: a search is about to make it champion, or did
-SETTLING = 0.5  # seconds in which another search has moved alias and tag
 # Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
 REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
 USE = "N is the number of this version; without `--model` the champion is used."
 LONGEST_DESCRIPTION = 5000  # characters, MLflow's limit
 
 
+class Registration(NamedTuple):
+    """Instrument → "models:/sepsearch-vn/3" of the registered models; a line for every other one; and the champions.
+
+    `outcomes` has the instruments for which it was settled whether the new version is champion.
+    """
+
+    models: dict[str, str]
+    problems: list[str]
+    outcomes: dict[str, Outcome]
+
+
 def register_models(
-    folders: dict[str, Path],
+    folders: Mapping[str, Path],
     run_id: str,
     uri: str | None = None,
     advance: Callable[[], object] = lambda: None,
-    tell: Callable[[str], object] = lambda text: None,
-) -> tuple[dict[str, str], list[str]]:
-    """Register the models of a search. Where MLflow is away the first one tells it, and no other is tried.
+    compare: Compare = compare_recorded,
+    settled: Mapping[str, str] | None = None,
+) -> Registration:
+    """Register the models of a search; where MLflow is away for one of them, the others are not tried.
 
     Args:
         folders: instrument → folder, written by `save_model`.
-        run_id, uri, tell: as `register_model` takes them.
+        run_id, uri, compare: as `register_model` takes them.
         advance: called after every model.
-
-    Returns:
-        Instrument → "models:/sepsearch-vn/3" of those that are registered; and why others are not, a line each.
+        settled: instrument → address of a version for which the alias was settled before; it is left as it is.
     """
     models: dict[str, str] = {}
     problems: list[str] = []
+    outcomes: dict[str, Outcome] = {}
     for code, folder in folders.items():
         try:
-            models[code] = register_model(folder, run_id, uri, tell)
+            outcome = register_model(folder, run_id, uri, compare, (settled or {}).get(code, ""))
+            models[code] = outcome.address
+            if outcome.why:
+                outcomes[code] = outcome
         except UserError as error:
             problems.append(f"{code} was not registered: {first_line(error)}")
         except Exception as error:  # whatever a server can answer with
             problems.append(f"{code} was not registered: {why_away(error)}")
             break
         advance()
-    return models, problems
+    return Registration(models, problems, outcomes)
 
 
 def register_model(
-    folder: Path, run_id: str, uri: str | None = None, tell: Callable[[str], object] = lambda text: None
-) -> str:
-    """Log a model's folder to an MLflow run and register it as `sepsearch-<instrument>`, alias `champion`.
+    folder: Path, run_id: str, uri: str | None = None, compare: Compare = compare_recorded, settled: str = ""
+) -> Outcome:
+    """Log a model's folder to an MLflow run and register it as a version of `sepsearch-<instrument>`.
 
     The same weights of the same run are logged and registered once, however often this is called and wherever it was
-    broken off before. The alias never moves back to an older version, and never away from one that a person has picked.
+    broken off before. The alias `champion` moves to it only if it beats identity, constant gain and the present
+    champion, and never away from a version that a person has picked.
 
     Args:
         folder: written by `save_model`.
         run_id: MLflow's id of the search (`Tracker.run_id`); if it has a run of the instrument, the model goes there.
         uri: MLflow's address; `tracking_uri()` if None.
-        tell: gets a line if a person's choice stays champion.
+        compare: whether the new model is better than the champion.
+        settled: address of a version for which the alias was settled before: if it is this one and there is a
+            champion, the alias is left as it is.
 
     Returns:
-        "models:/sepsearch-vn/3", and "models:/sepsearch-vn@champion" from now on means the same or a newer one, or what
-        a person picked.
+        The version's address and what became of the alias; without a reason where that was settled before.
 
     Raises:
         UserError: the folder is damaged.
         mlflow.exceptions.MlflowException: MLflow is away or refuses.
     """
-    _, card = load_model(folder)
+    new = load_model(folder)
     client = connect(uri or tracking_uri())
-    made = add_version(client, folder, card, run_id, uri)
-    _advance_champion(client, made.name, card.instrument, str(made.version), tell)
-    return f"models:/{made.name}/{made.version}"
+    made = add_version(client, folder, new[1], run_id, uri)
+    if settled == f"models:/{made.name}/{made.version}":
+        champion = client.get_registered_model(made.name).aliases.get(CHAMPION)
+        if champion is not None:
+            return Outcome(made.name, str(made.version), str(champion), str(champion), "")
+
+    def compare_with(other: str) -> Verdict:
+        try:
+            return compare(new, load_model(resolve_model(f"models:/{made.name}/{other}", uri)))
+        except UserError as error:
+            return Verdict(None, f"version {other} cannot be fetched and scored ({first_line(error)})")
+
+    return settle_champion(client, made.name, str(made.version), beats_baselines(new[1]), compare_with)
 
 
 def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: str | None = None) -> Any:
@@ -131,65 +152,13 @@ def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
     return found[0].info.run_id if found else run_id
 
 
-def _advance_champion(client: Any, name: str, code: str, version: str, tell: Callable[[str], object]) -> None:
-    """Make a search's newer version champion, unless a person has picked another.
-
-    Of searches that end at the same time the newest version wins: each marks its own before it moves the alias, and
-    looks afterwards whether a newer one is marked.
-    """
-    champion, by_search = _settled_champion(client, name)
-    if champion is not None and int(champion) > int(version):
-        return
-    if champion is not None and by_search is not None and champion not in by_search.split():
-        if champion != version:
-            tell(
-                f"{name}: version {champion} stays champion, because a person picked it; for the new one: "
-                f"python -m sepsearch.promote models:/{name}/{version} --instrument {code}"
-            )
-        return
-    if champion == by_search == version:
-        return
-    client.set_model_version_tag(name, version, CANDIDATE, "true")
-    _move_champion(client, name, champion, version)
-    versions = client.search_model_versions(f"name = '{name}'")
-    newest = max((int(v.version) for v in versions if CANDIDATE in v.tags), default=0)
-    if newest > int(version):
-        _move_champion(client, name, version, str(newest))
-
-
-def _settled_champion(client: Any, name: str) -> tuple[str | None, str | None]:
-    """The champion and what the tag says of it; looks twice where another search may be about to move it."""
-    for pause in (SETTLING, 0.0):
-        registered = client.get_registered_model(name)
-        champion, by_search = registered.aliases.get(CHAMPION), registered.tags.get(BY_SEARCH)
-        champion = None if champion is None else str(champion)
-        if champion is None or by_search in (None, NOBODY) or champion in by_search.split():
-            break
-        time.sleep(pause)
-    return champion, by_search
-
-
-def _move_champion(client: Any, name: str, champion: str | None, version: str) -> None:
-    """Move the alias; the tag names both versions meanwhile, so that a process that dies there leaves no riddle."""
-    if champion != version:
-        client.set_registered_model_tag(name, BY_SEARCH, f"{champion or ''} {version}".strip())
-        client.set_registered_model_alias(name, CHAMPION, version)
-    client.set_registered_model_tag(name, BY_SEARCH, version)
-
-
-def pick_champion(client: Any, name: str, version: str) -> None:
-    """Make a version champion because a person says so: no search moves the alias away from it."""
-    client.set_registered_model_tag(name, BY_SEARCH, NOBODY)
-    client.set_registered_model_alias(name, CHAMPION, version)
-
-
 def _make_registered(client: Any, name: str, card: ModelCard) -> None:
     from mlflow.exceptions import MlflowException
 
     instrument = INSTRUMENTS[card.instrument]
     text = (
         f"Pulls the {instrument} out of a chamber recording: spectrogram of the mixture in, of the {instrument} out. "
-        f"The alias `{CHAMPION}` is the newest search's model, or what a person picked with "
+        f"The alias `{CHAMPION}` is the best search's model on validation titles, or what a person picked with "
         f"`python -m sepsearch.promote RUN --instrument {card.instrument}`."
     )
     try:

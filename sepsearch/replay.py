@@ -3,14 +3,13 @@
 import argparse
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from sepsearch.arguments import positive
+from sepsearch.arguments import ArgumentParser, positive
 from sepsearch.config import SearchSettings, Space
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import write_atomically
@@ -75,7 +74,7 @@ def _one_thread() -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.replay", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.replay", description=main.__doc__)
     add = parser.add_argument
     add("names", nargs="+", metavar="RUN", help="a run's name; several of one space are taken together")
     add("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
@@ -91,9 +90,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay recorded searches under other samplers, rungs and tells; a table, a picture, and what ASHA has missed."""
-    from rich.console import Console
-
     from sepsearch import replay_page
+    from sepsearch.terminal_console import make_console
 
     options = _parse(argv)
     recorded = load_runs(options.runs, options.names)
@@ -101,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     trials = options.trials or max(2, min(MOST_TRIALS, len(pool) // 2))
     if trials > len(pool):
         raise UserError(f"--trials {trials}: {len(pool)} recorded trials can be used, expected at most as many")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    say: Callable[[str], None] = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
+    console = make_console(plain_width=140)
+    say: Callable[[str], None] = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     for line in replay_page.describe(recorded, pool, trials, options.workers):
         say(line)
     job = Job(pool, trials, options.workers)

@@ -1,17 +1,18 @@
 """`python -m sepsearch.report NAME`: the report page of a run, made anew from its journal and samples."""
 
-import argparse
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import exit_on_user_error
 from sepsearch.run_folder import find_run
+from sepsearch.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the report page of a run: one file that opens in any browser, whatever state the run is in."""
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.report", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.report", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
@@ -21,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from sepsearch.report_page import write_report
 
     path = write_report(folder)
-    print(path)
+    write_line(path)
     if options.open and not webbrowser.open(path.absolute().as_uri()):
-        print(f"no browser was found: open {path.absolute().as_uri()}")
+        write_line(f"no browser was found: open {path.absolute().as_uri()}")
 
 
 if __name__ == "__main__":

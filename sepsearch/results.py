@@ -28,7 +28,8 @@ REPORT_RATIOS = {
 def build_results(events: Iterable[Event]) -> dict[str, Any]:
     """The content of `results.json`: what is known so far, for a journal at any point.
 
-    Numbers that do not exist are null. `baselines` are those of the validation side.
+    Numbers that do not exist are null. `baselines` are those of the validation side. `champions` says per instrument
+    what became of the registry's alias: name, version, before, now, why.
 
     Raises:
         UserError: an event lacks what results are made of; only a person can have written such a one.
@@ -43,7 +44,8 @@ def build_results(events: Iterable[Event]) -> dict[str, Any]:
 def _build(events: Iterable[Event]) -> dict[str, Any]:
     results: dict[str, Any] = {
         "name": "", "fingerprint": "", "space": {}, "dataset": {}, "baselines": {}, "trials": [],
-        "reference": None, "finalists": [], "final": {}, "reference_final": {}, "seconds": {},
+        "reference": None, "finalists": [], "final": {}, "reference_final": {}, "champions": {},
+        "seconds": {},
     }  # fmt: skip
     trials: dict[str, dict[str, Any]] = {}
     retrained = Retrained()
@@ -80,6 +82,7 @@ def _build(events: Iterable[Event]) -> dict[str, Any]:
             case "registered":
                 for code, uri in event["models"].items():
                     results["final"][code] = {**results["final"][code], "model_uri": uri}
+                results["champions"] |= event.get("champions", {})
     results["trials"] = list(trials.values())
     results["finalists"] = retrained.table(trials, results["final"])
     return results
@@ -125,7 +128,8 @@ class Retrained:
             for run in self.runs.values()
             if run.finalist.id == configuration["id"] and run.id in self.completed and run.members
         ]
-        bests = [fmean(member.ratio for member in run.members.values()) for run in runs]
+        # An instrument with nothing to separate in its validation examples has no ratio.
+        bests = [mean_and_sd([member.ratio for member in run.members.values()])[0] for run in runs]
         bests = [ratio for ratio in bests if math.isfinite(ratio)]
         mean, sd = mean_and_sd(bests)
         trial = trials.get(configuration["trial"], {})

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space, stored_space
+from sepsearch.configurations import limit_trials
 from sepsearch.errors import UserError
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
@@ -33,7 +35,7 @@ class Begin:
     """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
 
     `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
-    counts in the end, and `mirror` the journal over there.
+    counts in the end, and `mirror` the journal over there. `notes` say, a line each, what was done to damaged files.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Begin:
     lock: RunLock
     mirror: Mirror | None = None
     journal: "Journal | None" = None
+    notes: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Let other processes go on with the run."""
@@ -128,13 +131,14 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         storage = first.get("settings", {}).get("options", {}).get("storage")
     folder, place, mirror = run_places(arguments.runs, storage, name)
     with contextlib.ExitStack() as undo:
+        note = ""
         if mirror is None:
             find_run(folder.parent, name, "--resume")
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
         if mirror:
             undo.callback(mirror.release)
-            take_over(place, mirror, folder, name)
+            note = take_over(place, mirror, folder, name)
         journal = Journal(folder / JOURNAL, resume=True, mirror=mirror, lock=lock)
         undo.callback(journal.close)
         history = read_history(journal.path, place)
@@ -150,7 +154,8 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         remove_leftovers(folder)
         remove_stale_checkpoints(place, history)
         undo.pop_all()
-        return Begin(name, folder, space, space_file, options, history, place, lock, mirror, journal)
+        notes = tuple(filter(None, (note, journal.notice)))
+        return Begin(name, folder, space, space_file, options, history, place, lock, mirror, journal, notes)
 
 
 def remove_stale_checkpoints(place: Place, history: History) -> None:
@@ -199,6 +204,15 @@ def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
         instruments=tuple(before["instruments"]),
         options=begin.options,
     )
+
+
+def limited_settings(begin: Begin, settings: "Settings") -> "tuple[Settings, str]":
+    """The settings with no more trials than the space holds configurations, and a note where that makes them fewer."""
+    trials, note = limit_trials(begin.space, settings.trials)
+    if not note or begin.history.finalists is not None:
+        return settings, ""
+    # Journals of earlier versions may hold more trials, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun)), note
 
 
 def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[str, Any]:

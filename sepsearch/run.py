@@ -16,7 +16,16 @@ from sepsearch.course import getting_ready, look_at_cluster, run_course, write_p
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
 from sepsearch.places import open_place
-from sepsearch.resuming import Begin, changed_facts, new_journal, new_run, resumed_run, resumed_settings
+from sepsearch.ray_folder import ray_folder
+from sepsearch.resuming import (
+    Begin,
+    changed_facts,
+    limited_settings,
+    new_journal,
+    new_run,
+    resumed_run,
+    resumed_settings,
+)
 from sepsearch.run_folder import JOURNAL, discard_unbegun
 from sepsearch.stored_run import publish_run
 from sepsearch.telling import tell_end, tell_interrupted, tell_resume
@@ -33,11 +42,10 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
     arguments = parse_arguments(argv)
-    # Where nobody looks a table may be as wide as it likes to be.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
         state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)
@@ -56,8 +64,13 @@ def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str
     check_place(begin.place)
     if begin.options["address"]:
         look_at_cluster(begin)
+    else:
+        ray_folder()
     material = _prepare(arguments, begin, console)
     settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    settings, note = limited_settings(begin, settings)
+    if note:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     changed = _changes(arguments, begin, settings, material) if begin.journal else {}
     with contextlib.ExitStack() as stack:
         ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
@@ -203,8 +216,8 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for code, text in material.caveats.items():
-        console.print(f"note: {code}: {text}", soft_wrap=True, markup=False)
+    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     return material
 
 

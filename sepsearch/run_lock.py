@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from sepsearch.errors import UserError, no_space
+from sepsearch.files import make_folder
 from sepsearch.process_identity import ProcessIdentity, current_process, parse_identity
 
 LEASE_SECONDS = 120.0  # after its last renewal a lock of another machine counts as abandoned
@@ -37,7 +38,7 @@ class RunLock:
         self._owner = current_process()
         missing = [folder for folder in (journal.parent, *journal.parent.parents) if not folder.exists()]
         try:
-            journal.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(journal.parent)
             self._file = self._acquire()
         except OSError as error:
             raise no_space(error, journal.parent) from error

@@ -1,7 +1,6 @@
 """The sampler: an Optuna study that proposes configurations and is told how each one ended."""
 
 import logging
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +8,27 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.config import Parameter, Space
+from sepsearch.config import Space
+from sepsearch.configurations import (
+    configuration_key,
+    count_configurations,
+    holds,
+    iterate_configurations,
+    sampled_names,
+)
+from sepsearch.optuna_space import distribution, make_sampler, proposal_seed, suggest
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import TrialState
+
+# How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
+# gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
+PROPOSALS = {"tpe": 4, "random": 4, "gp": 1, "qmc": 1}
+RANDOM_PROPOSALS = 10  # of the random sampler then, where a space cannot be listed
+LISTED = 10_000  # configurations of a space from which one is drawn among all that are left
+REPEATED = "proposed again: the configuration of an earlier trial"
+REPLACED = "proposed, and another configuration was trained in its place"
 
 
 @dataclass(slots=True)
@@ -34,6 +49,9 @@ class Sampler:
     journal whenever a search is resumed. The first configuration is always the reference, the report's.
     What is asked for depends on the seed, on how many were asked for before, and on what was told of them: not on how
     often the process was started anew.
+    No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
+    trained again. A proposal that is not trained is in the study as failed, which no sampler looks at, with the reason
+    and without "trial" among its attributes; a rebuilt study does not have it.
 
     Args:
         space: what to sample, and by `search.tell` what is told of a trial that was stopped early: "pruned" (Optuna
@@ -43,7 +61,7 @@ class Sampler:
         name: the study's name.
         seed: of the sampler.
         pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
-            learns about that one.
+            learns about that one. It may be one that was trained before.
         window: how many of the best and of the latest trials that have ended are considered when the next one is
             proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
     """
@@ -72,32 +90,73 @@ class Sampler:
         self._asked: dict[str, _Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
         self._pick = pick or (lambda params: params)
-        # Conditions name unconditional parameters only, so two passes in the file's order are enough.
-        self._order = sorted(space.parameters, key=lambda name: bool(space.parameters[name].when))
+        self._known: set[bytes] = set()  # keys of all configurations that were asked for
+        self._count = count_configurations(space)
 
-    def ask(self, trial: str) -> dict[str, Any]:
-        """A complete configuration for the trial with this id; the reference's for the first."""
+    def ask(self, trial: str) -> dict[str, Any] | None:
+        """A complete configuration for the trial with this id, which no earlier one has; the reference's for the first.
+
+        None where the space holds no other.
+        """
         if not self._asked:
             params = self._pick(self.reference_params())
-            self._asked[trial] = _Asked(params, live=self._enter(trial, params))
-            return params
-        # A sampler of its own for every trial: its random numbers do not depend on what this process did before.
-        self.study.sampler = make_sampler(self.space, self.seed, len(self._asked))
-        live: optuna.trial.Trial | None = self.study.ask()
-        assert live is not None
-        live.set_user_attr("trial", trial)
-        proposed = self.space.complete(self._suggest(live))
-        params = self._pick(proposed)
-        if params != proposed:
-            self._discard(live)
             live = self._enter(trial, params)
-        self._asked[trial] = _Asked(params, live=live)
+        elif (proposal := self._propose(trial, len(self._asked))) is not None:
+            params, live = proposal
+        else:
+            return None
+        self._add(trial, _Asked(params, live=live))
         return params
 
-    def _discard(self, proposal: "optuna.trial.Trial") -> None:
-        """End a proposal that nobody will train as failed: no sampler looks at those."""
+    def _add(self, trial: str, asked: _Asked) -> None:
+        self._asked[trial] = asked
+        self._known.add(configuration_key(asked.params))
+
+    def _propose(self, trial: str, number: int) -> "tuple[dict[str, Any], optuna.trial.Trial | None] | None":
+        """A configuration for the `number`-th trial that no earlier one has, and its trial of the study.
+
+        The sampler's own, or one of those that are left where it comes back to what is known.
+        """
+        listed = self._count is not None and self._count <= LISTED
+        own = PROPOSALS[self.space.search.sampler]
+        for attempt in range(own if listed else own + RANDOM_PROPOSALS):
+            # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
+            name = None if attempt < own else "random"
+            self.study.sampler = make_sampler(self.space, self.seed, number, name, attempt)
+            live = self.study.ask()
+            proposed = self.space.complete(suggest(self.space, live))
+            params = self._pick(proposed)
+            if configuration_key(params) in self._known:
+                self._discard(live, REPEATED)
+            elif params != proposed:
+                self._discard(live, REPLACED)
+                return params, self._enter(trial, params)
+            else:
+                live.set_user_attr("trial", trial)
+                return params, live
+        left = self._left_over(number, listed)
+        if left is None:
+            return None
+        params = self._pick(left)
+        return params, self._enter(trial, params)
+
+    def _left_over(self, number: int, listed: bool) -> dict[str, Any] | None:
+        """A configuration that was not asked for yet: drawn from all of them, or the first of very many."""
+        import numpy as np
+
+        if self._count is None:
+            return None
+        left = (one for one in iterate_configurations(self.space) if configuration_key(one) not in self._known)
+        if not listed:
+            return next(left, None)
+        rest = list(left)
+        return rest[np.random.default_rng(proposal_seed(self.seed, number)).integers(len(rest))] if rest else None
+
+    def _discard(self, proposal: "optuna.trial.Trial", reason: str) -> None:
+        """End a proposal that is not trained as failed: no sampler looks at those."""
         from optuna.trial import TrialState
 
+        proposal.set_user_attr("reason", reason)
         self.study.tell(proposal, state=TrialState.FAIL)
 
     def _enter(self, trial: str, params: dict[str, Any]) -> "optuna.trial.Trial | None":
@@ -111,7 +170,7 @@ class Sampler:
         self.study.sampler = make_sampler(self.space, self.seed, 0, "random")
         self.study.enqueue_trial({name: params[name] for name in self._sampled(params)}, user_attrs={"trial": trial})
         live = self.study.ask()
-        self._suggest(live)
+        suggest(self.space, live)
         return live
 
     def restore(self, trial: str, params: dict[str, Any]) -> None:
@@ -119,7 +178,7 @@ class Sampler:
 
         After the last one call `restored`.
         """
-        self._asked[trial] = _Asked(params)
+        self._add(trial, _Asked(params))
 
     def restored(self) -> None:
         """Enter all that was restored in the study, in the order in which it was asked for."""
@@ -139,7 +198,7 @@ class Sampler:
                         # Optuna itself gives a pruned trial its last value.
                         value=asked.curve[max(asked.curve)] if state == TrialState.PRUNED and asked.curve else final,
                         params={name: asked.params[name] for name in names},
-                        distributions={name: _distribution(self.space.parameters[name]) for name in names},
+                        distributions={name: distribution(self.space.parameters[name]) for name in names},
                         intermediate_values=asked.curve,
                         user_attrs={"trial": trial, "reason": asked.reason},
                     )
@@ -170,34 +229,11 @@ class Sampler:
 
     def holds(self, params: dict[str, Any]) -> bool:
         """Whether the space can propose this configuration."""
-        names = self._sampled(params)
-        return self.space.complete({name: params[name] for name in names if name in params}) == params and all(
-            _holds(self.space.parameters[name], params[name]) for name in names
-        )
+        return holds(self.space, params)
 
     def _sampled(self, params: dict[str, Any]) -> list[str]:
         """The parameters that are sampled for this configuration: those whose conditions hold."""
-        return [
-            name
-            for name in self._order
-            if all(params.get(other) == value for other, value in self.space.parameters[name].when.items())
-        ]
-
-    def _suggest(self, trial: "optuna.trial.Trial") -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name in self._order:
-            parameter = self.space.parameters[name]
-            if any(values.get(other) != value for other, value in parameter.when.items()):
-                continue
-            if parameter.choices is not None:
-                values[name] = trial.suggest_categorical(name, parameter.choices)
-            elif parameter.whole:
-                first, last = int(parameter.low or 0), int(parameter.high or 0)
-                values[name] = trial.suggest_int(name, first, last, step=parameter.step or 1, log=parameter.log)
-            else:
-                low, high = float(parameter.low or 0), float(parameter.high or 0)
-                values[name] = trial.suggest_float(name, low, high, log=parameter.log)
-        return values
+        return sampled_names(self.space, params)
 
     def report(self, trial: str, epoch: int, value: float) -> None:
         """Record an intermediate value of a running trial."""
@@ -259,44 +295,3 @@ def _remove_remains(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in (path, *path.parent.glob(f"{path.name}.lock*")):
         left.unlink(missing_ok=True)
-
-
-def _distribution(parameter: Parameter) -> "optuna.distributions.BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    if parameter.whole:
-        low, high = int(parameter.low or 0), int(parameter.high or 0)
-        return IntDistribution(low, high, step=parameter.step or 1, log=parameter.log)
-    return FloatDistribution(float(parameter.low or 0), float(parameter.high or 0), log=parameter.log)
-
-
-def _holds(parameter: Parameter, value: Any) -> bool:
-    if parameter.choices is not None:
-        return value in parameter.choices
-    low, high = parameter.low or 0, parameter.high or 0
-    return low <= value <= high and (not parameter.step or (value - low) % parameter.step == 0)
-
-
-def make_sampler(space: Space, seed: int, number: int, name: str | None = None) -> "optuna.samplers.BaseSampler":
-    """The sampler that a space file names (or `name`), seeded for the `number`-th trial of a search."""
-    import numpy as np
-    from optuna import samplers
-    from optuna.exceptions import ExperimentalWarning
-
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    startup = space.search.startup_trials
-    own_seed = int(np.random.SeedSequence([abs(seed), int(seed < 0), number]).generate_state(1)[0])
-    match name or space.search.sampler:
-        case "random":
-            return samplers.RandomSampler(seed=own_seed)
-        case "gp":
-            return samplers.GPSampler(seed=own_seed, n_startup_trials=startup, warn_independent_sampling=False)
-        case "qmc":
-            # One sequence for the whole search: the study counts how far it is.
-            return samplers.QMCSampler(seed=abs(seed), scramble=True, warn_independent_sampling=False)
-        case _:
-            # group: parameters that appear together are modelled together, which conditional spaces need.
-            conditional = any(parameter.when for parameter in space.parameters.values())
-            return samplers.TPESampler(seed=own_seed, n_startup_trials=startup, group=conditional)

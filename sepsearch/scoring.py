@@ -16,6 +16,7 @@ from sepsearch.masking import oracle_waveform, separate_waveform
 from sepsearch.progress import Steps, in_threads, one_torch_thread
 from sepsearch.recordings import Recordings, load_piece
 from sepsearch.shards import ShardSet
+from sepsearch.spectrogram import FrontEnd
 from sepsearch.training import evaluate
 
 SIGNALS = ("mixture", "estimate", "oracle")
@@ -24,11 +25,16 @@ MEASURES: dict[str, Callable[[Any, Any], float]] = {"si_sdr_db": si_sdr, "sdr_db
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that is heard: it pulls `instrument` out of the mixtures of the test examples `pairs`."""
+    """A network that is heard: it pulls `instrument` out of the mixtures of the test examples `pairs`.
+
+    `front_end` and `constant` are those of its spectrograms; None for those of the data set.
+    """
 
     instrument: str
     network: nn.Module
     pairs: Pairs
+    front_end: FrontEnd | None = None
+    constant: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,8 @@ class TestTitles:
                     }
                 if not math.isfinite(references[key]["si_sdr_db"]["mixture"]):
                     continue
-                estimate = separate_waveform(candidate.network, front_end, constant, mixture)
+                own_front_end, own_constant = candidate.front_end or front_end, candidate.constant or constant
+                estimate = separate_waveform(candidate.network, own_front_end, own_constant, mixture)
                 db = {
                     n: {**references[key][n], "estimate": measure(estimate, target)} for n, measure in MEASURES.items()
                 }

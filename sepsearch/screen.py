@@ -40,10 +40,12 @@ class Screen:
         self._ended = self._before = Counter(self._over.values())[ENDS[stage]]
         self._expected, self._begin = expected, time.monotonic()
         if self._console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
+            from sepsearch.terminal_console import LiteralColumn
+
+            columns = (LiteralColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, LiteralColumn("{task.fields[left]}"), console=self._console)
             self._task = self._progress.add_task(stage, total=expected, completed=self._ended, left="")
             self._progress.start()
 
@@ -78,10 +80,10 @@ class Screen:
             if self._progress is not None:
                 self._progress.update(self._task, total=self._expected)
             line = f"{event['id']:7} gets no more seeds: {event['reason']}"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
         elif event["event"] == "retry":
             line = f"{event['id']:7} {event['reason']}; goes on after epoch {event['epochs']}"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
 
     def _tell(self, event: dict[str, Any]) -> None:
         state = event["reason"] if event["state"] == "stopped" else event["state"]
@@ -99,4 +101,4 @@ class Screen:
             self._progress.update(self._task, completed=self._ended, left=estimate)
         else:
             parts.append(f"{self._ended} of {self._expected} done" + (f", {estimate}" if estimate else ""))
-        self._console.print("; ".join(parts), highlight=False, markup=False, soft_wrap=True)
+        self._console.print("; ".join(parts), soft_wrap=True)

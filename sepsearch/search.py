@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sepsearch.configurations import configuration_key
 from sepsearch.journal import Event
 from sepsearch.places import Place
 from sepsearch.plan import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
@@ -83,12 +84,16 @@ class SearchPlan:
         self._restoring = False
 
     def next(self) -> tuple[str, Params] | None:
-        """A trial to go on with, or a new one until there are enough."""
+        """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             unit = self._attempts.waiting.pop(0)
         elif len(self.trials) < self.wanted:
             unit = f"t{len(self.trials):04d}"
-            self._record("trial", id=unit, params=self.sampler.ask(unit))
+            params = self.sampler.ask(unit)
+            if params is None:
+                self.wanted = len(self.trials)
+                return None
+            self._record("trial", id=unit, params=params)
         else:
             return None
         return unit, {"params": self.trials[unit].params, "seed": self.seed}
@@ -233,12 +238,17 @@ class SearchPlan:
 
 
 def best_trials(trials: list[Trial], count: int) -> list[Trial]:
-    """The best `count` trials: of those that reached the full budget, or, if none did, of those that came furthest.
+    """The best `count` trials of different configurations: of those that reached the full budget, or, if none did, of
+    those that came furthest.
 
-    A stopped trial's early ratio is never compared with a finished one's.
+    A stopped trial's early ratio is never compared with a finished one's. Of several trials of one configuration, as
+    journals of earlier versions have them, it is the best.
     """
     finished = [trial for trial in trials if trial.state == "completed"]
     if not finished:
         furthest = max((trial.epochs for trial in trials if trial.state == "stopped"), default=0)
         finished = [trial for trial in trials if trial.state == "stopped" and trial.epochs == furthest > 0]
-    return sorted(finished, key=lambda trial: trial.ratio)[:count]
+    best: dict[bytes, Trial] = {}
+    for trial in sorted(finished, key=lambda trial: trial.ratio):
+        best.setdefault(configuration_key(trial.params), trial)
+    return list(best.values())[:count]

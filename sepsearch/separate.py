@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.audio import RATE, SILENCE
 from sepsearch.errors import UserError, exit_on_user_error, no_space
 from sepsearch.files import is_there, require_space
-from sepsearch.instruments import INSTRUMENTS
+from sepsearch.instruments import INSTRUMENTS, instrument_code
+from sepsearch.names import caseless
 from sepsearch.progress import Progress, one_torch_thread
 from sepsearch.sound_files import FORMATS, Sound, SoundWriter, check_samples, open_sound, read_blocks, written_bytes
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.model_choice import Models
@@ -72,11 +75,11 @@ def main(argv: list[str] | None = None) -> None:
         peaks = _check_all(jobs)
         for job, peak in zip(jobs, peaks, strict=True):
             for line in _separate(job, models, kind, residual, arguments.share, peak):
-                print(line, flush=True)
+                write_line(line)
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
     add = parser.add_argument
     add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
     add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")
@@ -93,9 +96,9 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _codes(text: str) -> list[str] | None:
     """The instruments that were asked for; None for all."""
-    if text.strip() == "all":
+    if caseless(text.strip()) == "all":
         return None
-    codes = list(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    codes = list(dict.fromkeys(instrument_code(code.strip()) for code in text.split(",") if code.strip()))
     for code in codes:
         if code not in INSTRUMENTS:
             close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
@@ -128,11 +131,11 @@ def _targets(arguments: argparse.Namespace, codes: Sequence[str] | None, kind: s
         targets = [(mixture, output / mixture.stem) for mixture in mixtures]
     if twice := [path for path, count in Counter(map(_resolve, mixtures)).items() if count > 1]:
         raise UserError(f"{twice[0]}: given twice, expected every recording once")
-    names = Counter(target.name.casefold() for _, target in targets)
+    names = Counter(caseless(target.name) for _, target in targets)
     for mixture, target in targets:
         if target.name in ("", ".", "..") or mixture.stem in ("", ".", ".."):
             raise UserError(f"{mixture}: its name gives no name for a folder: rename it")
-        if names[target.name.casefold()] > 1:
+        if names[caseless(target.name)] > 1:
             raise UserError(f"{mixture}: another recording would be written to {target}, too: rename one of them")
         if is_there(target):
             raise UserError(f"{target}: exists already, expected a new name: move it away, or choose another -o")
@@ -190,7 +193,8 @@ def _separate(job: Job, models: "Models", kind: str, residual: bool, share: bool
             tell(mixture.shape[1] / sound.rate)
         stack.close()
         tell.finish()
-    lines = [f"{sound.path}: silent (its peak is below -90 dBFS), and so are its voices"] if peak < SILENCE else []
+    lines = [f"{sound.path}: {note}" for note in sound.notes]
+    lines += [f"{sound.path}: silent (its peak is below -90 dBFS), and so are its voices"] if peak < SILENCE else []
     for name, path, writer in zip(names, paths, writers, strict=True):
         what = INSTRUMENTS.get(name, "what is left")
         lines.append(f"{path}: {what}, {sound.seconds:.1f} s, {sound.rate} Hz, {sound.channels} channel(s)")

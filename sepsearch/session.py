@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.errors import UserError, one_line
+from sepsearch.files import cache_folder
+from sepsearch.home import home_problem
 from sepsearch.joining import require_cluster
 from sepsearch.plan import Workers
+from sepsearch.ray_folder import ray_folder, short_tmpdir
 
 # What Ray and its workers find in their environment, unless the user has set it.
 ENVIRONMENT = {
@@ -32,6 +35,7 @@ ENVIRONMENT = {
     # Tune's own handler of Ctrl-C ends trials without telling searcher or scheduler; run.py has one that does.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder
 _ARGUMENTS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
@@ -75,8 +79,10 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
     """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
 
     Raises:
-        UserError: no cluster answers at the address.
+        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine.
     """
+    options: dict[str, Any]
+    folder = None
     # Ray reads these when it is imported, so nothing above this line may import it.
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -84,19 +90,20 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         _provide_token()
+        folder = ray_folder()
+        options = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(folder)}
     else:
-        require_cluster(address)
+        options = {"address": require_cluster(address)}
     import ray
 
-    local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    with _without_signal_handlers():
+    with _without_signal_handlers(), short_tmpdir(folder) if folder else contextlib.nullcontext():
         try:
-            context = ray.init(**(local if address is None else {"address": address}), **_ARGUMENTS)
+            context = ray.init(**options, **_ARGUMENTS)
         except Exception as error:  # a bare one where its node did not start in time
             reason = str(error).strip() or type(error).__name__
-            if address is None:
+            if folder:
                 reason = reason.splitlines()[0]
-                raise UserError(f"Ray did not start on this machine: {reason}: see its logs below /tmp/ray") from error
+                raise UserError(f"Ray did not start on this machine: {reason}: see its logs below {folder}") from error
             raise UserError(
                 f"--address {address}: the cluster cannot be joined: {one_line(reason)[:300]}: the search's own machine"
                 " must be one of its nodes (ray start --address=… there), with the same Python and Ray"
@@ -132,13 +139,24 @@ def _provide_token() -> None:
         return
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = _token_file()
+    if path != Path(os.environ.get("HOME", ""), TOKEN_FILE):  # all that Ray looks at: it asks no password database
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
+
+
+def _token_file() -> Path:
+    """Where Ray's own tools look for the token, or in the cache folder where nothing can be written in the home."""
+    with contextlib.suppress(RuntimeError):
+        path = Path.home() / TOKEN_FILE
+        if os.path.exists(path) or not home_problem():
+            return path
+    return cache_folder() / "ray_auth_token"
 
 
 @contextlib.contextmanager

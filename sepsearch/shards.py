@@ -200,18 +200,33 @@ def prepare_shards(
 
 
 def _hash_files(recordings: Recordings, progress: Progress) -> dict[Path, str]:
-    """SHA-256 of every stem and mixture: what makes the rows, and what the manifest says of the recordings."""
-    paths = [stem.path for piece in recordings.pieces for stem in piece.stems]
-    paths += [piece.mixture for piece in recordings.pieces if piece.mixture is not None]
+    """SHA-256 of every stem and mixture: what makes the rows, and what the manifest says of the recordings.
 
-    def digest(path: Path) -> str:
+    A mixture that cannot be read has none: it is only compared with.
+    """
+    stems = [stem.path for piece in recordings.pieces for stem in piece.stems]
+    mixtures = [piece.mixture for piece in recordings.pieces if piece.mixture is not None]
+
+    def digest(path: Path) -> str | None:
         try:
             return file_sha256(path)
         except OSError as error:
+            if path in unneeded:
+                return None
             raise unreadable(path, error) from error
 
+    unneeded = set(mixtures)
+    paths = [*stems, *(path for path in mixtures if _is_regular(path))]
     digests = in_threads(digest, paths, Steps(partial(progress, "hashing"), len(paths)))
-    return dict(zip(paths, digests, strict=True))
+    return {path: found for path, found in zip(paths, digests, strict=True) if found is not None}
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file that has an end, unlike pipes and some devices."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path, str]) -> str:
@@ -225,7 +240,7 @@ def _fingerprint(recordings: Recordings, front_end: FrontEnd, hashes: dict[Path,
                 piece.name,
                 piece.title,
                 [[stem.name, hashes[stem.path]] for stem in piece.stems],
-                hashes[piece.mixture] if piece.mixture else None,
+                hashes.get(piece.mixture, "unread") if piece.mixture else None,
             ]
             for piece in recordings.pieces
         ],

@@ -8,6 +8,7 @@ from sepsearch.files import new_folder
 from sepsearch.manifest import MANIFEST, read_manifest
 from sepsearch.places import Place
 from sepsearch.progress import Steps, in_threads
+from sepsearch.safe_paths import path_below
 
 Progress = Callable[[str, int, int], None]
 
@@ -31,7 +32,7 @@ def fetch_shards(place: Place, folder: Path, progress: Progress) -> bool:
 
         def fetch(name: str) -> None:
             if (content := place.read(name)) is not None:
-                (new / name).write_bytes(content)
+                path_below(new, name, place).write_bytes(content)
 
         steps = Steps(partial(progress, "fetching shards"), len(pieces))
         in_threads(fetch, [piece["shard"]["file"] for piece in pieces], steps)

@@ -5,23 +5,22 @@ import hashlib
 import math
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio import HIGHEST_RATE, LOUDEST, LOWEST_RATE, PLAIN_FLAC, unreadable
+from sepsearch.audio import LOUDEST, STEM_FORMATS, SUFFIXES, inspect_audio, packed_samples, unreadable
+from sepsearch.audio_checks import SAMPLE_BYTES, cut_off, decoding_fault, flac_md5
 from sepsearch.errors import UserError, no_space
-from sepsearch.headers import CUT_OFF, SUFFIXES, check_header
 
-OGG = {".ogg", ".oga", ".opus"}
+OGG = (".ogg", ".oga", ".opus")
+READABLE = STEM_FORMATS | {"OGG"}
 MOST_CHANNELS = 8  # as many as FLAC can hold
 BLOCK_SECONDS = 20.0
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_WAV = 2**32 - 2**16  # bytes: a WAV file counts them in 32 bits; beyond, RF64 (EBU Tech 3306) counts in 64
 # As they are written: (format, subtype, bytes a sample). Floats hold any level.
 FORMATS = {"wav": ("WAV", "FLOAT", 4), "flac": ("FLAC", "PCM_24", 3)}
@@ -37,6 +36,7 @@ class Sound:
     frames: int
     rate: int
     channels: int
+    notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
 
     @property
     def seconds(self) -> float:
@@ -45,67 +45,16 @@ class Sound:
 
 
 def open_sound(path: Path) -> Sound:
-    """Look at the header of a WAV, FLAC, AIFF or OGG file.
+    """Look at the header of a WAV, FLAC, AIFF or OGG file with 1 to 8 channels.
 
-    Raises `UserError` unless it is complete, as far as its header tells, with 1 to 8 channels and a rate from
-    `LOWEST_RATE` to `HIGHEST_RATE`.
+    Raises `UserError` for more channels, and as `inspect_audio` does.
     """
-    import soundfile
-
-    suffix = path.suffix.lower()
-    if suffix not in OGG | set(SUFFIXES):
+    header = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
+    if not 1 <= header.channels <= MOST_CHANNELS:
         raise UserError(
-            f"{path}: expected a file .wav, .flac, .ogg or .aiff, found {suffix or 'no suffix'}: "
-            "convert it with 'ffmpeg -i IN OUT.wav'"
+            f"{path}: expected 1 to {MOST_CHANNELS} channels, found {header.channels}: mix some of them down"
         )
-    try:
-        if not path.is_file() and path.exists():
-            raise UserError(f"{path}: expected an audio file, found a folder or a device")
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
-        if suffix in OGG:
-            _check_ogg(path)
-        else:
-            check_header(path)
-        info = soundfile.info(path)
-    except (OSError, ValueError, soundfile.SoundFileError) as error:
-        raise unreadable(path, error) from None
-    if not 1 <= info.channels <= MOST_CHANNELS:
-        raise UserError(f"{path}: expected 1 to {MOST_CHANNELS} channels, found {info.channels}: mix some of them down")
-    if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
-        raise UserError(
-            f"{path}: expected a rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, found {info.samplerate} Hz: "
-            "export the file again at 48000 Hz"
-        )
-    if not 0 < info.frames < 2**40:  # a FLAC file that was streamed has no count
-        found = "none" if info.frames <= 0 else "no count of them in the header"
-        raise UserError(f"{path}: expected samples, found {found}: export the file again")
-    return Sound(path, info.frames, info.samplerate, info.channels)
-
-
-def _check_ogg(path: Path) -> None:
-    """Refuse an OGG file unless all its pages are whole, and the last is marked as such (RFC 3533, section 6).
-
-    libsndfile passes over pages that are damaged, and believes that the last one it finds is the end.
-    """
-    last = False
-    with path.open("rb") as file:
-        while head := file.read(27):
-            sizes = file.read(head[26]) if len(head) == 27 else b""
-            body = file.read(sum(sizes))
-            if head[:4] != b"OggS" or len(head) < 27 or len(sizes) < head[26] or len(body) < sum(sizes):
-                raise UserError(f"{path}: expected whole pages of OGG, found {head[:4]!r}: {CUT_OFF}")
-            if _ogg_checksum(head[:22] + bytes(4) + head[26:] + sizes + body) != head[22:26]:
-                raise UserError(f"{path}: expected pages that have their checksum, found another: copy the file again")
-            last = bool(head[5] & 4)
-    if not last:
-        raise UserError(f"{path}: expected a last page that is marked as such, found none: {CUT_OFF}")
-
-
-def _ogg_checksum(page: bytes) -> bytes:
-    """CRC-32 of a page: zlib's polynomial from the other end of every byte, without its inversions."""
-    mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return mirrored.to_bytes(4, "big").translate(_MIRRORED)
+    return Sound(path, header.frames, header.rate, header.channels, header.notes)
 
 
 def read_blocks(sound: Sound) -> Iterator[NDArray[np.float32]]:
@@ -129,10 +78,17 @@ def _raw_blocks(sound: Sound, kind: str) -> Iterator[NDArray]:
             ):
                 found += len(block)
                 yield block
-    except (OSError, soundfile.SoundFileError) as error:
+            fault = decoding_fault(file.extra_info)
+    except OSError as error:
         raise unreadable(sound.path, error) from None
-    if found != sound.frames:
-        raise UserError(f"{sound.path}: expected {sound.frames} samples, found {found}: {CUT_OFF}")
+    except soundfile.SoundFileError as error:
+        raise UserError(
+            f"{sound.path}: expected {sound.frames} samples, found some behind {found / sound.rate:.1f} s that cannot "
+            f"be decoded ({error}): {cut_off(sound.path)}"
+        ) from None
+    if found != sound.frames or fault:
+        why = f" ({fault})" if fault else ""
+        raise UserError(f"{sound.path}: expected {sound.frames} samples, found {found}{why}: {cut_off(sound.path)}")
 
 
 def check_samples(sound: Sound, advance: Callable[[float], object] = lambda seconds: None) -> float:
@@ -143,14 +99,13 @@ def check_samples(sound: Sound, advance: Callable[[float], object] = lambda seco
     """
     import soundfile
 
-    md5 = check_header(sound.path).md5 if sound.path.suffix.lower() == ".flac" else None
-    width = PLAIN_FLAC.get(soundfile.info(sound.path).subtype, 0) if md5 else 0
+    md5 = flac_md5(sound.path)
+    width = SAMPLE_BYTES[soundfile.info(sound.path).subtype] if md5 else 0
     digest = hashlib.md5(usedforsecurity=False)
     peak, begin = 0.0, 0
     for block in _raw_blocks(sound, "int32" if width else "float32"):
         if width:
-            words = (block >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
-            digest.update(words[:, :width].tobytes())
+            digest.update(packed_samples(block, width))
             block = block * np.float32(2**-31)
         loudest = float(max(-block.min(), block.max()))  # a NaN anywhere makes this NaN
         if not math.isfinite(loudest):

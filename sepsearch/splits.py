@@ -10,25 +10,34 @@ from sepsearch.errors import UserError
 SIDES = ("train", "validation", "test")
 # How instruments are judged whose titles do not reach all three sides; the text goes wherever their score is shown.
 RULES = {
-    "few titles": "too few titles for three sides: the first half of the titles left over from training validates, "
-    "the second half tests",
-    "one title": "one title only: trained, validated and tested on different clips of it",
+    "few titles": "too few titles for three sides in which it plays with others: the first half of the titles left "
+    "over from training validates, the second half tests",
+    "one title": "one title only in which it plays with others: trained, validated and tested on different clips of it",
     "shared clips": "too few clips to hold any back: trained, validated and tested on the same ones",
 }
 
 
 @dataclass(frozen=True)
 class TitleFacts:
-    """What the balance of a split looks at: a title's clips by ensemble size, and the instruments it has."""
+    """What the balance of a split looks at: a title's clips by ensemble size, and the instruments it has.
+
+    `separable` are the instruments that there is something to separate from: others sound, in one of the title's clips.
+    An instrument's solos and unisons of its own kind are not enough. None: all instruments of the title.
+    """
 
     title: str
     clips_by_players: Mapping[int, int]
     instruments: frozenset[str]
+    separable: frozenset[str] | None = None
 
     @property
     def clips(self) -> int:
         """Clips of all the title's pieces."""
         return sum(self.clips_by_players.values())
+
+    def is_separable(self, instrument: str) -> bool:
+        """Whether there is something to separate the instrument from."""
+        return instrument in (self.instruments if self.separable is None else self.separable)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ class Split:
 
         Args:
             instrument: its code.
-            titles: the titles the instrument plays in, the one with the most clips first.
+            titles: the titles the instrument plays in, the one with the most clips first; under a rule those alone in
+                which there is something to separate.
             side: "train", "validation" or "test".
 
         Returns:
@@ -80,7 +90,9 @@ def split_titles(
 
     Titles of one group (they share a take) stay together. Among many seeded assignments, improved group by group,
     the one is taken that first leaves the fewest instruments without a side, then comes nearest to `fractions` of the
-    clips for every ensemble size and every instrument.
+    clips for every ensemble size and every instrument. Where that leaves an instrument a side with nothing to separate
+    (`TitleFacts.separable`), although it has titles enough, assignments are compared once more, and a side counts for
+    an instrument only if it has something to separate there. All other splits are what they were without that look.
 
     Raises:
         UserError: there is no title, or the fractions do not add up to 1.
@@ -91,13 +103,19 @@ def split_titles(
         raise UserError(f"split: fractions are {fractions}, expected three numbers above 0 that add up to 1")
     facts = sorted(facts, key=lambda fact: fact.title)
     units = _units(facts, groups)
-    features, instruments = _features(units)
-    assignment = _best_assignment(features, instruments, np.array(fractions), np.random.default_rng(seed))
+    features, presence = _features(units)
+    needed = _separable(units, presence)
+    wanted = np.array(fractions)
+    assignment = _best_assignment(features, presence, wanted, np.random.default_rng(seed))
+    if short := _missing_sides(assignment, needed):
+        other = _best_assignment(features, needed, wanted, np.random.default_rng(seed))
+        if _missing_sides(other, needed) < short:
+            assignment = other
     train, validation, test = (
         tuple(sorted(fact.title for unit, a in zip(units, assignment, strict=True) if a == side for fact in unit))
         for side in range(3)
     )
-    return Split(train, validation, test, rules=_rules(units, assignment, instruments))
+    return Split(train, validation, test, rules=_rules(units, assignment, needed))
 
 
 def _units(facts: Sequence[TitleFacts], groups: Sequence[Sequence[str]]) -> list[list[TitleFacts]]:
@@ -120,6 +138,19 @@ def _features(units: list[list[TitleFacts]]) -> tuple[np.ndarray, np.ndarray]:
         rows.append([sum(by_size), *by_size, *by_instrument])
     features = np.array(rows, dtype=float)
     return features / np.maximum(features.sum(axis=0), 1), features[:, 1 + len(sizes) :] > 0
+
+
+def _separable(units: list[list[TitleFacts]], presence: np.ndarray) -> np.ndarray:
+    """Where an instrument has something to separate, (unit, instrument); its presence where it has that nowhere."""
+    codes = sorted({code for unit in units for fact in unit for code in fact.instruments})
+    found = np.array([[any(fact.is_separable(code) for fact in unit) for code in codes] for unit in units])
+    return np.where(found.any(axis=0), found, presence)
+
+
+def _missing_sides(assignment: np.ndarray, needed: np.ndarray) -> int:
+    """How many sides instruments lack that they have units enough for; `needed` is (unit, instrument)."""
+    covered = sum(needed[assignment == side].any(axis=0).astype(int) for side in range(3))
+    return int((np.minimum(needed.sum(axis=0), 3) - covered).sum())
 
 
 def _best_assignment(
@@ -155,12 +186,12 @@ def _best_assignment(
     return best
 
 
-def _rules(units: list[list[TitleFacts]], assignment: np.ndarray, presence: np.ndarray) -> dict[str, str]:
-    """The rule of every instrument that is not on all three sides."""
+def _rules(units: list[list[TitleFacts]], assignment: np.ndarray, needed: np.ndarray) -> dict[str, str]:
+    """The rule of every instrument that does not have something to separate on all three sides."""
     codes = sorted({code for unit in units for fact in unit for code in fact.instruments})
     rules = {}
     for column, code in enumerate(codes):
-        here = presence[:, column]
+        here = needed[:, column]
         if len(set(assignment[here])) < 3:
             rules[code] = "one title" if here.sum() == 1 else "few titles"
     return rules

@@ -1,6 +1,7 @@
 """Where a run is: its folder on this machine, and its place as all machines see it."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sepsearch.errors import UserError
@@ -8,6 +9,8 @@ from sepsearch.files import write_atomically
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place, open_place
 from sepsearch.run_folder import JOURNAL, check_name, find_run
+from sepsearch.run_lock import RunLock
+from sepsearch.safe_paths import path_below
 
 SMALL = ("space.yaml", "results.json", "report.html")
 FOLDERS = ("models", "samples")
@@ -58,29 +61,102 @@ def follow_run(runs: Path, storage: str | None, name: str, copies: Path) -> tupl
     return copies, refresh
 
 
-def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> None:
+def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> str:
     """Become the writer of a run, and bring its journal and space file to a folder of this machine.
 
+    Returns:
+        A note on a copy of the journal that was set aside; "" if there is nothing to say.
+
     Raises:
-        UserError: there is no such run, or another process is at work on it.
+        UserError: there is no such run, another process is at work on it, or the folder holds another run's journal.
     """
     _require(mirror, str(place), "--resume", name)
     mirror.claim()
-    mirror.fetch(folder / JOURNAL)
+    note = bring_journal(mirror, folder / JOURNAL)
     _bring(place, "space.yaml", folder)
+    return note
 
 
-def fetch_run(storage: str, name: str, folder: Path) -> None:
-    """Bring all that counts of a run to a folder of this machine; raises `UserError` if there is no such run."""
+def bring_journal(mirror: Mirror, path: Path) -> str:
+    """Replace a journal of this machine by the storage's, which is the run's; nothing that only this one has is lost.
+
+    The last line here may be missing in the storage: the process that wrote it was killed before it arrived there, so
+    it had no effect. Such a copy, and a damaged one, is set aside as `journal.jsonl.1` (or 2, …).
+
+    Returns:
+        A note on the copy that was set aside; "" if there is nothing to say.
+
+    Raises:
+        UserError: the journal here is another run's, or has more lines that the storage has not.
+    """
+    lines = mirror.read_all()
+    content = b"".join(lines)
+    here = path.read_bytes() if path.exists() else b""
+    if content == here:
+        return ""
+    note = ""
+    if not content.startswith(here):
+        reason = _lacking(path, here.splitlines(keepends=True), lines, mirror.place)
+        aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.{n}")).exists())
+        write_atomically(aside, here)
+        note = f"{path}: {reason}; the old file is {aside.name} now"
+    write_atomically(path, content)
+    return note
+
+
+def _lacking(path: Path, here: Sequence[bytes], there: Sequence[bytes], place: Place) -> str:
+    """Why a journal of this machine is no beginning of the storage's, if it may be set aside.
+
+    Raises:
+        UserError: it may not.
+    """
+    from sepsearch.journal import first_event, read_journal
+
+    try:
+        run = next(read_journal(path), {}).get("run")
+        sound = len(list(read_journal(path))) >= len(here) - 1  # the last line may be torn
+    except UserError:
+        run, sound = None, False
+    first = first_event(there)
+    if run is not None and run != first.get("run"):
+        raise UserError(
+            f"{path}: the journal of another run ({run}), expected that of the run in {place} ({first.get('run')}):"
+            " move the folder away, or choose another one with --runs"
+        )
+    if not sound:
+        return f"was damaged, and was replaced by the journal in {place}"
+    if list(here[:-1]) == list(there[: len(here) - 1]):
+        return f"its last line never reached {place}, so it was replaced by the journal there"
+    raise UserError(
+        f"{path}: has {len(here)} lines, expected that {place} has all but the last of them, found {len(there)} lines"
+        " there: restore the storage's objects, or move the file away to go on with what the storage has"
+    )
+
+
+def fetch_run(storage: str, name: str, folder: Path) -> str:
+    """Bring all that counts of a run to a folder of this machine, and nothing outside it.
+
+    Returns:
+        A note on a copy of the journal that was set aside; "" if there is nothing to say.
+
+    Raises:
+        UserError: there is no such run, a process of this machine is at work on it, the folder holds another run's
+            journal, or a name in the storage or a link in the folder leads out of the folder.
+    """
     _, place, mirror = run_places(folder.parent, storage, check_name(name, "NAME"))
     if mirror is None:
         raise UserError(f"--storage {storage}: a folder already, expected a URI: use --runs {storage}")
     _require(mirror, storage, "NAME", name)
-    mirror.fetch(folder / JOURNAL)
-    for file in SMALL:
-        _bring(place, file, folder)
-    for part in (*FOLDERS, *WEIGHTS):
-        (place / part).fetch(folder / part)
+    lock = RunLock(folder / JOURNAL)
+    try:
+        note = bring_journal(mirror, folder / JOURNAL)
+        for file in SMALL:
+            _bring(place, file, folder)
+        for part in (*FOLDERS, *WEIGHTS):
+            (place / part).fetch(path_below(folder, part, place))
+    finally:
+        lock.release()
+    return note
 
 
 def publish_run(place: Place, folder: Path) -> None:

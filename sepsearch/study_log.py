@@ -33,11 +33,17 @@ class LogFile(BaseJournalBackend):
 
     Args:
         path: a file, appended to; None keeps the study in memory alone.
+
+    Raises:
+        UserError: the file cannot be opened.
     """
 
     def __init__(self, path: Path | None):
         self._path = path
-        self._file = None if path is None else path.open("ab", buffering=0)
+        try:
+            self._file = None if path is None else path.open("ab", buffering=0)
+        except OSError as error:
+            raise no_space(error, path) from error
         self._unread: list[dict[str, Any]] = []
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:

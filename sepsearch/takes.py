@@ -15,6 +15,7 @@ import numpy as np
 
 from sepsearch.audio import RATE, frame_power
 from sepsearch.correlation import LEAST_POWER, Match, Wave, low_wave, match_pairs
+from sepsearch.errors import UserError, one_line
 from sepsearch.files import file_sha256
 from sepsearch.progress import Steps, in_threads
 from sepsearch.recordings import Piece, Recordings, Stem, load_mixture, load_stem
@@ -43,12 +44,13 @@ class StemFacts:
 
 @dataclass(frozen=True)
 class MixtureCheck:
-    """How far the mixture that came with a piece is from the plain sum of its stems; None where none came."""
+    """How far the mixture that came with a piece is from the plain sum of its stems; None where none is compared."""
 
     piece: str
     deviation_db: float | None  # power of (mixture - sum) relative to the mixture
     gain_db: float | None  # the gain with which the sum fits the mixture best, in least squares
     fitted_db: float | None  # the deviation that is left with that gain
+    problem: str | None = None  # why the mixture that came was not compared
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,11 @@ def _facts(piece: Piece, stem: Stem, audio: np.ndarray, digest: str) -> StemFact
 
 def _check_mixture(piece: Piece, total: np.ndarray) -> MixtureCheck:
     """Compare a piece's mixture with the sum of its stems, `total`, shape (samples,)."""
-    mixture = load_mixture(piece)
+    try:
+        mixture = load_mixture(piece)
+    except UserError as error:  # nothing needs the mixture
+        problem = str(error).removeprefix(f"{piece.mixture}: ").rpartition(": ")[0]
+        return MixtureCheck(piece.name, None, None, None, one_line(problem))
     if mixture is None:
         return MixtureCheck(piece.name, None, None, None)
     length = max(len(mixture), len(total))

@@ -1,10 +1,14 @@
 """What a run says on the screen at its beginning and at its end, commands to type next included."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sepsearch.errors import one_line
+from sepsearch.mlflow_answers import quoted_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +36,37 @@ def track_command(folder: Path) -> str:
     return f"{program('python')} -m sepsearch.track {_named(folder)}"
 
 
+def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
+    """What became of the champion of an instrument, in one line: before, now, why, and the command that undoes it.
+
+    Args:
+        code: of the instrument.
+        outcome: `Outcome.facts` of the registry.
+        uri: MLflow's address where the command needs it.
+    """
+    version, before, now, why = (outcome[key] for key in ("version", "before", "now", "why"))
+
+    def promote(number: str) -> str:
+        command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
+        return command + (f" --uri {quoted_uri(uri)}" if uri else "")
+
+    if now == before:
+        kept = f"version {now} stays champion" if now else "no champion"
+        command = "" if now == version else f"; to choose version {version}: {promote(version)}"
+        return one_line(f"{code}: {kept}; version {version}: {why}") + command
+    undo = f"; to undo: {promote(before)}" if before else ""
+    return (
+        one_line(f"{code}: champion is version {now}, before: {f'version {before}' if before else 'none'}; {why}")
+        + undo
+    )
+
+
+def token_command() -> str:
+    """What to type for the token that Ray's dashboard asks for."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
+
+
 def _named(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
@@ -40,7 +75,7 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
     """Where to watch, what will be done, and how to go on if anything kills it."""
     if session.dashboard:
         console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {program('ray')} get-auth-token)",
+            f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
             soft_wrap=True,
         )
     codes = ", ".join(settings.instruments)
@@ -56,15 +91,15 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
     """Where a run that goes on stands; nothing for a new one."""
     if not begin.journal:
         return
-    if begin.journal.notice:
-        console.print(f"note: {begin.journal.notice}", soft_wrap=True, markup=False)
+    for note in begin.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     unfinished = begin.history.unfinished()
     parts = [f"{begin.history.begun} of {settings.trials} trials have begun"]
     if begin.history.finalists is not None:
         parts = ["the search is over"]
     if unfinished:
         parts.append("go on: " + ", ".join(f"{unit} after epoch {epoch}" for unit, epoch in unfinished.items()))
-    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True, markup=False)
+    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True)
 
 
 def tell_interrupted(folder: Path, console: "Console") -> None:
@@ -90,7 +125,12 @@ def tell_end(
     else:
         line = f"not all of this run is in MLflow; once it answers: {track_command(folder)}"
         console.print(line, soft_wrap=True)
+    for code, outcome in results["champions"].items():
+        console.print(champion_line(code, outcome), soft_wrap=True, markup=False)
     if results["final"]:
         code = next(iter(results["final"]))
-        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav"
+        outcome = results["champions"].get(code, {})
+        # Without --model it takes the champion, and this run's model need not have become that.
+        model = "" if outcome.get("now") == outcome.get("version") else f" --model {shlex.quote(str(folder))}"
+        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code}{model} -o {code}.wav"
         console.print(f"separate: {line}", soft_wrap=True)

@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import EXIT_FAILED, UserError, exit_on_user_error
 from sepsearch.progress import Progress, Steps
 from sepsearch.run_folder import JOURNAL, find_run
+from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
     from sepsearch.journal import Event, Journal
+
+Answer = TypeVar("Answer")
 
 TRIES, PAUSE = 4, 0.5  # until MLflow counts as away, and the seconds between them
 LONGEST = 10.0  # seconds after which there is no further try
@@ -25,12 +29,14 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
     """
+    from sepsearch.mlflow_access import check_access
     from sepsearch.telling import program
     from sepsearch.tracking import tracking_uri, ui_command
 
     arguments = _parse(argv)
     folder = find_run(arguments.runs, arguments.name, "NAME")
     uri = arguments.uri or tracking_uri()
+    check_access(uri)
     problems: list[str] = []
     with contextlib.ExitStack() as stack:
         journal = _open_journal(folder / JOURNAL)
@@ -39,18 +45,18 @@ def main(argv: list[str] | None = None) -> None:
         rebuild = _Rebuild(folder, uri, journal, stack.enter_context(Progress()), problems)
         rebuild.runs()
         rebuild.models()
-    print(rebuild.summary(arguments.name))
-    print(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
+    write_line(rebuild.summary(arguments.name))
+    write_line(f"look at them: {ui_command(uri).replace('mlflow ', shlex.quote(program('mlflow')) + ' ', 1)}")
     for note in rebuild.notes:
-        print(note)
+        write_line(note)
     for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        write_line(f"warning: {problem}", error=True)
     if problems:
         sys.exit(EXIT_FAILED)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m sepsearch.track",
         description="Bring a run into MLflow from its journal: what is missing there is added, nothing is doubled.",
     )
@@ -91,7 +97,7 @@ class _Rebuild:
         self.projection = Projection(folder)
         self.notes: list[str] = []
         self.writer = make_writer(uri, lambda text: problems.append(f"not recorded: {text}"), folder)
-        self.sent = 0
+        self.wanted = self.recorded = 0  # runs of the journal, and those of them that MLflow has
         self.registered: dict[str, str] = {}
 
     def runs(self) -> None:
@@ -113,13 +119,17 @@ class _Rebuild:
                 self.projection.draw()
             except UserError as error:  # a damaged picture or sound
                 self.problems.append(str(error))
-            self.sent = len(self.projection.work)
+            wanted = set(self.projection.work)
             self._send("sending runs")
+            recorded = self._asking(lambda: self.writer.recorded(self.projection.search))
+            self.wanted, self.recorded = len(wanted), len(wanted & recorded)
 
     def models(self) -> None:
         """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
         from sepsearch.registry import register_models
         from sepsearch.run import write_results
+        from sepsearch.telling import champion_line
+        from sepsearch.tracking import tracking_uri
 
         chosen = self.projection.scores.get("final", {})
         folders = {code: self.folder / "models" / code for code in chosen}
@@ -129,11 +139,15 @@ class _Rebuild:
             return
         noted = dict(self.projection.models)
         advance = self._steps("registering models", len(folders))
-        self.registered, problems = register_models(folders, run_id, self.uri, advance, tell=self.notes.append)
-        self.problems += problems
+        done = register_models(folders, run_id, self.uri, advance, settled=noted)
+        self.registered = done.models
+        self.problems += done.problems
+        uri = None if self.uri == tracking_uri() else self.uri
+        self.notes += [champion_line(code, outcome.facts(), uri) for code, outcome in done.outcomes.items()]
         new = {code: model for code, model in self.registered.items() if code not in noted}
         if new:
-            self.journal.append("registered", models=new)
+            champions = {code: outcome.facts() for code, outcome in done.outcomes.items() if code in new}
+            self.journal.append("registered", models=new, champions=champions)
             write_results(self.folder)
         if any(noted.get(code) != model for code, model in self.registered.items()):
             # Another MLflow than the one that the journal names may count its versions otherwise.
@@ -144,7 +158,10 @@ class _Rebuild:
         """What was done, in one line."""
         from sepsearch.mlflow_answers import without_password
 
-        text = f"{name}: {self.sent} runs are in MLflow at {without_password(self.uri)}"
+        part = "" if self.recorded == self.wanted else f" of {self.wanted}"
+        text = f"{name}: {self.recorded}{part} runs are in MLflow at {without_password(self.uri)}"
+        if self.problems:
+            text += ", but not all that belongs to them: see the warnings"
         if self.registered:
             text += f"; registered: {', '.join(self.registered.values())}"
         if isinstance(self.journal, str):
@@ -155,15 +172,20 @@ class _Rebuild:
         return Steps(lambda done, total: self.progress(stage, done, total), total)
 
     def _send(self, stage: str) -> None:
-        begin, projection = time.monotonic(), self.projection
+        search, work = self.projection.search, self.projection.work
+        self._asking(lambda: self.writer.write(search, work, self._steps(stage, len(work))))
+
+    def _asking(self, call: Callable[[], Answer]) -> Answer:
+        """What a call of MLflow gives, tried a few times; raises `UserError` where it is away."""
+        begin = time.monotonic()
         for attempt in range(TRIES):
             try:
-                self.writer.write(projection.search, projection.work, self._steps(stage, len(projection.work)))
-                return
+                return call()
             except Exception as error:  # whatever a server can answer with
                 if attempt + 1 == TRIES or time.monotonic() - begin > LONGEST:
                     raise _away(self.uri, error) from error
             time.sleep(PAUSE)
+        raise AssertionError("the last try returns or raises")
 
 
 def _away(uri: str, error: Exception) -> UserError:

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sepsearch.errors import UserError
+from sepsearch.home import home_problem
 from sepsearch.journal import Event
 from sepsearch.mlflow_answers import first_line, refusal, refused_status, served, why_away, without_password
 from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_work import PARENT
 from sepsearch.mlflow_writer import Writer
 from sepsearch.projection import Projection
+from sepsearch.terminal_text import write_line
 
 # Seconds to wait for an answer where MLflow is away; and up to which a failure is quick enough to try again at once.
 PATIENCE = 5.0
@@ -61,7 +63,10 @@ def import_mlflow() -> Any:
     # looks first, then tries again, and keeps its work meanwhile.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    import mlflow
+    try:
+        import mlflow
+    except RuntimeError as error:  # it looks for the home folder
+        raise UserError(f"MLflow needs a home folder, and {home_problem()}: set HOME to a folder") from error
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -121,7 +126,7 @@ class Tracker:
         uri: str | None = None,
         *,
         folder: Path | None = None,
-        on_warning: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+        on_warning: Callable[[str], None] = lambda text: write_line(text, error=True),
         interval: float = 2.0,
         connect: Callable[[str], Any] = connect,
     ):

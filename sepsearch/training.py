@@ -53,7 +53,7 @@ class MemberResult:
 
     @property
     def ratio(self) -> float:
-        """Validation loss / identity loss: below 1 beats doing nothing."""
+        """Validation loss / identity loss: below 1 beats doing nothing; NaN where there is nothing to separate."""
         return self.val_loss / self.identity_loss if self.identity_loss > 0 else math.nan
 
 
@@ -88,8 +88,12 @@ class EpochResult:
 
     @property
     def ratio(self) -> float:
-        """The objective: the mean of the members' ratios."""
-        return fmean(member.ratio for member in self.members)
+        """The objective: the mean of the members' ratios, of those that have one; NaN if none has.
+
+        An instrument whose identity loss is 0 has none: there is nothing to separate in its validation examples.
+        """
+        ratios = [member.ratio for member in self.members if math.isfinite(member.ratio)]
+        return fmean(ratios) if ratios else math.nan
 
 
 def fit(

@@ -2,13 +2,13 @@
 
 import argparse
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.arguments import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.stored_run import follow_run
 
@@ -133,7 +133,7 @@ def _seconds(text: str) -> float:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sepsearch.watch", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m sepsearch.watch", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     parser.add_argument("--storage", help="where the run is: a shared folder, or a URI such as s3://bucket/runs")
@@ -144,11 +144,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Follow a running search on the terminal, or show a finished one; elsewhere print how it is now."""
-    from rich.console import Console
+    from sepsearch.terminal_console import make_console
 
     options = _parse(argv)
-    # Where nobody looks a table may be as wide as it likes to be.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     with tempfile.TemporaryDirectory(prefix="sepsearch-watch-") as copies:
         folder, refresh = follow_run(options.runs, options.storage, options.name, Path(copies))
         here = folder != Path(copies)

@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
+from rich.styled import Styled
 from rich.table import Table
 from rich.text import Text
 
@@ -277,9 +278,9 @@ def _spread(mean: float | None, sd: float | None, seeds: int) -> str:
     return f"{number(mean)} ± {number(sd)}" if seeds > 1 else number(mean)
 
 
-def _beside(text: str, ratio: float | None, gain: float | None) -> Text:
+def _beside(text: str, ratio: float | None, gain: float | None) -> Styled:
     """A ratio, which stands out if it is better than that of a constant gain."""
-    return Text(text, style="bold green" if ratio is not None and ratio < (gain or math.inf) else "")
+    return Styled(text, style="bold green" if ratio is not None and ratio < (gain or math.inf) else "")
 
 
 def _ratio(validation: Mapping[str, Any], baseline: str, code: str) -> float | None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sepsearch.baselines import all_baselines
-from sepsearch.examples import Dataset, RowIndex, Rows, split_pairs
+from sepsearch.examples import Dataset, RowIndex, Rows
 from sepsearch.spectrogram import all_subsets
+from sepsearch.split_examples import split_pairs
 from sepsearch.splits import split_titles
 
 if TYPE_CHECKING:

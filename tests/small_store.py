@@ -15,12 +15,13 @@ from conftest import synthetic_index, synthetic_rows
 
 from sepsearch import store
 from sepsearch.baselines import all_baselines
-from sepsearch.examples import Dataset, Rows, sample_pairs, split_pairs
+from sepsearch.examples import Dataset, Rows, sample_pairs
 from sepsearch.network import ReportConfig
 from sepsearch.plan import Workers
 from sepsearch.session import ENVIRONMENT
 from sepsearch.shards import ShardSet, spectrograms
 from sepsearch.spectrogram import ROW_BYTES
+from sepsearch.split_examples import split_pairs
 from sepsearch.splits import split_titles
 from sepsearch.store import store_shards
 from sepsearch.training import Member, fit

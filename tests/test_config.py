@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sepsearch.config import load_space, parse_space
+from sepsearch.config import Parameter, load_space, parse_space
 from sepsearch.errors import UserError
 from sepsearch.network import REPORT_FINAL, config_params
 
@@ -86,3 +86,40 @@ def test_a_missing_file_is_named_with_one_that_is_there(tmp_path):
 def test_the_corners_of_every_parameter_build_a_network():
     with pytest.raises(UserError, match="detector_kernel_frequency is 99, expected 1 to 64"):
         parse_space({"parameters": {"detector_kernel_frequency": {"low": 4, "high": 99}}}, "space")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "values"),
+    [
+        ({"low": 3, "high": 8, "step": 2}, [3, 5, 7]),
+        ({"low": 3, "high": 4, "step": 2}, [3]),
+        ({"low": 3, "high": 5, "step": 2}, [3, 5]),
+        ({"low": 8, "high": 32, "log": True}, [8, 9, 32]),
+        ({"low": 8, "high": 9}, [8, 9]),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, [1e-4, 1e-2]),
+        ({"choices": [9, 3]}, [9, 3]),
+    ],
+    ids=str,
+)
+def test_corner_values_are_values_that_are_drawn(parameter, values):
+    found = Parameter.model_validate(parameter)
+    assert found.corners() == values
+    assert all(found.holds(value) for value in values)
+
+
+def test_a_range_whose_end_is_never_drawn_is_not_refused_for_it():
+    space = parse_space({"parameters": {"preparer_kernel_1": {"low": 3, "high": 8, "step": 2}}}, "space")
+    assert space.parameters["preparer_kernel_1"].corners() == [3, 5, 7]
+    with pytest.raises(UserError, match="preparer_kernel_1 is 4, expected an odd number"):
+        parse_space({"parameters": {"preparer_kernel_1": {"low": 3, "high": 8, "step": 1}}}, "space")
+
+
+def test_a_range_holds_its_steps_and_no_others():
+    stepped, real = Parameter(low=3, high=8, step=2), Parameter(low=0.0, high=1.0)
+    assert [value for value in (2, 3, 3.0, 4, 7, 8, 9, True, "3") if stepped.holds(value)] == [3, 3.0, 7]
+    assert [value for value in (-0.1, 0, 0.5, 1.0, 1.1, float("nan"), "0") if real.holds(value)] == [0, 0.5, 1.0]
+
+
+def test_choices_of_equal_numbers_are_one_value_twice():
+    with pytest.raises(UserError, match=r"l2: choices \[0, 0.0\] holds a value twice"):
+        parse_space({"parameters": {"l2": [0, 0.0]}}, "space")

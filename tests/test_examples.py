@@ -6,7 +6,8 @@ import torch
 from conftest import synthetic_index, synthetic_rows
 
 from sepsearch.errors import UserError
-from sepsearch.examples import Batches, Rows, instrument_pairs, leave_one_title_out, sample_pairs, split_pairs
+from sepsearch.examples import Batches, Rows, instrument_pairs, sample_pairs
+from sepsearch.split_examples import choose_instruments, leave_one_title_out, split_pairs
 from sepsearch.splits import split_titles
 
 
@@ -99,3 +100,53 @@ def test_titles_that_share_a_take_are_left_out_together():
 def test_an_instrument_whose_other_titles_are_too_short_to_hold_clips_back_has_no_folds():
     index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va")}, clips=1)
     assert leave_one_title_out(index, "vn") == []
+
+
+def test_examples_in_which_nothing_else_sounds_have_nothing_to_separate():
+    index = synthetic_index({"a": ("vn", "vc", "vn")}, clips=2)
+    index.sound[(index.subset == 0b010) & (index.clip == 1)] = 0  # the cello rests
+    pairs = instrument_pairs(index, "vn")
+    some = {(int(index.clip[row]), int(index.subset[row])) for row in pairs.mixture[pairs.separable]}
+    assert some == {(0, 0b011), (0, 0b110), (0, 0b111)}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_sample_of_however_few_examples_has_something_to_separate_where_there_is_any(seed):
+    index = synthetic_index({"a": ("vn",), "b": ("vn",), "c": ("vn", "vc"), "d": ("vn", "vn")}, clips=3)
+    for limit in (1, 2, 5):
+        sample = sample_pairs(instrument_pairs(index, "vn"), limit, seed)
+        assert len(sample) <= limit
+        assert (sample.mixture != sample.target).any()
+
+
+def test_no_fold_leaves_out_a_title_in_which_the_instrument_plays_alone():
+    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn",), "c": ("vn", "vn"), "d": ("vn", "va")}, clips=10)
+    folds = leave_one_title_out(index, "vn")
+    assert [(fold.id, fold.title) for fold in folds] == [("vn-1", "a"), ("vn-2", "d")]
+    assert set(folds[0].sides["train"].piece.tolist()) == {1, 2, 3}  # what it plays alone is trained on all the same
+
+
+DUETS = {"a": ("vn", "vn"), "b": ("fl", "cl"), "c": ("vn",), "d": ("fl", "cl")}
+
+
+def test_an_instrument_that_never_plays_with_others_is_left_out_and_a_note_says_what_to_add():
+    codes, notes = choose_instruments(synthetic_index(DUETS), None)
+    assert codes == ["cl", "fl"]
+    assert notes == (
+        "left out: nothing to separate vn from, since no other instrument sounds in any clip (vn in a, c):"
+        " add recordings in which others play, too",
+    )
+
+
+def test_an_instrument_that_never_plays_with_others_is_refused_where_it_is_asked_for():
+    with pytest.raises(
+        UserError, match=r"^instruments: nothing to separate vn from, .*: add recordings in which others"
+    ):
+        choose_instruments(synthetic_index(DUETS), ["fl", "vn"])
+    assert choose_instruments(synthetic_index(DUETS), ["fl"]) == (["fl"], ())
+
+
+def test_recordings_of_solos_alone_are_refused_with_what_to_add():
+    index = synthetic_index({"a": ("vn",), "b": ("vc", "vc"), "c": ("vn", "vn")})
+    with pytest.raises(UserError, match=r"nothing to separate vc, vn from, .* \(vc in b; vn in a, c\): add recordings"):
+        choose_instruments(index, None)

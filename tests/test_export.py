@@ -46,7 +46,8 @@ def network(config=CONFIG):
 
 
 def card(config=CONFIG, front_end=PRESETS["mel"]):
-    return ModelCard("vn", config, front_end, 6.0, search="duets")
+    baselines = {"validation": {"identity": 1.0, "gain": 0.9}}
+    return ModelCard("vn", config, front_end, 6.0, search="duets", scores={"ratio": 0.5}, baselines=baselines)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hostile import corpus, few, fuzz_audio, fuzz_folders, fuzz_target, refusal,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sepsearch.audio import read_audio, read_header
+from sepsearch.audio import RATE, read_audio, read_header
 from sepsearch.errors import UserError
 from sepsearch.recordings import read_folder
 
@@ -22,10 +22,18 @@ def test_a_hostile_audio_file_is_refused_in_one_line(path):
     assert path.name in refusal(lambda: read_audio(path))
 
 
+@corpus("audio_harmless")
+def test_a_file_with_a_harmless_contradiction_is_read_as_its_header_says(path, tmp_path):
+    assert len(read_audio(path)) > 0
+    if path.suffix != ".flac":
+        with fuzz_target(fuzz_audio, tmp_path) as target:
+            assert target.check({path.name: path.read_bytes()})
+
+
 def test_a_file_of_nothing_but_chunks_is_refused(tmp_path):
     head, rest = SOUNDS["0.wav"][:12], SOUNDS["0.wav"][12:]
     (tmp_path / "vn.wav").write_bytes(head + b"junk\0\0\0\0" * 10_001 + rest)
-    assert "at most 10,000 chunks" in refusal(lambda: read_audio(tmp_path / "vn.wav"))
+    assert "No 'data' chunk" in refusal(lambda: read_audio(tmp_path / "vn.wav"))
 
 
 def test_every_kind_of_plain_audio_is_read_sample_by_sample(tmp_path):
@@ -36,11 +44,12 @@ def test_every_kind_of_plain_audio_is_read_sample_by_sample(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["0.wav", "4.wav", "8.wav", "11.wav", "15.flac", "19.wav"])
-def test_no_flipped_bit_of_a_header_changes_what_is_read(name, tmp_path):
+def test_no_flipped_bit_of_a_header_changes_samples(name, tmp_path):
+    """A flipped bit of a rate is noted where the header contradicts it (not in FLAC), and the samples are the same."""
     data = SOUNDS[name]
     path = tmp_path / name
     path.write_bytes(data)
-    header, audio = read_header(path), read_audio(path)
+    header, audio = read_header(path), soundfile.read(path, dtype="float32")[0]
     refused = 0
     size = 100 if name.endswith("flac") else data.find(b"data") + 8
     for bit in range(8 * size):
@@ -48,11 +57,15 @@ def test_no_flipped_bit_of_a_header_changes_what_is_read(name, tmp_path):
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         try:
-            assert np.array_equal(read_audio(path), audio)
-            assert read_header(path) == header
+            found = read_header(path)
+            assert len(read_audio(path)) == round(found.frames * RATE / found.rate)
         except UserError:
             refused += 1
-    assert refused > 8 * 8
+            continue
+        assert np.array_equal(soundfile.read(path, dtype="float32")[0], audio)
+        assert found.frames == header.frames
+        assert found.rate == header.rate or found.notes or name.endswith("flac")
+    assert refused > 8 * 6
 
 
 @few

@@ -1,5 +1,6 @@
 """The journal, damaged in every way that files are: what is read is a true beginning of what was written."""
 
+import copy
 from random import Random
 from types import SimpleNamespace
 
@@ -99,3 +100,28 @@ def test_the_fuzzers_damages_are_refused_or_leave_a_true_beginning(seed, tmp_pat
         judged = [fuzz.judge(target, case) for case in cases if "fits" not in case]
     assert [problem for verdict, problem in judged if verdict == "wrong"] == []
     assert {verdict for verdict, _ in judged} == {"accepted", "refused"}
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc", "a\\b", "", "C:/x", "esc\x1b[31m"])
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda story, name: story[0].update(settings={"instruments": ["vn", name]}),
+        lambda story, name: story[1].update(id=name),
+        lambda story, name: story[2]["members"][0].update(instrument=name),
+        lambda story, name: event(story, "finalists")["configurations"][0].update(id=name),
+        lambda story, name: event(story, "final").update(configuration=name),
+        lambda story, name: event(story, "final_end").update(weights=name),
+        lambda story, name: event(story, "fold").update(instrument=name),
+        lambda story, name: event(story, "scores")["reference_final"].update({name: {}}),
+        lambda story, name: event(story, "registered")["models"].update({name: "models:/x/1"}),
+    ],
+)
+def test_a_name_that_would_become_a_path_elsewhere_is_refused_though_the_checksums_fit(tmp_path, plant, name):
+    story = copy.deepcopy(STORY)
+    plant(story, name)
+    assert "becomes a path, and has" in refusal(lambda: read(tmp_path, fuzz_journal.write_lines(story)))
+
+
+def event(story, kind):
+    return next(one for one in story if one["event"] == kind)

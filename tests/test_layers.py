@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,19 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
-    {"errors", "instruments", "process_identity", "__init__"},
-    {"arguments", "files", "versions"},
-    {"run_folder", "run_lock", "safe_yaml", "headers", "mlflow_turn", "places"},
+    {"errors", "home", "names", "instruments", "process_identity", "terminal_text", "__init__"},
+    {"arguments", "files", "terminal_console", "versions", "safe_paths"},
+    {
+        "ray_folder",
+        "run_folder",
+        "run_lock",
+        "safe_yaml",
+        "audio_checks",
+        "layouts",
+        "mlflow_turn",
+        "object_stores",
+        "places",
+    },
     {
         "metrics",
         "distortion",
@@ -40,16 +51,40 @@ LAYERS = [
         "demo_arrangements",
         "demo_performance",
     },
-    {"recordings", "demo", "examples", "config", "sound_files", "full_transform", "study_log"},
-    {"masking", "windows", "curves", "corners", "forecast", "pace", "pool", "recorded", "manifest"},
+    {"recordings", "demo", "examples", "split_examples", "config", "sound_files", "full_transform", "study_log"},
+    {
+        "masking",
+        "windows",
+        "curves",
+        "corners",
+        "configurations",
+        "forecast",
+        "pace",
+        "optuna_space",
+        "pool",
+        "recorded",
+        "manifest",
+    },
     {"shared_shards", "shard_file", "takes", "baselines", "training", "sampling", "model_folder", "samples"},
     {"shards", "search", "served_model", "checkpoints", "pictures", "model_text", "onnx_graph", "stored_run"},
     {"finalists", "logged_model", "material", "simulation", "plots", "importance", "hindsight", "mlflow_notes"},
     {"candidates", "run_files", "final_runs", "results", "retrain", "scoring", "store", "nodes", "prepare"},
-    {"projection", "judging", "replay_page", "report_facts", "resuming"},
-    {"mlflow_writer", "replay", "trial", "stage", "joining", "session", "gauges", "screen", "tally", "report_tables"},
+    {"projection", "judging", "champion_rule", "replay_page", "report_facts", "resuming"},
+    {
+        "mlflow_writer",
+        "champion_alias",
+        "replay",
+        "trial",
+        "stage",
+        "joining",
+        "session",
+        "gauges",
+        "screen",
+        "tally",
+        "report_tables",
+    },
     {"tracking", "telling", "rehearsal", "report_figures", "trial_tables", "watch_view"},
-    {"registry", "pipeline", "packing", "report_text", "mlflow_access"},
+    {"registry", "pipeline", "packing", "report_text", "mlflow_database", "mlflow_access"},
     {"model_choice", "promote", "export", "preflight", "report_page"},
     {"course", "separate", "report", "fetch", "watch"},
     {"run"},
@@ -59,8 +94,10 @@ LAYERS = [
 OWNERS = {
     "ray": {"packing", "joining", "stage", "store", "trial", "session", "gauges", "pipeline", "nodes", "rehearsal"},
     "mlflow": {"tracking", "mlflow_writer", "mlflow_access", "registry", "logged_model", "served_model"},
-    "optuna": {"sampling", "study_log", "importance", "hindsight"},
-    "pyarrow": {"shards", "shard_file", "places"},
+    "optuna": {"sampling", "optuna_space", "study_log", "importance", "hindsight"},
+    "pyarrow": {"shards", "shard_file"},
+    "obstore": {"object_stores", "places"},
+    "boto3": {"object_stores"},
     "soundfile": {"audio", "demo", "sound_files", "samples"},
     "torchmetrics": {"distortion"},
     "onnx": {"onnx_graph"},
@@ -100,11 +137,31 @@ def test_heavy_libraries_are_imported_only_where_they_are_owned(path):
     assert not {library for library, owners in OWNERS.items() if library in used and path.stem not in owners}
 
 
+def calls(tree: ast.AST) -> Iterator[str]:
+    """What is called in a module: `f` for f(), "a.f" for a.f()."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_text_reaches_the_terminal_by_the_modules_that_make_it_safe(path):
+    if path.stem in ("terminal_text", "terminal_console"):
+        return
+    found = set(calls(ast.parse(path.read_text())))
+    assert not found & {"print", "Console", "TextColumn", "rich.print", "argparse.ArgumentParser"}
+    assert not {
+        name
+        for name in found
+        if name.endswith((".from_markup", "sys.stdout.write", "sys.stderr.write", "console.file.write"))
+    }
+
+
 @pytest.mark.parametrize(
     "module", ["run", "pipeline", "track", "replay", "report", "promote", "export", "separate", "watch"]
 )
 def test_importing_a_module_starts_nothing_heavy(module):
-    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow') if m in sys.modules])"
+    code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow', 'obstore') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""

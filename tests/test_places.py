@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+from hostile import HOSTILE_NAMES as HOSTILE
 
 from sepsearch.errors import UserError
 from sepsearch.places import Place, open_place
@@ -70,13 +71,27 @@ def test_a_place_is_small_and_goes_to_other_processes(tmp_path):
     assert str(place) == f"{tmp_path}/run/checkpoints"
 
 
+def test_a_file_is_created_once_and_the_same_content_counts_as_created(tmp_path):
+    place = open_place(tmp_path) / "run"
+    assert place.create("a/line", b"first")
+    assert not place.create("a/line", b"second")
+    assert place.create("a/line", b"first")
+    assert place.read("a/line") == b"first"
+    assert place.names() == ["a/line"]
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
         ("s3://key:secret@bucket/runs", "credentials in the address"),
+        ("s3://secret@bucket/runs", "credentials in the address"),
         ("abfs://box@account/runs?account_key=abc", "credentials in the address"),
         ("s3://", "no bucket"),
-        ("ftp://host/runs", "Unrecognized filesystem type"),
+        ("ftp://host/runs", "no store is known by ftp://, expected a folder"),
+        ("hdfs://host:8020/runs", "s3://bucket/runs, gs://bucket/runs, az://container/runs"),
+        ("s3://bucket/runs?reigon=eu-west-1", "unknown parameter 'reigon', expected some of endpoint_override, scheme"),
+        ("gs://bucket/../other", "has a part '..'"),
+        ("s3://[bucket", "not an address"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_without_asking_anyone(address, expected):
@@ -85,3 +100,26 @@ def test_an_address_that_cannot_be_is_refused_without_asking_anyone(address, exp
     assert expected in str(error.value)
     assert "secret" not in str(error.value)
     assert "abc" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_that_is_no_plain_relative_path_is_refused_by_every_method(tmp_path, name):
+    place = open_place(tmp_path / "store")
+    for use in (place.read, place.modified, place.remove, place.__truediv__):
+        with pytest.raises(UserError, match="expected a plain relative path"):
+            use(name)
+    for use in (place.write, place.create):
+        with pytest.raises(UserError, match="expected a plain relative path"):
+            use(name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetching_does_not_follow_a_link_out_of_the_folder(tmp_path):
+    place = open_place(tmp_path / "there")
+    place.write("models/vn", b"1")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "here" / "models").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match=r"here/models/vn: a symbolic link leads to .*outside/vn"):
+        place.fetch(tmp_path / "here")
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -102,6 +102,13 @@ def test_all_corners_but_the_reference_keep_to_what_the_space_fixes():
     assert {params["filters"] for params in configs[1:]} == {24, 32}
 
 
+def test_no_corner_but_the_reference_has_a_value_that_is_never_drawn():
+    # The reference's kernel of 16 lies between the steps, and so would the end 33.
+    stepped = {"low": 5, "high": 33, "step": 3}
+    configs = corner_configs(space({"detector_kernel_frequency": stepped, "filters": [8, 24]}))
+    assert {params["detector_kernel_frequency"] for params in configs[1:]} == {5, 8, 32}
+
+
 def test_networks_are_counted_as_they_will_be_built():
     configs = corner_configs(load_space(SPACES / "laptop.yaml"))[:3]
     assert parameter_counts(configs) == [count_parameters(make_network(make_config(params))) for params in configs]
@@ -134,7 +141,7 @@ def test_a_file_where_the_runs_folder_should_be_is_one_line(tmp_path, monkeypatc
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError) as error:
         check_folders(tmp_path / "runs" / "new")
-    assert "cannot be written: Not a directory: choose a folder that can be written" in one_line(error)
+    assert "cannot be written: Not a directory: choose another disk with --runs" in one_line(error)
 
 
 def test_a_database_that_cannot_be_written_is_named(tmp_path, monkeypatch):

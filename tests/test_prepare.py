@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,11 +62,22 @@ def test_the_roster_tells_pieces_titles_and_instruments(quirks: Path, capsys: py
 
 
 def test_an_instrument_in_three_titles_has_no_caveat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_plain_tree(tmp_path / "d", {name: ["vn", "vc"][: 2 if name in "ab" else 1] for name in "abc"}, 1.0)
+    write_plain_tree(tmp_path / "d", {"a": ["vn", "vc"], "b": ["vn", "vc"], "c": ["vn", "fl"]}, 1.0)
     main([str(tmp_path / "d")])
     lines = lines_of(capsys.readouterr().out)
     assert any(re.fullmatch(r"vn violin 3 3 3 0\.1 \d\d%", line) for line in lines)
     assert any(re.fullmatch(r"vc cello 2 2 2 0\.0 \d\d% few titles", line) for line in lines)
+
+
+def test_titles_in_which_an_instrument_plays_alone_do_not_count_as_titles_to_separate_it_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_plain_tree(tmp_path / "d", {"a": ["vn", "vc"], "b": ["vn"], "c": ["vn_1", "vn_2"], "d": ["fl"]}, 1.0)
+    main([str(tmp_path / "d")])
+    lines = lines_of(capsys.readouterr().out)
+    assert any(re.fullmatch(r"vn violin 4 3 3 0\.1 \d\d% one title", line) for line in lines)
+    assert any(re.fullmatch(r"fl flute 1 1 1 0\.0 \d\d% nothing to separate", line) for line in lines)
+    assert any("searches leave it out: add recordings" in line for line in lines)
 
 
 def test_the_roster_tells_every_piece_and_how_far_its_mixture_is(
@@ -135,6 +147,83 @@ def test_the_front_end_comes_from_a_preset_or_a_space_file(
     output = capsys.readouterr().out
     assert "128 linear bins from 0 to 24000 Hz, 128 frames in 10 s" in output
     assert "with 'front_end: {preset: report}' in the space file" in output
+
+
+# What nothing needs.
+
+
+def stereo(path: Path) -> None:
+    write_wav(path, np.ones((480, 2)))
+
+
+USELESS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "stereo": (stereo, "expected one channel, found 2"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "expected 144000 bytes of audio"),
+    "no audio": (lambda path: path.write_text("a shopping list"), "expected readable audio"),
+    "empty": (lambda path: path.write_bytes(b""), "found an empty file"),
+    "silent": (lambda path: write_wav(path, np.zeros(480)), "found silence"),
+    "NaN": (lambda path: write_wav(path, np.full(9, np.nan), subtype="FLOAT"), "expected finite samples"),
+    "folder": (lambda path: [path.unlink(), path.mkdir()], "found a folder or a device"),
+    "pipe": (lambda path: [path.unlink(), os.mkfifo(path)], "found a folder or a device"),
+    "link to nothing": (lambda path: [path.unlink(), path.symlink_to("nowhere")], "No such file"),
+}
+
+
+@pytest.mark.parametrize("case", USELESS)
+def test_a_mixture_that_cannot_be_compared_stops_nothing_and_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    spoil, problem = USELESS[case]
+    root = write_plain_tree(tmp_path / "d", {"Elise": ["vn", "vc", "mix"]}, 1.0)
+    spoil(root / "Elise" / "mix.wav")
+    for _ in range(2):  # built, then already there
+        main([str(root)])
+        lines = lines_of(capsys.readouterr().out)
+        assert "Elise vc vn 1.0 1 3 not compared" in lines
+        (note,) = [line for line in lines if line.startswith("- ")]
+        assert note.startswith("- Elise: its mixture is not compared with the sum of its stems")
+        assert problem in note
+
+
+def test_a_mixture_that_may_not_be_read_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_plain_tree(tmp_path / "d", {"Elise": ["vn", "vc", "mix"]}, 1.0)
+    opened = Path.open
+
+    def refuse(self: Path, *args: Any, **options: Any) -> Any:
+        if self.name == "mix.wav":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    main([str(root)])
+    assert "which is no matter (expected readable audio, found: Permission denied)" in capsys.readouterr().out
+
+
+def test_stereo_mixtures_of_all_pieces_are_one_note_with_a_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_plain_tree(tmp_path / "d", {name: ["vn", "mix"] for name in "abcdef"}, 0.5)
+    for path in root.glob("*/mix.wav"):
+        stereo(path)
+    main([str(root)])
+    notes = [line for line in capsys.readouterr().out.splitlines() if "not compared with" in line]
+    assert len(notes) == 1
+    assert notes[0].startswith("- a, b, c and 3 more: ")
+
+
+def test_a_harmless_contradiction_of_all_stems_is_one_note_with_a_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_plain_tree(tmp_path / "d", {name: ["vn", "vc"] for name in "abc"}, 0.5)
+    for path in root.glob("*/*.wav"):
+        data = bytearray(path.read_bytes())
+        data[28:32] = b"\1\0\0\0"  # bytes a second
+        path.write_bytes(data)
+    main([str(root)])
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "bytes a second" in line]
+    assert note.startswith("- a/vc.wav, a/vn.wav, b/vc.wav and 3 more: ")
 
 
 # Bad input.
@@ -210,6 +299,7 @@ def test_notes_that_say_the_same_of_several_pieces_are_one_line() -> None:
     same, other = "stems at 44100 Hz are resampled to 48000 Hz", "stems last from 1.0 to 1.1 s: padded"
     notes = [f"a: {same}", f"b: {same}", f"a: {other}", f"b: {other.replace('1.1', '2.25')}", "c: alone"]
     assert merge_notes(notes) == [f"a, b: {same}", f"a: {other}; likewise b", "c: alone"]
+    assert merge_notes([f"{name}: {same}" for name in "abcdefg"]) == [f"a, b, c and 4 more: {same}"]
 
 
 def test_of_a_take_that_is_used_four_times_three_pairs_are_told() -> None:

@@ -1,12 +1,14 @@
 """Which process wrote something, and whether it has ended."""
 
 import dataclasses
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from sepsearch.process_identity import current_process, parse_identity
+from sepsearch.process_identity import _start_time, current_process, parse_identity
 
 
 def test_an_identity_survives_its_plain_values():
@@ -19,8 +21,6 @@ def test_a_process_that_has_exited_has_ended():
     program = (
         "import json; from sepsearch.process_identity import current_process as c; print(json.dumps(c().as_dict()))"
     )
-    import json
-
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert parse_identity(json.loads(answer.stdout)).has_ended()
 
@@ -39,3 +39,14 @@ def test_a_process_of_another_machine_or_container_is_never_known_to_have_ended(
 def test_an_entry_without_boot_id_is_never_known_to_have_ended():
     assert not parse_identity({"host": "here", "pid": 999_999_999, "id": "x"}).has_ended()
     assert parse_identity({"pid": "none"}).pid == 0
+
+
+def test_a_zombie_has_ended():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mine = current_process()
+    its = dataclasses.replace(mine, pid=process.pid, start=_start_time(process.pid))
+    assert not its.has_ended()
+    process.stdin.close()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert its.has_ended()
+    process.wait()

@@ -14,6 +14,7 @@ from sepsearch.network import make_config, make_network
 from sepsearch.promote import main
 from sepsearch.registry import register_model, resolve_model
 from sepsearch.spectrogram import FrontEnd
+from sepsearch.telling import champion_line
 from sepsearch.tracking import Tracker, connect
 
 
@@ -48,7 +49,7 @@ def write_search(folder, name="duets", run="abc123"):
         safetensors.torch.save_file(network(seed).state_dict(), path / "vn.safetensors")
         safetensors.torch.save_file(network(seed).state_dict(), path / "vc.safetensors")
     card = ModelCard("vn", make_config(PARAMS), FrontEnd(), 3.5, scores={"ratio": 0.25, "test_ratio": 0.35}, fingerprint="f1",
-                     seeds=(0, 1), seed=1, search=name)  # fmt: skip
+                     seeds=(0, 1), seed=1, search=name, baselines={"validation": {"identity": 1.0, "gain": 0.9}})  # fmt: skip
     save_model(folder / name / "models" / "vn", network(1), card)
     return events
 
@@ -154,15 +155,17 @@ def test_a_run_is_found_by_its_id_and_by_the_beginning_of_it(client):
 
 def test_an_older_or_a_newer_search_leaves_a_persons_choice_alone_and_says_how_to_change_it(client, tmp_path):
     promote("duets/c0-s0")
-    run_id, said = run_of(client, "duets").info.run_id, []
+    run_id = run_of(client, "duets").info.run_id
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    register_model(tmp_path / "runs" / "duets" / "models" / "vn", run_id, uri, said.append)
+    register_model(tmp_path / "runs" / "duets" / "models" / "vn", run_id, uri)
     assert champion(client) == "2"
     card = load_model(tmp_path / "runs" / "duets" / "models" / "vn")[1]
     save_model(tmp_path / "new", network(5), card)
-    assert register_model(tmp_path / "new", run_id, uri, said.append) == "models:/sepsearch-vn/3"
+    outcome = register_model(tmp_path / "new", run_id, uri)
     assert champion(client) == "2"
-    assert "python -m sepsearch.promote models:/sepsearch-vn/3 --instrument vn" in said[-1]
+    line = champion_line("vn", outcome.facts())
+    assert line.startswith("vn: version 2 stays champion; version 3: a person picked version 2")
+    assert line.endswith("-m sepsearch.promote models:/sepsearch-vn/3 --instrument vn")
 
 
 def test_two_searches_with_a_unit_of_one_name_are_told_apart(client, tmp_path):

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from sepsearch import registry, tracking
+from sepsearch import champion_alias, registry, tracking
 from sepsearch.errors import UserError
 from sepsearch.files import cache_folder
 from sepsearch.licence import find_licence
@@ -28,7 +29,7 @@ def card(**changes):
             "front_end": FrontEnd(axis="log", low_hz=30.0),
             "constant": 12.5,
             "split": {"train": ["Jupiter"], "validation": ["Arioso"], "test": ["Pirates"]},
-            "baselines": {"validation": {"identity": 0.25}},
+            "baselines": {"validation": {"identity": 0.25, "gain": 0.2}},
             "scores": {"ratio": 0.5, "test_ratio": 0.625},
             "caveat": "one title only",
             "fingerprint": "f1",
@@ -37,6 +38,11 @@ def card(**changes):
             **changes,
         }
     )
+
+
+def better_card(ratio=0.4, **changes):
+    """Of a model that was scored on the same examples, with a lower ratio."""
+    return card(scores={"ratio": ratio, "test_ratio": 0.625}, **changes)
 
 
 def network(seed=0, config=CONFIG):
@@ -152,7 +158,7 @@ def test_a_card_that_is_none_is_refused(folder, content):
 
 def test_a_registered_model_loads_through_pyfunc_and_equals_the_network(folder, uri, run_id, monkeypatch):
     mlflow = tracking.import_mlflow()
-    model = register_model(folder, run_id, uri)
+    model = register_model(folder, run_id, uri).address
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
@@ -188,9 +194,9 @@ def test_a_version_says_how_good_it_is_and_how_to_read_that(folder, uri, run_id)
 
 
 def test_the_champion_moves_to_the_newer_version(folder, uri, run_id, tmp_path):
-    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
-    save_model(tmp_path / "better", network(seed=1), card())
-    assert register_model(tmp_path / "better", run_id, uri) == "models:/sepsearch-vn/2"
+    assert register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
+    save_model(tmp_path / "better", network(seed=1), better_card())
+    assert register_model(tmp_path / "better", run_id, uri).address == "models:/sepsearch-vn/2"
     found, _ = load_model(resolve_model("models:/sepsearch-vn@champion", uri))
     torch.testing.assert_close(found.state_dict(), network(seed=1).state_dict())
     older, _ = load_model(resolve_model("models:/sepsearch-vn/1", uri))
@@ -198,7 +204,11 @@ def test_the_champion_moves_to_the_newer_version(folder, uri, run_id, tmp_path):
 
 
 def test_registering_the_same_model_again_makes_no_second_version(folder, uri, run_id):
-    assert register_model(folder, run_id, uri) == register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert (
+        register_model(folder, run_id, uri).address
+        == register_model(folder, run_id, uri).address
+        == "models:/sepsearch-vn/1"
+    )
 
 
 class Dying:
@@ -222,6 +232,7 @@ class Dying:
     [
         "create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs",
         "create_model_version", "set_logged_model_tags", "set_registered_model_alias", "set_registered_model_tag",
+        "set_model_version_tag",
     ],
 )  # fmt: skip
 def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
@@ -232,7 +243,7 @@ def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
         patch.setattr(registry, "connect", lambda uri: Dying(client, method, through))
         with pytest.raises(KeyboardInterrupt):
             register_model(folder, run_id, uri)
-    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
     run = client.get_run(run_id)
     (logged,) = client.search_logged_models([run.info.experiment_id])
     (version,) = client.search_model_versions("name = 'sepsearch-vn'")
@@ -245,28 +256,29 @@ def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
 
 def test_the_alias_does_not_move_back_when_an_older_model_is_registered_again(folder, uri, run_id, tmp_path):
     register_model(folder, run_id, uri)
-    save_model(tmp_path / "better", network(seed=1), card())
+    save_model(tmp_path / "better", network(seed=1), better_card())
     register_model(tmp_path / "better", run_id, uri)
-    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
     assert str(tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion").version) == "2"
 
 
 def later_models(folder, run_id, uri, tmp_path, count):
-    """Register newer models of later searches; what is told meanwhile."""
-    said = []
+    """Register newer and better models of later searches; what became of the alias."""
+    outcomes = []
     for seed in range(1, count + 1):
-        save_model(tmp_path / f"later{seed}", network(seed=seed), card())
-        register_model(tmp_path / f"later{seed}", run_id, uri, said.append)
-    return said
+        save_model(tmp_path / f"later{seed}", network(seed=seed), better_card(0.4 - 0.1 * seed))
+        outcomes.append(register_model(tmp_path / f"later{seed}", run_id, uri))
+    return outcomes
 
 
 def champion(uri):
     return str(tracking.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion").version)
 
 
-def test_searches_move_the_champion_on_as_long_as_no_person_has_picked_one(folder, uri, run_id, tmp_path):
+def test_better_models_move_the_champion_on_as_long_as_no_person_has_picked_one(folder, uri, run_id, tmp_path):
     register_model(folder, run_id, uri)
-    assert later_models(folder, run_id, uri, tmp_path, 2) == []
+    outcomes = later_models(folder, run_id, uri, tmp_path, 2)
+    assert [(outcome.before, outcome.now) for outcome in outcomes] == [("1", "2"), ("2", "3")]
     assert champion(uri) == "3"
 
 
@@ -274,17 +286,16 @@ def test_a_champion_that_a_person_set_on_mlflows_pages_stays_and_the_new_version
     register_model(folder, run_id, uri)
     later_models(folder, run_id, uri, tmp_path, 1)
     tracking.connect(uri).set_registered_model_alias("sepsearch-vn", "champion", "1")
-    said = later_models(folder, run_id, uri, tmp_path, 2)
+    outcomes = later_models(folder, run_id, uri, tmp_path, 2)
     assert champion(uri) == "1"
-    assert len(said) == 2
-    assert "models:/sepsearch-vn/3 --instrument vn" in said[1]
+    assert [(outcome.now, outcome.why) for outcome in outcomes] == [("1", "a person picked version 1")] * 2
 
 
 def test_a_process_that_died_while_it_moved_the_alias_is_not_taken_for_a_person(
     folder, uri, run_id, tmp_path, monkeypatch
 ):
     register_model(folder, run_id, uri)
-    save_model(tmp_path / "better", network(seed=7), card())
+    save_model(tmp_path / "better", network(seed=7), better_card())
     client = tracking.connect(uri)
     for through in (False, True):
         with monkeypatch.context() as patch:
@@ -293,24 +304,24 @@ def test_a_process_that_died_while_it_moved_the_alias_is_not_taken_for_a_person(
             )
             with pytest.raises(KeyboardInterrupt):
                 register_model(tmp_path / "better", run_id, uri)
-    assert later_models(folder, run_id, uri, tmp_path, 1) == []
+    later_models(folder, run_id, uri, tmp_path, 1)
     assert champion(uri) == "3"
 
 
 def test_a_registry_of_an_earlier_version_is_taken_over(folder, uri, run_id, tmp_path):
     register_model(folder, run_id, uri)
-    tracking.connect(uri).delete_registered_model_tag("sepsearch-vn", registry.BY_SEARCH)
-    assert later_models(folder, run_id, uri, tmp_path, 1) == []
+    tracking.connect(uri).delete_registered_model_tag("sepsearch-vn", champion_alias.BY_SEARCH)
+    later_models(folder, run_id, uri, tmp_path, 1)
     assert champion(uri) == "2"
 
 
 def test_a_version_hangs_at_the_searchs_run_of_the_instrument_and_is_found_where_it_was_before(folder, uri, run_id):
     client = tracking.connect(uri)
     client.set_tag(run_id, "sepsearch.run", "abc")
-    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
     experiment = client.get_run(run_id).info.experiment_id
     own = client.create_run(experiment, tags={"sepsearch.key": "abc/vn", "mlflow.parentRunId": run_id}).info.run_id
-    assert register_model(folder, run_id, uri) == "models:/sepsearch-vn/1"
+    assert register_model(folder, run_id, uri).address == "models:/sepsearch-vn/1"
     other = client.create_run(experiment, tags={"sepsearch.key": "def/vc", "sepsearch.run": "def"}).info.run_id
     client.set_tag(own, "sepsearch.key", "def/vn")
     register_model(folder, other, uri)
@@ -343,7 +354,7 @@ def test_a_card_whose_scores_are_no_numbers_is_refused_in_one_line(tmp_path, uri
 def test_a_damaged_model_does_not_keep_the_others_from_being_registered(folder, uri, run_id, tmp_path):
     save_model(tmp_path / "vc", network(), card(instrument="vc"))
     change_card(folder, schema=99)
-    models, problems = register_models({"vn": folder, "vc": tmp_path / "vc"}, run_id, uri)
+    models, problems, _ = register_models({"vn": folder, "vc": tmp_path / "vc"}, run_id, uri)
     assert models == {"vc": "models:/sepsearch-vc/1"}
     assert len(problems) == 1
     assert "schema 99" in problems[0]
@@ -357,7 +368,7 @@ def test_a_registry_that_is_away_is_asked_for_one_model_only(folder, uri, run_id
         raise ConnectionError("connection refused\nand a long trace")
 
     monkeypatch.setattr(registry, "connect", refuse)
-    models, problems = register_models({"vn": folder, "va": folder}, run_id, uri)
+    models, problems, _ = register_models({"vn": folder, "va": folder}, run_id, uri)
     assert (models, problems) == ({}, ["vn was not registered: connection refused"])
     assert asked == [uri]
 
@@ -452,6 +463,18 @@ def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
 def test_the_licence_of_recordings_is_that_of_a_file_in_their_folder_or_unknown(tmp_path, name, content, found):
     (tmp_path / name).write_text(content)
     assert find_licence(tmp_path).startswith(found)
+
+
+def test_a_licence_that_cannot_be_read_is_unknown(tmp_path, monkeypatch):
+    (tmp_path / "LICENSE").write_text("CC0")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert find_licence(tmp_path).startswith("unknown")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert find_licence(tmp_path).startswith("unknown")
 
 
 def test_the_demo_ensembles_terms_are_known():

@@ -27,7 +27,7 @@ EVENTS = [
     {"event": "trial_end", "id": "t0000", "state": "completed", "reason": "", "epochs": 2},
     {"event": "finalists", "configurations": [], "seconds": 7.0},
     {"event": "scores", "final": {"vn": SCORE}, "reference_final": {"vn": SCORE}, "seconds": 9.0},
-    {"event": "registered", "models": {"vn": "models:/sepsearch-vn/4"}},
+    {"event": "registered", "models": {"vn": "models:/sepsearch-vn/4"}, "champions": {"vn": {"before": "3", "now": "4"}}},
     {"event": "end", "state": "finished"},
 ]  # fmt: skip
 
@@ -46,6 +46,7 @@ def test_results_follow_from_the_events():
 def test_a_registered_model_is_named_by_its_address_and_the_reference_by_its_file():
     results = build_results(EVENTS)
     assert results["final"]["vn"]["model_uri"] == "models:/sepsearch-vn/4"
+    assert results["champions"] == {"vn": {"before": "3", "now": "4"}}
     assert results["reference_final"]["vn"]["model_uri"] == "runs/x/models/vn"
 
 

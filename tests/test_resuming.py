@@ -13,7 +13,7 @@ from sepsearch.arguments import parse_arguments
 from sepsearch.errors import UserError
 from sepsearch.history import History, differences
 from sepsearch.journal import Journal, read_journal
-from sepsearch.resuming import changed_facts, new_journal, new_run, resumed_run, resumed_settings
+from sepsearch.resuming import changed_facts, limited_settings, new_journal, new_run, resumed_run, resumed_settings
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
 OPTIONS = {"data": "/urmp", "time_budget": 60.0, "workers": 1, "cpus_per_trial": 2.0, "gpus_per_trial": None,
@@ -60,6 +60,26 @@ def test_options_that_are_given_anew_hold(tmp_path):
     begin = resumed_run(arguments(tmp_path, "--resume", "x", "--workers", "4", "--retries", "0", "--trials", "9"))
     assert (begin.options["workers"], begin.options["retries"], begin.options["address"]) == (4, 0, "auto")
     assert resumed_settings(begin, 9).trials == 9
+
+
+def test_a_run_has_no_more_trials_than_its_space_has_configurations_and_says_so_in_one_line(tmp_path):
+    begun(tmp_path)
+    begin = resumed_run(arguments(tmp_path, "--resume", "x", "--trials", "9"))
+    settings, note = limited_settings(begin, resumed_settings(begin, 9))
+    assert (settings.trials, note) == (3, "the space holds 2 configurations beside the report's: 3 trials instead of 9")
+    assert limited_settings(begin, resumed_settings(begin, None)) == (resumed_settings(begin, None), "")
+
+
+def test_trials_of_a_space_that_holds_fewer_stay_where_they_have_begun(tmp_path):
+    begun(tmp_path, *[("trial", {"id": f"t{number:04d}", "params": {}}) for number in range(2, 6)])
+    begin = resumed_run(arguments(tmp_path, "--resume", "x", "--trials", "9"))
+    assert limited_settings(begin, resumed_settings(begin, 9))[0].trials == 6
+    begin.close()
+    journal = Journal(tmp_path / "runs" / "x" / "journal.jsonl", resume=True)
+    journal.append("finalists", configurations=[], seconds=1.0)
+    journal.close()
+    begin = resumed_run(arguments(tmp_path, "--resume", "x"))
+    assert limited_settings(begin, resumed_settings(begin, 9)) == (resumed_settings(begin, 9), "")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Finalists: which configurations, which model."""
 
+import math
 from pathlib import Path
 
 from sepsearch.finalists import Finalist, MemberRun, SeedRun, cannot_win, choose_finalists, choose_model
 from sepsearch.journal import Journal, read_journal
 from sepsearch.plan import RETURNED
 from sepsearch.retrain import FinalPlan
-from sepsearch.search import Trial
+from sepsearch.search import Trial, best_trials
 
 GOOD = Finalist("c0", "t0003", {"filters": 8}, reference=False)
 REPORT = Finalist("c1", "t0000", {"filters": 16}, reference=True)
@@ -26,6 +27,30 @@ def test_the_reports_configuration_is_always_a_finalist_and_none_is_there_twice(
     best = [Trial("t0003", {"filters": 8}, ratio=0.5), Trial("t0005", {"filters": 8}, ratio=0.55)]
     assert choose_finalists(best, reference) == [GOOD, REPORT]
     assert [f.reference for f in choose_finalists([reference], reference)] == [True]
+
+
+def test_as_many_different_configurations_are_retrained_as_were_asked_for_where_there_are_so_many():
+    found = [(8, 0.5), (8, 0.51), (8, 0.52), (4, 0.6), (2, 0.65), (16, 0.7)]
+    trials = [Trial(f"t{n}", {"filters": f}, epochs=4, ratio=r, state="completed") for n, (f, r) in enumerate(found)]
+    finalists = choose_finalists(best_trials(trials, 3), trials[-1])
+    assert [(f.trial, f.params["filters"], f.reference) for f in finalists] == [
+        ("t0", 8, False), ("t3", 4, False), ("t4", 2, False), ("t5", 16, True),
+    ]  # fmt: skip
+
+
+def test_an_instrument_without_a_ratio_drops_no_finalist_and_has_a_model_all_the_same():
+    def nothing(finalist: Finalist, seed: int, ratio: float) -> SeedRun:
+        run = finished(finalist, seed, ratio)
+        run.members["vc"] = MemberRun()
+        number = {"instrument": "vc", "val_loss": 0.1, "ratio": None, "discontinuity": False}
+        run.add_epoch({"epoch": 3, "members": [number]})
+        return run
+
+    ended = [nothing(GOOD, 1, 0.3), nothing(GOOD, 2, 0.3001), nothing(REPORT, 1, 0.9), nothing(REPORT, 2, 0.9001)]
+    assert cannot_win(ended, [GOOD, Finalist("c1", "t0001", {"filters": 2}, reference=False)], 2) == {}
+    choice = choose_model(runs(*ended), "vc", [GOOD, REPORT])
+    assert choice is not None
+    assert math.isnan(choice.ratio_mean)
 
 
 def test_configurations_are_ranked_by_their_mean_and_not_by_their_luckiest_seed():

@@ -35,6 +35,7 @@ RESULT_KEYS = {
     "finalists",
     "final",
     "reference_final",
+    "champions",
     "seconds",
 }
 FINAL_KEYS = {
@@ -129,19 +130,23 @@ def test_nothing_noisy_reaches_the_terminal(finished):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_models_are_registered_as_champions_and_load_from_there(finished):
+def test_the_models_are_registered_those_that_beat_the_baselines_are_champions_and_load_from_there(finished):
     import mlflow
 
     from sepsearch.model_folder import load_model
     from sepsearch.registry import resolve_model
 
-    folder, _, results = finished
+    folder, done, results = finished
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     for code, row in results["final"].items():
-        version = client.get_model_version_by_alias(f"sepsearch-{code}", "champion")
-        assert row["model_uri"] == f"models:/sepsearch-{code}/{version.version}"
-    _, card = load_model(resolve_model("models:/sepsearch-vn@champion", uri))
+        assert row["model_uri"] == f"models:/sepsearch-{code}/1"
+        losses = {name: results["baselines"][name][code] for name in ("identity", "gain")}
+        good = row["ratio"] < min(1, losses["gain"] / losses["identity"])
+        assert client.get_registered_model(f"sepsearch-{code}").aliases == ({"champion": 1} if good else {})
+        assert results["champions"][code]["now"] == ("1" if good else None)
+        assert f"{code}: {'champion is version 1, before: none' if good else 'no champion'}; " in done.stdout
+    _, card = load_model(resolve_model("models:/sepsearch-vn/1", uri))
     assert card.scores["ratio"] == results["final"]["vn"]["ratio"]
 
 

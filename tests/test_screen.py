@@ -2,13 +2,12 @@
 
 from io import StringIO
 
-from rich.console import Console
-
 from sepsearch.screen import Screen
+from sepsearch.terminal_console import LiteralConsole
 
 
 def told(*events: dict) -> list[str]:
-    console = Console(file=StringIO(), width=200)
+    console = LiteralConsole(file=StringIO(), width=200)
     screen = Screen(console, epochs=2)
     screen.begin("search", 3)
     for event in events:
@@ -38,3 +37,10 @@ def test_an_early_ratio_of_a_stopped_trial_is_never_the_best():
         {"event": "trial_end", "id": "t0001", "state": "stopped", "reason": "stopped at rung 1", "epochs": 1},
     )
     assert "best" not in line
+
+
+def test_a_reason_is_printed_as_one_line_of_text():
+    (line,) = told(
+        {"event": "trial_end", "id": "t0000", "state": "failed", "reason": "\x1b]0;x\x07[/]\nforged", "epochs": 0},
+    )
+    assert r"failed: \x1b]0;x\x07[/]\nforged" in line

@@ -104,18 +104,55 @@ def test_as_many_trials_as_were_asked_for_and_no_more(tmp_path):
 
 def test_the_best_trials_are_those_that_reached_the_full_budget():
     trials = [
-        Trial("t0", {}, epochs=8, ratio=0.6, state="completed"),
-        Trial("t1", {}, epochs=1, ratio=0.2, state="stopped"),
-        Trial("t2", {}, epochs=8, ratio=0.5, state="completed"),
-        Trial("t3", {}, epochs=8, ratio=0.1, state="failed"),
+        Trial("t0", {"filters": 0}, epochs=8, ratio=0.6, state="completed"),
+        Trial("t1", {"filters": 1}, epochs=1, ratio=0.2, state="stopped"),
+        Trial("t2", {"filters": 2}, epochs=8, ratio=0.5, state="completed"),
+        Trial("t3", {"filters": 3}, epochs=8, ratio=0.1, state="failed"),
     ]
     assert [trial.id for trial in best_trials(trials, 5)] == ["t2", "t0"]
 
 
 def test_if_none_reached_it_the_best_are_taken_from_those_that_came_furthest():
     trials = [
-        Trial("t0", {}, epochs=3, ratio=0.6, state="stopped"),
-        Trial("t1", {}, epochs=1, ratio=0.2, state="stopped"),
-        Trial("t2", {}, epochs=3, ratio=0.5, state="stopped"),
+        Trial("t0", {"filters": 0}, epochs=3, ratio=0.6, state="stopped"),
+        Trial("t1", {"filters": 1}, epochs=1, ratio=0.2, state="stopped"),
+        Trial("t2", {"filters": 2}, epochs=3, ratio=0.5, state="stopped"),
     ]
     assert [trial.id for trial in best_trials(trials, 1)] == ["t2"]
+
+
+def test_a_search_ends_when_all_configurations_are_trained_however_many_trials_were_asked_for(tmp_path):
+    plan = make_plan(tmp_path, trials=8)
+    units = []
+    while (unit := plan.next()) is not None:
+        units.append(unit[0])
+        if len(units) == 2:  # for a reason of its own, so it would fail again
+            report(plan, unit[0], 1, math.nan)
+        plan.ended(unit[0], RETURNED)
+    assert units == ["t0000", "t0001", "t0002", "t0003"]
+    assert plan.finished()
+    assert len({repr(trial.params) for trial in plan.trials.values()}) == 4
+    assert [e["id"] for e in read_journal(plan.journal.path) if e["event"] == "trial"] == units
+
+
+def test_a_search_that_goes_on_does_not_train_again_what_an_earlier_process_did(tmp_path):
+    plan = make_plan(tmp_path, trials=8)
+    for _ in range(3):
+        plan.ended(start(plan), RETURNED)
+    plan.journal.close()
+    events = list(read_journal(tmp_path / "journal.jsonl"))
+    again = make_plan(tmp_path / "again", trials=8)
+    again.restore(events)
+    again.resume()
+    last = start(again)
+    assert again.next() is None
+    assert not again.finished()
+    again.ended(last, RETURNED)
+    assert again.finished()
+    assert again.trials[last].params not in [plan.trials[id].params for id in plan.trials]
+
+
+def test_the_best_trials_have_different_configurations():
+    trials = [Trial(f"t{n}", {"filters": n // 2}, epochs=8, ratio=n / 10, state="completed") for n in range(8)]
+    assert [trial.id for trial in best_trials(trials, 3)] == ["t0", "t2", "t4"]
+    assert [trial.id for trial in best_trials(trials, 9)] == ["t0", "t2", "t4", "t6"]

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import unicodedata
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -213,6 +214,16 @@ def test_a_changed_sample_has_another_fingerprint(cache: Path, duets: Path, name
     second = prepare(duets)
     assert second.built
     assert second.fingerprint != first.fingerprint
+
+
+def test_the_same_names_composed_otherwise_have_the_same_fingerprint_and_titles(cache: Path, tmp_path: Path) -> None:
+    names = {"F\u00fcr \u00c9lise--take1": ["vn"], "Jupiter": ["vn", "vc"]}
+    write_plain_tree(tmp_path / "a", names, 1.0)
+    for name in names:
+        shutil.copytree(tmp_path / "a" / name, tmp_path / "b" / unicodedata.normalize("NFD", name))
+    first, second = prepare(tmp_path / "a"), prepare(tmp_path / "b")
+    assert (second.fingerprint, second.built) == (first.fingerprint, False)
+    assert [piece["title"] for piece in second.manifest["pieces"]] == ["F\u00fcr \u00c9lise", "Jupiter"]
 
 
 def test_another_title_has_another_fingerprint(cache: Path, tmp_path: Path) -> None:

@@ -205,3 +205,30 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_values():
     assert low < mean == 0.5 < high
     assert interval(many)[2] - interval(many)[1] < (high - low) / 2
     assert interval([0.3] * 4) == pytest.approx((0.3, 0.3, 0.3))
+
+
+class Formula:
+    """Trains whatever is proposed."""
+
+    def pick(self, params: dict) -> dict:
+        return params
+
+    def end(self, params: dict) -> None:
+        """Nothing is known without training."""
+
+    def train(self, params: dict):
+        for epoch in range(1, 5):
+            yield {
+                "epoch": epoch,
+                "ratio": 1 / params["filters"],
+                "seconds": 1.0,
+                "examples_per_second": 0.0,
+                "members": [],
+            }
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_simulated_search_of_a_space_of_three_ends_after_three_trials(sampler):
+    space = parse_space({"parameters": {"filters": [8, 16, 24]}}, "space")
+    outcome = simulate(Formula(), space, Strategy(sampler), trials=20, epochs=4, seed=0)
+    assert (outcome.ended["completed"], outcome.epochs, outcome.best) == (3, 12, 1 / 24)

@@ -154,7 +154,7 @@ def plant(config):
 
 
 def test_ten_failing_configurations_among_thirty_leave_twenty_good_trials_and_none_running(ray_workers, tmp_path):
-    space = parse_space({"parameters": {"filters": [8, 16, 24, 32], "head": ["relu", "mask"]}}, "space")
+    space = parse_space({"parameters": {"filters": {"low": 8, "high": 64}, "head": ["relu", "mask"]}}, "space")
     sampler = Sampler(space, tmp_path / "study.log", "x", seed=0)
     journal = Journal(tmp_path / "journal.jsonl")
     plan = SearchPlan(sampler, Rungs(1, 2, 1), journal, trials=30, epochs=2, seed=0)

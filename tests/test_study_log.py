@@ -107,3 +107,9 @@ def test_optunas_own_storage_opens_the_file_and_finds_all_trials(tmp_path):
 def test_a_full_disk_is_one_line():
     with pytest.raises(UserError, match=r"/dev/full: cannot be written: No space left on device: free some space"):
         LogFile(Path("/dev/full")).append_logs([{"op_code": 0}])
+
+
+def test_a_study_that_cannot_be_opened_is_one_line(tmp_path):
+    (tmp_path / "study.log").mkdir()
+    with pytest.raises(UserError, match=r"study\.log: cannot be written: Is a directory"):
+        LogFile(tmp_path / "study.log")

@@ -169,6 +169,15 @@ def test_a_mixture_that_is_longer_than_its_stems_is_compared_to_its_end(tmp_path
     assert check.deviation_db == pytest.approx(-3.0103, abs=1e-3)
 
 
+def test_a_mixture_that_cannot_be_read_is_not_compared_and_says_why(tmp_path: Path) -> None:
+    write_urmp_tree(tmp_path, [("01_Jupiter_vn_vc", 1.0)])
+    path = tmp_path / "01_Jupiter_vn_vc" / "AuMix_01_Jupiter_vn_vc.wav"
+    path.write_bytes(path.read_bytes()[:-500])
+    (check,) = check_mixtures(read_folder(tmp_path))
+    assert (check.deviation_db, check.gain_db, check.fitted_db) == (None, None, None)
+    assert check.problem == "expected 144000 bytes of audio as its header says, found 143500: the file is cut off"
+
+
 def test_a_piece_without_a_mixture_has_nothing_to_compare(tmp_path: Path) -> None:
     write_plain_tree(tmp_path, {"Elise": ["vn", "vc"]}, 1.0)
     (check,) = check_mixtures(read_folder(tmp_path))

@@ -43,7 +43,8 @@ def run_of(place, events):
 
 def save(folder, code):
     torch.manual_seed(0)
-    card = ModelCard(instrument=code, config=CONFIG, front_end=FrontEnd(), constant=1.0, search="duets")
+    card = ModelCard(instrument=code, config=CONFIG, front_end=FrontEnd(), constant=1.0, search="duets", fingerprint="f1",
+                     scores={"ratio": 0.25}, baselines={"validation": {"identity": 1.0, "gain": 0.9}})  # fmt: skip
     save_model(folder / "models" / code, make_network(CONFIG).eval(), card)
 
 
@@ -126,8 +127,11 @@ def test_models_that_were_not_registered_are_and_the_journal_and_the_results_say
     assert "models:/sepsearch-vn/1" in capsys.readouterr().out
     last = list(read_run(folder / "journal.jsonl"))[-1]
     assert (last["event"], last["models"]) == ("registered", {"vn": "models:/sepsearch-vn/1"})
+    champion = {"name": "sepsearch-vn", "version": "1", "before": None, "now": "1"}
+    assert last["champions"]["vn"].items() >= champion.items()
     results = json.loads((folder / "results.json").read_text())
     assert results["final"]["vn"]["model_uri"] == "models:/sepsearch-vn/1"
+    assert results["champions"] == last["champions"]
     parent = runs(uri)["duets"]
     assert parent.info.status == "FINISHED"
     assert "models:/sepsearch-vn/1" in parent.data.tags["mlflow.note.content"]
@@ -197,10 +201,64 @@ def test_a_damaged_journal_is_told_and_nothing_is_sent(place, uri):
     assert connect(uri).get_experiment_by_name("sepsearch") is None
 
 
-@pytest.mark.parametrize("address", ["sqlite:////proc/none/mlflow.db", "nonsense://here"])
-def test_an_address_that_cannot_be_used_is_told_in_one_line(place, address):
+def parents(uri):
+    """The parent's name of every run in MLflow that has one."""
+    found = runs(uri)
+    names = {run.info.run_id: name for name, run in found.items()}
+    return {
+        n: names.get(run.data.tags.get("mlflow.parentRunId"), "deleted") for n, run in found.items() if n != "duets"
+    }
+
+
+def test_a_parent_run_that_was_deleted_in_mlflow_is_made_again_and_has_all_its_children(place, uri, capsys):
     run_of(place, journal(story()))
-    with pytest.raises(UserError, match="cannot be reached") as caught:
+    main(["duets"])
+    connect(uri).delete_run(runs(uri)["duets"].info.run_id)
+    main(["duets"])
+    assert parents(uri) == dict.fromkeys(("t0000", "t0001", "t0002", "c0-s0", "c0-s1"), "duets")
+    assert "duets: 6 runs are in MLflow" in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_a_deleted_experiment_is_an_error_and_nothing_is_said_to_be_recorded(place, uri, capsys):
+    run_of(place, journal(story()))
+    main(["duets"])
+    capsys.readouterr()
+    client = connect(uri)
+    client.delete_experiment(client.get_experiment_by_name("sepsearch").experiment_id)
+    with pytest.raises(UserError, match="experiment 'sepsearch' is deleted: restore it"):
+        main(["duets"])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_summary_counts_only_the_runs_that_mlflow_has(place, uri, capsys, monkeypatch):
+    run_of(place, journal(story()))
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    real, made = MlflowClient.create_run, []
+
+    def create_run(self, *arguments, **options):
+        made.append(1)
+        if len(made) > 2:
+            raise MlflowException.invalid_parameter_value("too many runs")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_run)
+    with pytest.raises(SystemExit) as left:
+        main(["duets"])
+    assert left.value.code == 1
+    told = capsys.readouterr()
+    assert "duets: 2 of 6 runs are in MLflow" in told.out
+    assert "too many runs" in told.err
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("sqlite:////proc/none/mlflow.db", "cannot be reached"), ("nonsense://here", "does not take the address")],
+)
+def test_an_address_that_cannot_be_used_is_told_in_one_line(place, address, expected):
+    run_of(place, journal(story()))
+    with pytest.raises(UserError, match=expected) as caught:
         main(["duets", "--uri", address])
     assert "\n" not in str(caught.value)
 

@@ -103,3 +103,12 @@ def test_a_dead_network_ends_the_trial_with_its_reason(monkeypatch):
     config = dataclasses.replace(SMALL, head="relu")
     with pytest.raises(TrainingFailed, match="dead: the network of vn puts out nothing but zeros in epoch 1"):
         list(fit(config, synthetic_data(), [Member("vn", 0)], epochs=1, batches_per_epoch=1))
+
+
+def test_an_instrument_without_anything_to_separate_takes_no_part_in_the_objective():
+    data = synthetic_data()
+    data = dataclasses.replace(data, identity={**data.identity, "vc": 0.0})
+    (epoch,) = fit(SMALL, data, [Member("vn", 0), Member("vc", 0)], epochs=1, batches_per_epoch=2)
+    assert epoch.ratio == epoch.members[0].ratio > 0
+    (alone,) = fit(SMALL, data, [Member("vc", 0)], epochs=1, batches_per_epoch=2)
+    assert math.isnan(alone.ratio)

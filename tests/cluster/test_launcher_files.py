@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from iam import allowed
 from private_hosts import ROOT, isolated, require
 
 CLUSTER = ROOT / "cluster"
 LAUNCHERS = ("local", "aws", "gcp")
 CLOUDS = ("aws", "gcp")
+INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/{}"
 SCRIPTS = sorted([*CLUSTER.rglob("*.sh"), *CLUSTER.rglob("*.sbatch")])
 PAGES = [CLUSTER / name for name in ("README.md", "local.md", "aws.md", "gcp.md", "slurm.md", "kuberay/README.md")]
 
@@ -107,18 +109,23 @@ def test_an_autoscaler_with_these_settings_goes_from_none_to_two_workers_and_bac
 
 @pytest.fixture
 def aws(monkeypatch, tmp_path):
-    """An emulated AWS without anything in it but a bucket and a default network."""
+    """An emulated AWS without anything in it but a bucket, the roles of aws-roles.yaml and a default network."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", launcher("aws")["provider"]["region"])
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
-    monkeypatch.syspath_prepend(str(CLUSTER))
     import boto3
     from moto import mock_aws
 
     with mock_aws():
         boto3.client("s3").create_bucket(Bucket="my-runs")
+        boto3.client("cloudformation").create_stack(
+            StackName="sepsearch-roles",
+            TemplateBody=(CLUSTER / "aws-roles.yaml").read_text(),
+            Parameters=[{"ParameterKey": "Bucket", "ParameterValue": "my-runs"}],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
         yield boto3
 
 
@@ -147,9 +154,6 @@ def started(boto3, config: dict) -> dict[str, dict]:
 
 
 def test_ray_sets_aws_up_and_starts_an_on_demand_head_and_spot_gpus_with_a_role_each(aws):
-    import aws_roles
-
-    aws_roles.main(["my-runs"])
     config = bootstrapped()
     assert config["available_node_types"]["gpu"]["resources"] | {"memory": 0} == {
         "CPU": 8,
@@ -167,9 +171,6 @@ def test_ray_sets_aws_up_and_starts_an_on_demand_head_and_spot_gpus_with_a_role_
 
 
 def test_only_ssh_is_open_from_outside_and_everything_within_the_group(aws):
-    import aws_roles
-
-    aws_roles.main(["my-runs"])
     bootstrapped()
     (group,) = aws.client("ec2").describe_security_groups(GroupNames=["sepsearch"])["SecurityGroups"]
     outside = [(rule.get("FromPort"), rule.get("ToPort")) for rule in group["IpPermissions"] if rule["IpRanges"]]
@@ -179,9 +180,6 @@ def test_only_ssh_is_open_from_outside_and_everything_within_the_group(aws):
 
 
 def test_a_narrower_group_that_is_there_already_is_left_as_it_is(aws):
-    import aws_roles
-
-    aws_roles.main(["my-runs"])
     ec2 = aws.client("ec2")
     network = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     mine = ec2.create_security_group(GroupName="sepsearch", Description="mine", VpcId=network)["GroupId"]
@@ -192,31 +190,67 @@ def test_a_narrower_group_that_is_there_already_is_left_as_it_is(aws):
     assert [r["CidrIp"] for p in group["IpPermissions"] for r in p["IpRanges"]] == ["198.51.100.7/32"]
 
 
-def test_workers_may_use_one_bucket_and_the_head_may_end_machines_of_this_cluster_only(aws):
-    import aws_roles
+def asked_of_ec2(boto3, monkeypatch) -> list[tuple[str, str, dict[str, str]]]:
+    """What Ray's provider asks of EC2 over the life of a worker: (action, resource, context), as IAM sees each."""
+    from botocore.client import BaseClient
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-    aws_roles.main(["my-runs"])
-    aws_roles.main(["my-runs"])  # again is no mistake
+    seen, real = [], BaseClient._make_api_call
+
+    def call(client, operation, parameters):
+        if client.meta.service_model.service_name == "ec2":
+            seen.extend(requests(operation, parameters))
+        return real(client, operation, parameters)
+
+    def tags(of: list[dict[str, str]], kind: str) -> dict[str, str]:
+        return {f"aws:{kind}Tag/{tag['Key']}": tag["Value"] for tag in of}
+
+    def requests(operation, parameters):
+        if operation == "RunInstances":
+            (of,) = [one["Tags"] for one in parameters["TagSpecifications"] if one["ResourceType"] == "instance"]
+            assert len(parameters["TagSpecifications"]) == 1
+            yield "ec2:RunInstances", INSTANCE.format("new"), tags(of, "Request")
+            yield "ec2:CreateTags", INSTANCE.format("new"), {**tags(of, "Request"), "ec2:CreateAction": "RunInstances"}
+        elif operation in ("CreateTags", "TerminateInstances"):
+            for name in parameters.get("Resources") or parameters["InstanceIds"]:
+                (there,) = real(boto3.client("ec2"), "DescribeInstances", {"InstanceIds": [name]})["Reservations"]
+                has = tags(there["Instances"][0]["Tags"], "Resource")
+                yield f"ec2:{operation}", INSTANCE.format(name), {**has, **tags(parameters.get("Tags", []), "Request")}
+        else:
+            yield f"ec2:{operation}", "*", {}
+
+    config = bootstrapped()
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+    worker = dict(config["available_node_types"]["gpu"]["node_config"])
+    provider.create_node(worker, {"ray-node-type": "worker", "ray-node-status": "uninitialized"}, 1)
+    (node,) = provider.non_terminated_nodes({})
+    provider.set_node_tags(node, {"ray-node-status": "up-to-date"})
+    provider.terminate_node(node)
+    return seen
+
+
+def test_the_heads_role_allows_all_that_rays_provider_asks_of_ec2(aws, monkeypatch):
+    asked = asked_of_ec2(aws, monkeypatch)
+    assert {action for action, _, _ in asked} >= {"ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances"}
+    assert [request for request in asked if not allowed("HeadRole", *request)] == []
+
+
+def test_the_template_makes_both_roles_with_the_storages_rights(aws):
     iam = aws.client("iam")
-    assert iam.list_role_policies(RoleName="sepsearch-storage")["PolicyNames"] == ["storage"]
-    rights = iam.get_role_policy(RoleName="sepsearch-storage", PolicyName="storage")["PolicyDocument"]["Statement"]
-    assert {right["Resource"] for right in rights} == {"arn:aws:s3:::my-runs", "arn:aws:s3:::my-runs/*"}
-    assert all(action.startswith("s3:") for right in rights for action in right["Action"])
-    rights = iam.get_role_policy(RoleName="sepsearch-head", PolicyName="workers")["PolicyDocument"]["Statement"]
-    (ends,) = [right for right in rights if "ec2:TerminateInstances" in right["Action"]]
-    assert ends["Condition"]["StringEquals"] == {"ec2:ResourceTag/ray-cluster-name": launcher("aws")["cluster_name"]}
-    (passes,) = [right for right in rights if "iam:PassRole" in right["Action"]]
-    assert passes["Resource"].endswith(":role/sepsearch-storage")
-    aws_roles.main(["--delete"])
-    assert [role for role in iam.list_roles()["Roles"] if role["RoleName"].startswith("sepsearch")] == []
+    names = {role["RoleName"] for role in iam.list_roles()["Roles"]}
+    assert names >= {"sepsearch-head", "sepsearch-storage"}
+    assert iam.list_role_policies(RoleName="sepsearch-storage")["PolicyNames"] == []
+    assert iam.list_role_policies(RoleName="sepsearch-head")["PolicyNames"] == ["workers"]
+    for name in ("sepsearch-head", "sepsearch-storage"):
+        assert len(iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["s3://my-runs"], ["My_Runs"]])
-def test_no_bucket_or_none_that_can_be_one_is_a_line_and_code_2(arguments):
-    line = [sys.executable, str(CLUSTER / "aws_roles.py"), *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "expected a bucket's name, such as my-runs" in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize("bucket", ["s3://my-runs", "My_Runs"])
+def test_a_name_that_no_bucket_has_does_not_fit_the_template(bucket):
+    parameter = yaml.safe_load((CLUSTER / "aws-roles.yaml").read_text())["Parameters"]["Bucket"]
+    assert not re.fullmatch(parameter["AllowedPattern"], bucket)
+    assert re.fullmatch(parameter["AllowedPattern"], "my-runs")
 
 
 def google_errors(value, schema: dict, schemas: dict, where: str) -> list[str]:
@@ -416,7 +450,6 @@ def commands(page: Path) -> list[list[str]]:
 PROGRAMS = {
     "sepsearch.run": [sys.executable, "-m", "sepsearch.run", "--help"],
     "sepsearch.watch": [sys.executable, "-m", "sepsearch.watch", "--help"],
-    "aws_roles": [sys.executable, str(CLUSTER / "aws_roles.py"), "--help"],
     **{
         f"ray {word}": [str(ROOT / ".venv/bin/ray"), word, "--help"]
         for word in ("up", "down", "exec", "attach", "monitor", "dashboard", "rsync-up", "get-auth-token")
@@ -441,12 +474,11 @@ def test_every_option_in_a_page_is_one_of_its_program(page, options):
         # A command that is handed to another one has options of its own.
         outer = re.sub(r"'[^']*'", "", text)
         for name, known in options.items():
-            program = {"aws_roles": "cluster/aws_roles.py"}.get(name, name)
             for part in re.findall(
-                rf"(?:^|[ '(]){re.escape(program)}( [^'|;&#)]*)", text if name.startswith("sepsearch") else outer
+                rf"(?:^|[ '(]){re.escape(name)}( [^'|;&#)]*)", text if name.startswith("sepsearch") else outer
             ):
                 given = set(re.findall(r"(?<= )--?[a-z][a-z-]*", part))
-                assert given <= known, f"{text}: {program} has no {', '.join(sorted(given - known))}"
+                assert given <= known, f"{text}: {name} has no {', '.join(sorted(given - known))}"
                 checked += 1
     assert checked or page.parent.name == "kuberay"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hosts import BIN, wait_until
 
+from sepsearch.errors import UserError
 from sepsearch.journal import read_journal
 from sepsearch.mirror import Mirror
 from sepsearch.places import Place, open_place
@@ -110,6 +111,26 @@ def machines(environment: dict[str, str], tree: Path, tmp_path_factory: pytest.T
     return made
 
 
+RACE = """
+import sys
+from sepsearch import mirror
+from sepsearch.errors import UserError
+from sepsearch.places import open_place
+mirror.ALIVE_SECONDS = 0.0
+writer = mirror.Mirror(open_place("s3://bucket/race") / "journal")
+writer.claim()
+print("claimed", flush=True)
+sys.stdin.readline()
+try:
+    for line in range(100):
+        writer.append(b"%d of %s\\n" % (line, sys.argv[1].encode()))
+        print(line, flush=True)
+except UserError as error:
+    print(error, flush=True)
+writer.release()
+"""
+
+
 @pytest.fixture
 def far(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Place:
     """The run's place, for this process."""
@@ -117,6 +138,60 @@ def far(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Place:
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     return open_place(STORAGE) / "far"
+
+
+def race(environment, name):
+    return subprocess.Popen(
+        [sys.executable, "-c", RACE, name], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.fixture
+def journal(environment, monkeypatch):
+    for name, value in environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    place = open_place("s3://bucket/race")
+    yield Mirror(place / "journal")
+    place.remove_all()
+
+
+def test_of_two_processes_that_race_for_a_journal_one_has_every_line(environment, journal):
+    racers = {name: race(environment, name) for name in ("a", "b")}
+    assert [racer.stdout.readline() for racer in racers.values()] == ["claimed\n"] * 2
+    for racer in racers.values():
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = {name: racer.communicate(timeout=120)[0].splitlines() for name, racer in racers.items()}
+    lines = [line.decode().split() for line in journal.read_all()]
+    assert [int(number) for number, _, _ in lines] == list(range(100))
+    assert sum(len(words) == 100 and words[-1] == "99" for words in said.values()) == 1
+    assert sum("has written this line" in words[-1] for words in said.values()) == 1
+    for name, words in said.items():
+        assert [word for word in words if word.isdecimal()] == [number for number, _, who in lines if who == name]
+
+
+def test_a_process_that_was_stopped_while_another_took_the_run_over_stops_and_damages_nothing(environment, journal):
+    slow = race(environment, "slow")
+    assert slow.stdout.readline() == "claimed\n"
+    slow.stdin.write("go\n")
+    slow.stdin.flush()
+    assert slow.stdout.readline() == "0\n"
+    slow.send_signal(signal.SIGSTOP)
+    successor = Mirror(journal.place)
+    while True:
+        taken = len(successor.read_all())
+        try:
+            successor.append(b"first\n")
+            break
+        except UserError:  # the last request of the other was still under way
+            continue
+    for number in range(300):
+        successor.append(b"%d\n" % number)
+    slow.send_signal(signal.SIGCONT)
+    said, _ = slow.communicate(timeout=120)
+    assert "has written this line of the journal, so it has taken this run over" in said.splitlines()[-1]
+    assert journal.read_all()[taken:] == [b"first\n", *(b"%d\n" % number for number in range(300))]
 
 
 def test_a_run_at_work_cannot_be_taken_by_another_machine(machines):
