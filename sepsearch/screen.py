@@ -70,9 +70,10 @@ class Screen:
 
     def handle(self, event: dict[str, Any]) -> None:
         """Take in an event as it happens."""
+        again = event.get("id") in self._over  # its weights were lost
         self.remember(event)
         if event["event"] in ENDS.values():
-            self._ended += 1
+            self._ended += not again
             self._tell(event)
         elif event["event"] == "eliminated":
             self._expected -= event["left"]

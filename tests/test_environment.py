@@ -155,6 +155,18 @@ def test_a_finalist_that_failed_with_its_worker_is_trained_on_and_scores_without
     assert again.next()[0] == "c0-s1"
 
 
+def test_the_screen_counts_a_finalist_that_is_trained_again_once():
+    from rich.console import Console
+
+    ended = {"state": "completed", "reason": "", "epochs": 1, "weights": "finalists/x", "sha256": {}}
+    screen = Screen(Console(quiet=True), 2)
+    for id in ("c0-s1", "c1-s1"):
+        screen.remember({"event": "final_end", "id": id, **ended})
+    screen.begin("finalists", 2)
+    screen.handle({"event": "final_end", "id": "c0-s1", **ended})
+    assert screen._ended == 2
+
+
 def test_the_screen_counts_it_among_those_to_come():
     from rich.console import Console
 
