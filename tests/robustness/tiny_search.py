@@ -50,11 +50,6 @@ class Ended:
     code: int | None
     text: str
 
-    @property
-    def clean(self) -> bool:
-        """Whether it ended as promised: no traceback, and one line where something was wrong."""
-        return self.code is not None
-
 
 def write_inputs(folder: Path) -> None:
     """The recordings and the space file that every search of an exploration reads."""
@@ -71,9 +66,9 @@ def start(inputs: Path) -> Ended:
     return _command([*options, "--instruments", "vn,vc", "--workers", "1"])
 
 
-def resume(mlflow: bool = False) -> Ended:
-    """Go on with the search of the working directory; with `mlflow` its records are written, too."""
-    return _command(["--resume", NAME], mlflow=mlflow)
+def resume() -> Ended:
+    """Go on with the search of the working directory."""
+    return _command(["--resume", NAME])
 
 
 def prepare(inputs: Path) -> Ended:
@@ -83,14 +78,14 @@ def prepare(inputs: Path) -> Ended:
     return _command(["--space", str(inputs / "space.yaml"), str(inputs / "recordings")], main)
 
 
-def _command(arguments: list[str], main: Callable[[list[str]], None] | None = None, mlflow: bool = False) -> Ended:
+def _command(arguments: list[str], main: Callable[[list[str]], None] | None = None) -> Ended:
     """A command line in this process, which may die in it; that of `sepsearch.run` by default."""
     if main is None:
         from sepsearch.run import main
 
     code: int | None = 0
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _replaced(mlflow):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _replaced():
         try:
             exit_on_user_error(lambda: main(arguments))
         except SystemExit as end:
@@ -109,7 +104,7 @@ def _command(arguments: list[str], main: Callable[[list[str]], None] | None = No
 
 
 @contextlib.contextmanager
-def _replaced(mlflow: bool) -> Iterator[None]:
+def _replaced() -> Iterator[None]:
     """What is not the real thing, as the module's first lines list it."""
     from sepsearch.scoring import TestTitles
 
@@ -117,7 +112,7 @@ def _replaced(mlflow: bool) -> Iterator[None]:
         for target, replacement in {
             "sepsearch.stage.run_stage": run_stage,
             "sepsearch.run.getting_ready": _getting_ready,
-            **({} if mlflow else {"sepsearch.tracking.Tracker": AwayTracker}),
+            "sepsearch.tracking.Tracker": AwayTracker,
             "sepsearch.scoring.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
             "sepsearch.storage_wait.PATIENCE": 0.0,
