@@ -85,8 +85,8 @@ class Sampler:
         if path is not None:
             _remove_remains(path)
         window = window or study_log.WINDOW
-        storage = study_log.StudyLog(path, *window)
-        self.study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+        self._storage = study_log.StudyLog(path, *window)
+        self.study = optuna.create_study(storage=self._storage, study_name=name, direction="minimize")
         self._asked: dict[str, _Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
         self._pick = pick or (lambda params: params)
@@ -272,10 +272,15 @@ class Sampler:
         return TrialState.COMPLETE, extrapolate(asked.curve, self._completed)
 
     def close(self, reason: str) -> None:
-        """Tell the study that every trial still open has failed, so that none stays RUNNING."""
+        """End every trial of the study that is still open as failed, and bring its file to the disk.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         for trial, asked in self._asked.items():
             if asked.told is None:
                 self.tell(trial, "failed", None, reason)
+        self._storage.sync()
 
 
 def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
