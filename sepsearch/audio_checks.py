@@ -66,6 +66,9 @@ def check_header(path: Path, info: AudioInfo) -> tuple[str, ...]:
         codec = "pcm_f32be" if info.format == "AIFF" else CODECS["FLOAT"]
         command = f"ffmpeg -c:a {codec} -i IN{path.suffix} -c copy OUT{path.suffix}"
         raise _contradiction(path, "floats, since it has a chunk 'PEAK'", "integers", command)
+    chunks = re.findall(r"^ ?(?:data|SSND) : \d", info.extra_info, re.MULTILINE)
+    if len(chunks) > 1 or "no 'ds64' chunk" in info.extra_info:
+        raise _contradiction(path, "one chunk of audio", f"{len(chunks)}", _ffmpeg(path, "-c copy"))
     if info.format in WAV:
         return tuple(_check_wav(path, info))
     if info.format == "AIFF":

@@ -110,6 +110,7 @@ class Parameter(_Strict):
 class SearchSettings(_Strict):
     """How the space is searched.
 
+    Of `trials` there are no more than the space holds configurations: none is trained twice.
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is what the sampler hears of a trial that was stopped early
     (`sampling.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACE = Path("search_spaces/detector.yaml")
 EXACT, CLOSE = -140.0, -40.0  # dB: a mixture that differs less from the sum of its stems is it, or sounds like it
+GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
 NOTHING = (
     "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
     " which others play, too"
 )
 MOST_NAMED = 3  # files or pieces by name in a note
-GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
 
 Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
 

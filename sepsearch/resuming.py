@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space, stored_space
 from sepsearch.configurations import limit_trials
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, one_line
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
@@ -150,6 +150,8 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
+        if mirror and not arguments.address:
+            _refuse_address(options["address"], arguments.resume, place)
         space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
         remove_leftovers(folder)
         remove_stale_checkpoints(place, history)
@@ -167,6 +169,15 @@ def remove_stale_checkpoints(place: Place, history: History) -> None:
         needed = {f"{unit}.checkpoint" for unit in history.unfinished()}
         checkpoints.remove(
             *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
+        )
+
+
+def _refuse_address(address: str | None, name: str, place: Place) -> None:
+    """Raise `UserError` for a cluster that only a bucket's journal names: it would get the token and run code here."""
+    if address not in (None, "auto"):
+        raise UserError(
+            f"--resume {name}: its journal in {place} names the cluster {one_line(repr(address))}, which anyone who can"
+            " write there can have changed: if it is the right one, name it with --address"
         )
 
 

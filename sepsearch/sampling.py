@@ -61,7 +61,7 @@ class Sampler:
         name: the study's name.
         seed: of the sampler.
         pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
-            learns about that one. It may be one that was trained before.
+            learns about that one, which may have been trained before.
         window: how many of the best and of the latest trials that have ended are considered when the next one is
             proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
     """
@@ -85,8 +85,8 @@ class Sampler:
         if path is not None:
             _remove_remains(path)
         window = window or study_log.WINDOW
-        storage = study_log.StudyLog(path, *window)
-        self.study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+        self._storage = study_log.StudyLog(path, *window)
+        self.study = optuna.create_study(storage=self._storage, study_name=name, direction="minimize")
         self._asked: dict[str, _Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
         self._pick = pick or (lambda params: params)
@@ -126,14 +126,13 @@ class Sampler:
             live = self.study.ask()
             proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
-            if configuration_key(params) in self._known:
-                self._discard(live, REPEATED)
-            elif params != proposed:
+            if params != proposed:
                 self._discard(live, REPLACED)
                 return params, self._enter(trial, params)
-            else:
+            if configuration_key(params) not in self._known:
                 live.set_user_attr("trial", trial)
                 return params, live
+            self._discard(live, REPEATED)
         left = self._left_over(number, listed)
         if left is None:
             return None
@@ -273,10 +272,15 @@ class Sampler:
         return TrialState.COMPLETE, extrapolate(asked.curve, self._completed)
 
     def close(self, reason: str) -> None:
-        """Tell the study that every trial still open has failed, so that none stays RUNNING."""
+        """End every trial of the study that is still open as failed, and bring its file to the disk.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         for trial, asked in self._asked.items():
             if asked.told is None:
                 self.tell(trial, "failed", None, reason)
+        self._storage.sync()
 
 
 def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:

@@ -238,11 +238,11 @@ class SearchPlan:
 
 
 def best_trials(trials: list[Trial], count: int) -> list[Trial]:
-    """The best `count` trials of different configurations: of those that reached the full budget, or, if none did, of
-    those that came furthest.
+    """The best `count` trials of different configurations.
 
-    A stopped trial's early ratio is never compared with a finished one's. Of several trials of one configuration, as
-    journals of earlier versions have them, it is the best.
+    Of those that reached the full budget or, if none did, of those that came furthest: a stopped trial's early ratio
+    is never compared with a finished one's. Of several trials of one configuration, as journals of earlier versions
+    have them, it is the best.
     """
     finished = [trial for trial in trials if trial.state == "completed"]
     if not finished:

@@ -5,6 +5,7 @@ import copy
 import errno
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from operator import attrgetter
@@ -16,6 +17,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from sepsearch.errors import no_space
+from sepsearch.files import sync_folder
 
 # How many of the trials that have ended samplers see, the best and the latest. TPE takes at most 25 for good ones, and
 # gives the others the less weight the older they are. A search of fewer trials is seen whole.
@@ -58,6 +60,15 @@ class LogFile(BaseJournalBackend):
                 raise no_space(error, self._path) from error
         self._unread += map(json.loads, lines)
 
+    def sync(self) -> None:
+        """Have the file outlast a power cut: once a search is over, no resumed run rebuilds it. Raises `UserError`."""
+        if self._file is not None and self._path is not None:
+            try:
+                os.fsync(self._file.fileno())
+                sync_folder(self._path.parent)
+            except OSError as error:
+                raise no_space(error, self._path) from error
+
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """What was written since this was asked last."""
         unread, self._unread = self._unread, []
@@ -77,7 +88,8 @@ class StudyLog(JournalStorage):
     """
 
     def __init__(self, path: Path | None, best: int, latest: int):
-        super().__init__(LogFile(path))
+        self._log = LogFile(path)
+        super().__init__(self._log)
         self._most = {"best": best, "latest": latest}
         self._best: list[tuple[tuple[float, ...], FrozenTrial]] = []  # sorted, the best first
         self._latest: list[FrozenTrial] = []  # sorted by number
@@ -87,6 +99,10 @@ class StudyLog(JournalStorage):
         self._changed: set[int] = set()
         self._ended: list[FrozenTrial] | None = None
         self.seen = 0  # how many trials it has handed out altogether
+
+    def sync(self) -> None:
+        """Have the study's file outlast a power cut. Raises `UserError`."""
+        self._log.sync()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Also put it where it belongs."""

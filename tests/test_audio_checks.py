@@ -172,6 +172,13 @@ def test_an_aiff_file_without_the_last_byte_of_padding_is_read(tmp_path):
     assert_read(tmp_path / "vn.aiff", bytes(aiff()[0][:-1]), decoded(ODD))
 
 
+def test_an_rf64_file_with_another_chunk_of_audio_in_place_of_its_lengths_is_refused(tmp_path):
+    soundfile.write(tmp_path / "vn.wav", decoded(ODD), 48_000, subtype="PCM_24", format="RF64")
+    content = (tmp_path / "vn.wav").read_bytes()
+    (tmp_path / "vn.wav").write_bytes(content.replace(b"ds64", b"data", 1))
+    assert "expected one chunk of audio" in refusal(lambda: read_header(tmp_path / "vn.wav"))
+
+
 @pytest.mark.parametrize("frames", [7, 150, 152])
 def test_an_aiff_file_with_two_numbers_of_samples_is_refused(tmp_path, frames):
     content, comm, _ = aiff()

@@ -186,3 +186,9 @@ def test_without_boto3_a_profile_is_one_line_and_a_machines_role_is_left_to_the_
     monkeypatch.setenv("AWS_PROFILE", "lab")
     with pytest.raises(UserError, match="profiles of AWS are read by boto3, which is not installed: pip install boto3"):
         object_stores._aws_credentials("s3://b")
+
+
+def test_a_conflict_with_a_deletion_does_not_pass_for_a_file_of_another(server):
+    server.fault = once("409")
+    assert storage(server).create("a", b"1")
+    assert server.objects == {"bucket/runs/a": b"1"}

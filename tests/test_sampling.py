@@ -269,7 +269,9 @@ def test_a_sampler_that_comes_back_to_the_same_numbers_is_asked_for_others():
     assert len({params["learning_rate"] for params in asked}) == 9
 
 
-def test_with_a_source_that_trains_what_it_has_a_search_of_a_small_space_comes_to_its_end():
-    space = parse_space({"parameters": {"filters": [8, 16, 24]}}, "space")
-    sampler = Sampler(space, None, "x", 0, pick=lambda params: {**params, "filters": 16})
-    assert [params["filters"] for params in search_through(sampler, 0, 6)] == [16] * 6
+@pytest.mark.parametrize("parameters", [{"filters": [8, 16, 24]}, {"learning_rate": {"low": 1e-4, "high": 1e-2}}])
+def test_a_source_that_has_one_curve_alone_trains_it_as_often_as_it_is_asked(parameters):
+    space = parse_space({"parameters": parameters}, "space")
+    one = {**Sampler(space, None, "x", 0).reference_params(), "filters": 12}
+    sampler = Sampler(space, None, "x", 0, pick=lambda params: one)
+    assert search_through(sampler, 0, 6) == [one] * 6

@@ -4,10 +4,12 @@ import pytest
 from fake_s3 import fake_s3
 from hostile import fuzz_journal
 
+from sepsearch.arguments import parse_arguments
 from sepsearch.checkpoints import bring_weights
 from sepsearch.errors import UserError
 from sepsearch.mirror import Mirror
 from sepsearch.places import open_place
+from sepsearch.resuming import resumed_run
 from sepsearch.shared_shards import fetch_shards
 from sepsearch.stored_run import fetch_run, take_over
 
@@ -20,9 +22,8 @@ def server(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with fake_s3() as server:
-        journal = Mirror(open_place(storage(server)) / "far" / "journal")
-        for line in fuzz_journal.write_lines(fuzz_journal.make_story(1)).splitlines(keepends=True):
-            journal.append(line)
+        lines = fuzz_journal.write_lines(fuzz_journal.make_story(1)).splitlines(keepends=True)
+        server.objects |= {f"{RUN}journal/{number:09d}.jsonl": line for number, line in enumerate(lines)}
         files = {"space.yaml": b"s", "models/vn/model.json": b"m", "finalists/c0-s0/vn.safetensors": b"w"}
         server.objects |= {RUN + name: content for name, content in files.items()}
         yield server
@@ -151,3 +152,26 @@ def test_fetch_does_not_replace_another_runs_journal(server, tmp_path):
     with pytest.raises(UserError, match="the journal of another run"):
         fetch_run(storage(server), "far", folder)
     assert journals(folder) == {"journal.jsonl": OTHER}
+
+
+@pytest.mark.parametrize(
+    ("address", "given", "refused"),
+    [("evil:6379", [], True), ("evil:6379", ["--address", "own:6379"], False), ("auto", [], False)],
+)
+def test_a_cluster_that_only_the_bucket_names_is_not_joined(server, tmp_path, monkeypatch, address, given, refused):
+    story = fuzz_journal.make_story(1)[:-1]
+    story[0]["settings"] = {"seed": 0, "instruments": ["vn"], "options": {"address": address}}
+    for number, line in enumerate(fuzz_journal.write_lines(story).splitlines(keepends=True)):
+        server.objects[f"{RUN}journal/{number:09d}.jsonl"] = line
+    del server.objects[f"{RUN}journal/{len(story):09d}.jsonl"]
+    server.objects[RUN + "space.yaml"] = b"parameters: {filters: [4, 8]}\n"
+    monkeypatch.chdir(tmp_path)
+    arguments = parse_arguments(["--resume", "far", "--storage", storage(server), *given])
+    if refused:
+        with pytest.raises(UserError, match=r"names the cluster 'evil:6379', which anyone .* name it with --address"):
+            resumed_run(arguments)
+    else:
+        begin = resumed_run(arguments)
+        assert begin.options["address"] == (given[1] if given else address)
+        begin.close()
+    assert f"{RUN}journal/writer.json" not in server.objects
