@@ -153,7 +153,8 @@ def require_space(
     while not os.path.exists(existing):
         existing = existing.parent
     if not writable(folder):
-        raise UserError(f"{folder}: cannot be written, expected a folder for {what}: {advice}")
+        found = "may not be written by this user" if existing.is_dir() else "is no folder"
+        raise UserError(f"{folder}: cannot be written ({existing} {found}), expected a folder for {what}: {advice}")
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(

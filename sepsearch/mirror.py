@@ -189,13 +189,7 @@ class Mirror:
     def _writer(self) -> ProcessIdentity | None:
         """The process that `writer.json` names; None if there is no such object."""
         content = self.place.read(WRITER)
-        if content is None:
-            return None
-        try:
-            values = json.loads(content)
-        except ValueError:
-            values = {}
-        return parse_identity(values if isinstance(values, dict) else {})
+        return None if content is None else parse_identity(content)
 
     def _sign(self) -> None:
         self.place.write(WRITER, json.dumps(self._identity.as_dict()).encode())

@@ -1,10 +1,10 @@
 """Identity of a process across machines and containers, and whether that process has ended."""
 
 import dataclasses
+import json
 import os
 import platform
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,17 @@ def current_process() -> ProcessIdentity:
     )
 
 
-def parse_identity(values: Mapping[str, Any]) -> ProcessIdentity:
-    """An identity from `as_dict`, or of an older version, of which less is known; wrong types count as unknown."""
-    known = {field.name: field for field in dataclasses.fields(ProcessIdentity)}
+def parse_identity(text: str | bytes) -> ProcessIdentity:
+    """An identity from JSON of `as_dict`, also as older versions wrote it; what is damaged counts as unknown."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    known = {field.name for field in dataclasses.fields(ProcessIdentity)}
     fitting: dict[str, Any] = {
-        k: v for k, v in values.items() if k in known and isinstance(v, int if k in ("pid", "start") else str)
+        name: value
+        for name, value in (values.items() if isinstance(values, dict) else ())
+        if name in known and isinstance(value, int if name in ("pid", "start") else str)
     }
     return ProcessIdentity(**{"host": "unknown", "pid": 0, **fitting})
 

@@ -56,7 +56,7 @@ class RunLock:
                 os.close(file)
                 raise
             os.close(file)  # its last owner removed it meanwhile
-        raise self._held(parse_identity({}))
+        raise self._held(None)
 
     def _take(self, file: int) -> bool:
         """Become the owner; False if the file is no longer the one at the lock's path."""
@@ -100,13 +100,7 @@ class RunLock:
             text = self._path.read_text()
         except OSError:
             return None
-        if not text:
-            return None
-        try:
-            values = json.loads(text)
-        except ValueError:
-            values = {}
-        return parse_identity(values if isinstance(values, dict) else {})
+        return parse_identity(text) if text else None
 
     def _held(self, other: ProcessIdentity | None, more: str = "", seconds: float = 0.0) -> UserError:
         again = f"; if it is gone, try again in {seconds:.0f} s" if seconds else ""

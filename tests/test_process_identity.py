@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from sepsearch.process_identity import _start_time, current_process, parse_identity
+from sepsearch.process_identity import ProcessIdentity, _start_time, current_process, parse_identity
 
 
 def test_an_identity_survives_its_plain_values():
     mine = current_process()
-    assert parse_identity(mine.as_dict()) == mine
+    assert parse_identity(json.dumps(mine.as_dict())) == mine
     assert not mine.has_ended()
 
 
@@ -22,7 +22,7 @@ def test_a_process_that_has_exited_has_ended():
         "import json; from sepsearch.process_identity import current_process as c; print(json.dumps(c().as_dict()))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert parse_identity(json.loads(answer.stdout)).has_ended()
+    assert parse_identity(answer.stdout).has_ended()
 
 
 def test_a_reused_process_number_is_another_process():
@@ -37,8 +37,12 @@ def test_a_process_of_another_machine_or_container_is_never_known_to_have_ended(
 
 
 def test_an_entry_without_boot_id_is_never_known_to_have_ended():
-    assert not parse_identity({"host": "here", "pid": 999_999_999, "id": "x"}).has_ended()
-    assert parse_identity({"pid": "none"}).pid == 0
+    assert not parse_identity('{"host": "here", "pid": 999999999, "id": "x"}').has_ended()
+
+
+@pytest.mark.parametrize("text", ['{"pid": "none"}', '{"host": "el', "[]", b"\xff"])
+def test_a_damaged_identity_is_unknown(text):
+    assert parse_identity(text) == ProcessIdentity(host="unknown", pid=0)
 
 
 def test_a_zombie_has_ended():

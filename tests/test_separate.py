@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
         ("mix.wav --instrument vn -o mix.wav", "mix.wav: exists already"),
         ("mix.wav --instrument vn -o taken", "taken/mix: exists already"),
         ("mix.wav --instrument vn -o mlflow", "mlflow: expected a folder"),
-        ("mix.wav --instrument vn -o mlflow/deeper", "Not a directory"),
+        ("mix.wav --instrument vn -o mlflow/deeper", "mlflow is no folder"),
         ("mix.wav ../HERE/mix.wav --instrument vn -o out", "mix.wav: given twice"),
         ("mix.wav taken/Mix.wav --instrument vn -o out", "another recording would be written to out/"),
         ("...wav --instrument vn -o out", "its name gives no name for a folder"),
