@@ -9,7 +9,8 @@ from typing import Any
 from fuzz_bytes import Case, damage, damage_lines, damage_tree, expect, flip_bit
 
 from sepsearch.errors import UserError
-from sepsearch.journal import FIELDS, Journal, read_journal, read_run
+from sepsearch.journal import Journal, read_journal, read_run
+from sepsearch.journal_events import FIELDS
 from sepsearch.results import build_results
 
 Event = dict[str, Any]

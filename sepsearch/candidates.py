@@ -13,7 +13,8 @@ import torch
 from sepsearch.errors import UserError, one_line
 from sepsearch.finalists import Finalist, SeedRun
 from sepsearch.history import History
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 from sepsearch.metrics import mean_and_sd, mean_interval
 from sepsearch.model_folder import ModelCard, check_weights, load_model, save_model, trained_on
 from sepsearch.model_text import UNSCORED

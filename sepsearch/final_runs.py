@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.metrics import mean_and_sd
 from sepsearch.mlflow_notes import audio_number, describe_final, describe_finalist
 from sepsearch.mlflow_work import Work, flat

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.metrics import mean_and_sd, mean_interval, t_quantile
 from sepsearch.plan import Params
 from sepsearch.search import Trial

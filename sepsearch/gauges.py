@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.tally import STAGES, Tally
 
 AGAIN_SECONDS = 2.0  # between two settings of a gauge: well below Ray's interval, however busy the machine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.config import Space, parse_space
 from sepsearch.errors import UserError
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler
 from sepsearch.search import SearchPlan, Trial

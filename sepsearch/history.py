@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.plan import reopens
 
 STAGES = {

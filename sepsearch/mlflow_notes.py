@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.mlflow_work import LONGEST_TAG
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.mlflow_answers import first_line, is_refusal, refused_status, served, user_name
 from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_views import experiment_tags

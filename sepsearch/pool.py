@@ -12,7 +12,7 @@ import numpy as np
 
 from sepsearch.config import Parameter, Space
 from sepsearch.errors import UserError
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.plan import Params
 
 # A failure that is the configuration's own, and so comes again; a dead worker is not.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sepsearch.curves import draw_curves, png
 from sepsearch.final_runs import FinalRuns
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.metrics import mean_and_sd
 from sepsearch.mlflow_notes import describe
 from sepsearch.mlflow_work import PARENT, Work, flat, yaml_bytes

@@ -9,7 +9,8 @@ from typing import Any
 from sepsearch.config import Space, parse_space
 from sepsearch.errors import UserError
 from sepsearch.history import History
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 from sepsearch.pool import Curve, Pool, recorded_curves
 from sepsearch.run_folder import JOURNAL, find_run
 

@@ -12,7 +12,8 @@ from sepsearch.hindsight import Hindsight, look_back
 from sepsearch.history import History
 from sepsearch.importance import spaced
 from sepsearch.instruments import INSTRUMENTS
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 from sepsearch.results import build_results
 from sepsearch.run_folder import JOURNAL
 from sepsearch.samples import Sample, read_sample, sample_folders

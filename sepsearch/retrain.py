@@ -8,7 +8,7 @@ from typing import Any
 
 from sepsearch.files import damage, folder_sha256
 from sepsearch.finalists import Choice, Finalist, SeedRun, cannot_win
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.places import Place
 from sepsearch.plan import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
 from sepsearch.search import EPOCH_FIELDS, Appends

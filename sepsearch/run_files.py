@@ -5,7 +5,8 @@ from pathlib import Path
 from sepsearch.errors import UserError
 from sepsearch.files import damage, folder_sha256
 from sepsearch.history import History
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 from sepsearch.model_folder import load_model
 from sepsearch.places import Place
 from sepsearch.samples import read_sample, sample_folders

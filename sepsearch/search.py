@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sepsearch.configurations import configuration_key
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.places import Place
 from sepsearch.plan import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
 from sepsearch.rungs import Rungs

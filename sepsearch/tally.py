@@ -11,7 +11,7 @@ from typing import Any
 from sepsearch.errors import UserError
 from sepsearch.finalists import Choice, choose_model
 from sepsearch.history import RunClock
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.pace import Pace, SearchLength
 from sepsearch.plan import reopens
 from sepsearch.results import Retrained

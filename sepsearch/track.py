@@ -16,7 +16,8 @@ from sepsearch.run_folder import JOURNAL, find_run
 from sepsearch.terminal_text import write_line
 
 if TYPE_CHECKING:
-    from sepsearch.journal import Event, Journal
+    from sepsearch.journal import Journal
+    from sepsearch.journal_events import Event
 
 Answer = TypeVar("Answer")
 

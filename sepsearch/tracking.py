@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from sepsearch.errors import UserError
 from sepsearch.home import home_problem
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.mlflow_answers import first_line, refusal, refused_status, served, why_away, without_password
 from sepsearch.mlflow_turn import Turn
 from sepsearch.mlflow_work import PARENT

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sepsearch.journal import Event, Journal
+from sepsearch.journal import Journal
+from sepsearch.journal_events import Event
 
 CODES = ("vn", "vc")
 PARAMS = {"family": "report", "filters": 16, "learning_rate": 0.001}

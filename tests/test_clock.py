@@ -4,7 +4,7 @@ import pytest
 from stories import epoch_event, journal, search_event
 
 from sepsearch.history import History, RunClock
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.tally import Tally
 from sepsearch.watch import Watched
 

@@ -8,7 +8,8 @@ from test_resume import EPOCHS, FINALISTS, search_plan
 
 from sepsearch.errors import StorageFault
 from sepsearch.history import History
-from sepsearch.journal import Event, Journal, read_journal
+from sepsearch.journal import Journal, read_journal
+from sepsearch.journal_events import Event
 from sepsearch.plan import RETURNED, STORAGE, Ending, reopens
 from sepsearch.results import build_results
 from sepsearch.retrain import FinalPlan

@@ -9,7 +9,7 @@ import pytest
 from stories import epoch_event, interrupted_story, journal, members, search_event, story, until
 
 from sepsearch.gauges import GAUGES, memory_bytes, readings
-from sepsearch.journal import Event
+from sepsearch.journal_events import Event
 from sepsearch.tally import Tally
 
 

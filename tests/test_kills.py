@@ -15,7 +15,8 @@ import psutil
 import pytest
 import soundfile
 
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 
 SPACE = """
 parameters:

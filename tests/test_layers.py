@@ -35,6 +35,7 @@ LAYERS = [
         "progress",
         "splits",
         "journal",
+        "journal_events",
         "mlflow_work",
         "mlflow_views",
         "mirror",

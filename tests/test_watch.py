@@ -24,7 +24,8 @@ from stories import (
 )  # fmt: skip
 
 from sepsearch.errors import UserError
-from sepsearch.journal import Event, Journal
+from sepsearch.journal import Journal
+from sepsearch.journal_events import Event
 from sepsearch.rungs import Rungs
 from sepsearch.tally import Tally
 from sepsearch.watch import Watched, main, watch

@@ -17,7 +17,8 @@ import pytest
 from team import Postgres, TeamServer, quiet_environment
 
 from sepsearch.errors import UserError
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 from sepsearch.mlflow_access import check_access, registry_notes
 from sepsearch.projection import Projection
 from sepsearch.tracking import connect

@@ -21,7 +21,8 @@ import pytest
 import yaml
 
 from sepsearch.gauges import GAUGES, MEMORY
-from sepsearch.journal import Event, read_run
+from sepsearch.journal import read_run
+from sepsearch.journal_events import Event
 
 MONITORING = Path(__file__).parents[2] / "cluster" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "sepsearch.json"
