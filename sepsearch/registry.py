@@ -234,7 +234,13 @@ def find_version(client: Any, model: str) -> Any:
             return client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
             there = sorted(client.get_registered_model(name).aliases)
-            raise UserError(f"{model}: no such alias, expected one of: {', '.join(there) or 'none'}") from error
+            if not there:
+                newest = f"models:/{name}/{max(versions)}"
+                raise UserError(
+                    f"{model}: {name} has no champion, since no version has beaten the baselines: use a run's models"
+                    f" (--model runs/NAME), or a version all the same (--model {newest})"
+                ) from error
+            raise UserError(f"{model}: no such alias, expected one of: {', '.join(there)}") from error
     if number in ("", "latest"):
         return versions[max(versions)]
     if not number.isdecimal() or int(number) not in versions:

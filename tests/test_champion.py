@@ -19,7 +19,7 @@ from sepsearch.material import gather_material
 from sepsearch.model_folder import ModelCard, save_model
 from sepsearch.network import ReportConfig, make_network
 from sepsearch.prepare import prepare
-from sepsearch.registry import register_model
+from sepsearch.registry import find_version, register_model
 from sepsearch.spectrogram import FrontEnd
 from sepsearch.telling import champion_line
 
@@ -113,6 +113,12 @@ def test_a_model_that_does_not_beat_identity_and_constant_gain_is_no_champion_ev
     assert champion(client) is None
     assert outcome.now is None
     assert outcome.why.startswith(why)
+
+
+def test_where_no_version_is_champion_the_line_says_why_and_what_to_use(client, uri, run_id, tmp_path):
+    register(tmp_path, run_id, uri, 0, ratio=0.85)
+    with pytest.raises(UserError, match=r"has no champion, since .* \(--model models:/sepsearch-vn/1\)"):
+        find_version(client, "models:/sepsearch-vn@champion")
 
 
 def test_a_better_model_of_other_data_without_recordings_to_compare_does_not_replace_the_champion(
