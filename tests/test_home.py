@@ -93,7 +93,9 @@ def test_a_home_that_cannot_be_written_stays_the_home_since_credentials_may_be_i
 def test_a_cache_that_is_there_can_be_read_where_it_cannot_be_written(nobody, closed):
     (closed / ".cache" / "sepsearch").mkdir(parents=True)
     assert cache_folder() == closed / ".cache" / "sepsearch"
-    with pytest.raises(UserError, match=r"cannot be written, expected a folder for a shard set: .*SEPSEARCH_CACHE"):
+    with pytest.raises(
+        UserError, match=r"may not be written by this user\), expected a folder for a shard set: .*SEPSEARCH_CACHE"
+    ):
         require_space(cache_folder() / "shards", 1.0, "a shard set")
 
 
