@@ -17,6 +17,7 @@ CHAMPION = "champion"
 # has picked it, here or on MLflow's pages.
 BY_SEARCH, NOBODY = "champion_by_search", "none"
 CONTENDER = "champion_contender"  # a version's tag: made champion by a search in place of this version, or NOBODY
+SETTLED = "settled"  # its value once that is over: MLflow's permission EDIT sets tags, and deletes none
 SETTLING = 0.5  # seconds in which another search has moved alias and tag
 ROUNDS = 5  # of comparing, while others move the alias
 
@@ -63,7 +64,7 @@ def settle_champion(
             return Outcome(name, version, before, before, f"a person picked version {before}")
         if before == version:
             replaced = client.get_model_version(name, version).tags.get(CONTENDER, NOBODY)
-            before = None if replaced == NOBODY else replaced
+            before = None if replaced in (NOBODY, SETTLED) else replaced
             return _settle_rivals(client, Outcome(name, version, before, version, baselines.why), set(), compare)
         verdict = compare(before) if baselines.better and before is not None else baselines
         if not verdict.better:
@@ -84,7 +85,7 @@ def _settle_rivals(client: Any, outcome: Outcome, known: set[str], compare: Call
     name, version, before = outcome.name, outcome.version, outcome.before
     passed = {version, before, *known}
     found = client.search_model_versions(f"name = '{name}'")
-    marked = sorted((str(v.version) for v in found if CONTENDER in v.tags), key=int)
+    marked = sorted((str(v.version) for v in found if _contends(v)), key=int)
     rivals = [rival for rival in marked if rival not in passed and int(rival) > int(before or 0)]
     winner, why, lost = version, outcome.why, set()
     for rival in rivals:
@@ -132,8 +133,13 @@ def _move(client: Any, name: str, champion: str | None, version: str) -> None:
 
 def _unmark(client: Any, name: str, versions: list[str]) -> None:
     for version in versions:
-        if CONTENDER in client.get_model_version(name, version).tags:
-            client.delete_model_version_tag(name, version, CONTENDER)
+        if _contends(client.get_model_version(name, version)):
+            client.set_model_version_tag(name, version, CONTENDER, SETTLED)
+
+
+def _contends(version: Any) -> bool:
+    """Whether a search is about to make a version champion, or did."""
+    return version.tags.get(CONTENDER, SETTLED) != SETTLED
 
 
 def pick_champion(client: Any, name: str, version: str) -> None:

@@ -157,7 +157,9 @@ def test_what_a_run_leaves_is_in_the_storage_and_checkpoints_are_not(searched, c
     names = cluster.head.run([str(BIN / "python"), "-c", code], 60).stdout.split()
     assert {"results.json", "report.html", "space.yaml", "models/vn/model.safetensors"} <= set(names)
     assert not [name for name in names if name.startswith("checkpoints/")]
-    assert len([name for name in names if name.startswith("journal/")]) < 10
+    lines = sorted(name for name in names if re.fullmatch(r"journal/[0-9]{9}\.jsonl", name))
+    # One object a line, none of them removed.
+    assert lines == [f"journal/{number:09d}.jsonl" for number in range(len(cluster.events("far")))]
 
 
 # What a person can get wrong: one line each, before anything is spent
