@@ -78,7 +78,9 @@ def prepare_data(folder: Path, seed: int) -> Path:
     if not path.exists():
         space = load_space(folder.parent / "space.yaml")
         recordings, shards = prepare(folder.parent / "recordings", space.front_end.resolve(), lambda *args: None)
-        material = gather_material(recordings, shards, space, ("vn", "vc"), seed)
+        material = gather_material(
+            recordings, shards, ("vn", "vc"), seed, space.split.fractions, space.search.validation_examples
+        )
         rows = Rows([spectrograms(table) for table in shards.tables()], "cpu")
         data = Dataset(rows, material.examples, material.baselines["validation"]["identity"])
         torch.save(data, folder / "data.tmp")

@@ -72,7 +72,9 @@ def task_data(threads: int = 1) -> "Dataset":
     torch.set_num_threads(threads)
     space = task_space()
     recordings, shards = prepare(demo_folder(), space.front_end.resolve(), lambda *_: None)
-    material = gather_material(recordings, shards, space, INSTRUMENTS, 0)
+    material = gather_material(
+        recordings, shards, INSTRUMENTS, 0, space.split.fractions, space.search.validation_examples
+    )
     return Dataset(material.rows, material.examples, material.baselines["validation"]["identity"])
 
 

@@ -1,22 +1,20 @@
 """Finalists of a run as models to choose among: the weights of one seed and instrument, with a card."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 
 from sepsearch.errors import UserError, one_line
+from sepsearch.finalist_weights import read_weights
 from sepsearch.finalists import Finalist, SeedRun
 from sepsearch.history import History
 from sepsearch.journal import read_run
 from sepsearch.journal_events import Event
 from sepsearch.metrics import mean_and_sd, mean_interval
-from sepsearch.model_folder import ModelCard, check_weights, load_model, save_model, trained_on
+from sepsearch.model_folder import ModelCard, load_model, save_model, trained_on
 from sepsearch.model_text import UNSCORED
 from sepsearch.network import BINS, FRAMES, make_config, make_network
 from sepsearch.run_folder import JOURNAL
@@ -144,35 +142,6 @@ def check_model(folder: Path) -> ModelCard:
     if not bool(voice.isfinite().all()):
         raise UserError(f"{folder}: its output is not finite: choose another run")
     return card
-
-
-def read_weights(run: SeedRun, member: str, advice: str) -> dict[str, torch.Tensor]:
-    """The weights of one network of a finished run, checked against the journal's checksum and the configuration.
-
-    Args:
-        run: with its weights' folder.
-        member: an instrument's code, or the id of a run that leaves a title out.
-        advice: what to do where they cannot be used.
-
-    Raises:
-        UserError: they are missing or damaged.
-    """
-    assert run.weights is not None
-    path = run.weights / f"{member}.safetensors"
-    try:
-        data = path.read_bytes()
-        expected = (run.sha256 or {}).get(path.name)
-        if expected and (found := hashlib.sha256(data).hexdigest()) != expected:
-            raise ValueError(f"checksum {found[:12]}…, expected {expected[:12]}…")
-        weights = safetensors.torch.load(data)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: the weights are missing: {advice}") from error
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: the weights are damaged ({one_line(error)}): {advice}") from error
-    with torch.device("meta"):
-        blank = make_network(make_config(run.finalist.params)).state_dict()
-    check_weights(path, weights, blank, f"the configuration of {run.finalist.id}")
-    return weights
 
 
 def _any_card(finals: Finals) -> ModelCard:

@@ -151,6 +151,11 @@ class SplitSettings(_Strict):
             raise ValueError(f"train, validation and test add up to {total:g}, expected 1")
         return self
 
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Of training, validation and test."""
+        return self.train, self.validation, self.test
+
 
 class FrontEndSettings(_Strict):
     """A preset of the front end, and what differs from it."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sepsearch.config import Parameter, Space, Value
-from sepsearch.errors import UserError
+from sepsearch.errors import UserError, reason_of
 from sepsearch.network import config_params, count_parameters, make_config, make_network
 from sepsearch.plan import Params
 
@@ -111,9 +111,3 @@ def parameter_counts(configs: Sequence[Params]) -> list[int]:
         except Exception as error:
             raise corner_error(params, configs[0], reason_of(error)) from error
     return counts
-
-
-def reason_of(error: BaseException, most: int = 200) -> str:
-    """An exception in one line: its kind (unless it is the user's own) and the first line of what it says."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:most].rstrip(".:")
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

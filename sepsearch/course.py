@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.arguments import AUTO
 from sepsearch.errors import StorageFault, UserError
+from sepsearch.options import AUTO
 from sepsearch.resuming import Begin
 from sepsearch.run_files import scored_files
 from sepsearch.telling import resume_command, tell_begin
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sepsearch.journal import Journal
-    from sepsearch.material import Material, Settings
+    from sepsearch.material import Material
     from sepsearch.pipeline import Stages
     from sepsearch.plan import StopSignal, Workers
+    from sepsearch.record import Settings
     from sepsearch.retrain import FinalPlan, FoldPlan
     from sepsearch.screen import Screen
     from sepsearch.session import Session

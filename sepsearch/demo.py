@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.demo_arrangements import ARRANGEMENTS, SOUNDS, Arrangement, Player, arrangements_by_title
 from sepsearch.demo_performance import Performance, perform, to_midi
 from sepsearch.demo_scores import Score, read_score

@@ -72,3 +72,9 @@ def exit_on_user_error(command: Callable[[], None]) -> None:
     except UserError as error:
         write_line(f"error: {one_line(error)}", error=True)
         sys.exit(EXIT_USER_ERROR)
+
+
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """An exception in one line: its kind (unless it is the user's own) and the first line of what it says."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:most].rstrip(".:")
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import is_there, new_folder
 from sepsearch.instruments import INSTRUMENTS, instrument_code

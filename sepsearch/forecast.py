@@ -1,25 +1,22 @@
 """How long a search will take and how much it will write, from a few batches of its corner configurations."""
 
 import bisect
-import itertools
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from sepsearch.config import Space
 from sepsearch.corners import complete_corner
+from sepsearch.formatting import duration, size
 from sepsearch.plan import Params
-from sepsearch.rungs import Rungs
+from sepsearch.rungs import expected_epochs
 
 STATES = 4  # numbers kept per trainable one: itself, its gradient or best value, Adam's two moments
 NUMBER_BYTES = 4
 # Written per epoch and network, as a search of 56 epochs of 13 networks left them: 290 and 2,400 bytes, and figures.
 JOURNAL_BYTES = 400
 TRACKING_BYTES = 4000
-SIMULATED = 20  # searches, to see how many epochs their rungs leave over
-MANY = 500  # trials of one
 SAME = 0.25  # single batches jump by about so much: closer times count as equal
 
 
@@ -189,26 +186,6 @@ def _ratio(seconds: float, base: float) -> float:
     return seconds / base if abs(seconds / base - 1) > SAME else 1.0
 
 
-def expected_epochs(trials: int, epochs: int, space: Space) -> list[float]:
-    """Epochs that the first 1, 2, … trials run altogether under the search's rungs, (trial,).
-
-    The mean over SIMULATED searches of the real rungs, in which a trial's value is random and its rank the same at
-    every rung. Beyond MANY trials it goes on as it came there.
-    """
-    search, simulated = space.search, min(trials, MANY)
-    total = [0.0] * simulated
-    for seed in range(SIMULATED):
-        rng = random.Random(seed)
-        rungs = Rungs(search.grace_epochs, search.reduction_factor, epochs)
-        for trial in range(simulated):
-            value = rng.random()
-            reached = next((rung for rung in rungs.values if rungs.report(str(trial), rung, value)), epochs)
-            total[trial] += reached + (epochs - reached) * search.spared_share
-    late = sum(total[simulated // 2 :]) / len(total[simulated // 2 :])
-    total += [late] * (trials - simulated)
-    return [epochs / SIMULATED for epochs in itertools.accumulate(total)]
-
-
 def forecast_disk(parameters: int, job: Job) -> Disk:
     """Bytes that a run writes if every network has so many trainable numbers."""
     weights = job.networks * parameters * NUMBER_BYTES
@@ -219,15 +196,3 @@ def forecast_disk(parameters: int, job: Job) -> Disk:
     epochs = expected_epochs(job.trials, job.epochs, job.space)[-1] + job.final_units * job.final_epochs
     lines = math.ceil(epochs) * job.networks
     return Disk(checkpoints + kept, lines * JOURNAL_BYTES, weights + lines * TRACKING_BYTES)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: "8 s", "12 min", "3.5 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def size(amount: float) -> str:
-    """Bytes for people: "210 MB", "1.2 GB"."""
-    return f"{amount / 1e9:.1f} GB" if amount >= 999.5e6 else f"{amount / 1e6:.0f} MB"

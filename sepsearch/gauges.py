@@ -5,21 +5,14 @@ intervals (its telemetry/open_telemetry_metric_recorder.py). So what runs is set
 is gone soon after: as many series live as units run, however many have run.
 """
 
-import contextlib
-import functools
 import math
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 from sepsearch.journal_events import Event
 from sepsearch.tally import STAGES, Tally
+from sepsearch.worker_metrics import AGAIN_SECONDS, MEMORY, MEMORY_LABELS, MEMORY_TEXT, make_gauge
 
-AGAIN_SECONDS = 2.0  # between two settings of a gauge: well below Ray's interval, however busy the machine
-MEMORY = "sepsearch_memory_bytes"
 # Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sepsearch_ratio": (
@@ -39,11 +32,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sepsearch_epochs_per_second": ("Epochs of all units together, over the last five minutes.", ("search",)),
     "sepsearch_examples_per_second": ("Training examples of all running units together.", ("search",)),
     "sepsearch_remaining_seconds": ("What is likely left of the stage at work.", ("search",)),
-    MEMORY: (
-        "Memory of a worker while it trains. device cpu: resident, without what it shares with others, such as the"
-        " recordings in the object store; devices gpu0, gpu1 and so on: what torch holds there, without CUDA itself.",
-        ("search", "worker", "device"),
-    ),
+    MEMORY: (MEMORY_TEXT, MEMORY_LABELS),
 }
 Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
 
@@ -83,7 +72,7 @@ class Gauges:
     """A journal listener that sets the gauges of a run from its driver."""
 
     def __init__(self) -> None:
-        self._gauges = {name: _gauge(name) for name in GAUGES if name != MEMORY}
+        self._gauges = {name: make_gauge(name, *about) for name, about in GAUGES.items() if name != MEMORY}
         self._tally = Tally()
         self._refreshed = -math.inf
         self._seen = time.monotonic()  # when the last event came
@@ -109,45 +98,3 @@ class Gauges:
     def _set(self, told: Iterator[Reading]) -> None:
         for name, value, labels in told:
             self._gauges[name].set(value, labels)
-
-
-@functools.cache
-def _gauge(name: str) -> Any:
-    from ray.util.metrics import Gauge
-
-    text, labels = GAUGES[name]
-    return Gauge(name, text, tag_keys=labels)
-
-
-@contextlib.contextmanager
-def telling_memory(search: str, gpu: bool) -> Iterator[None]:
-    """In a worker: tell its memory as long as this lasts, for epochs may be longer than Ray remembers a gauge."""
-    over = threading.Event()
-
-    def tell() -> None:
-        while not over.is_set():
-            for device, amount in memory_bytes(gpu).items():
-                _gauge(MEMORY).set(amount, {"search": search, "worker": str(os.getpid()), "device": device})
-            over.wait(AGAIN_SECONDS)
-
-    threading.Thread(target=tell, name="telling memory", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def memory_bytes(gpu: bool) -> dict[str, int]:
-    """Memory of this process by device, as GAUGES says; nothing of the CPU where the system does not tell."""
-    found = {}
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
-        found["cpu"] = next(int(value.split()[0]) * 1024 for key, _, value in lines if key == "RssAnon")
-    if gpu:
-        import ray
-        import torch
-
-        # Ray hides the other devices from a worker, which sees its own as number 0.
-        for number, id in enumerate(ray.get_runtime_context().get_accelerator_ids()["GPU"]):
-            found[f"gpu{id}"] = torch.cuda.memory_reserved(number)
-    return found

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from sepsearch.candidates import read_weights
+from sepsearch.finalist_weights import read_weights
 from sepsearch.finalists import Choice, SeedRun, choose_model
 from sepsearch.masking import separate_waveform
-from sepsearch.material import Material, Settings
+from sepsearch.material import Material
 from sepsearch.model_folder import ModelCard, save_model, trained_on
 from sepsearch.network import make_config, make_network
+from sepsearch.record import Settings
 from sepsearch.results import LEFT_OUT
 from sepsearch.retrain import FinalPlan, FoldPlan
 from sepsearch.samples import write_sample

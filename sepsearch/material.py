@@ -1,40 +1,21 @@
-"""What there is to learn from before any training, and what a run was asked for."""
+"""What there is to learn from before any training."""
 
 import dataclasses
-import hashlib
-import platform
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sepsearch.baselines import all_baselines, baseline_losses
-from sepsearch.config import Space
 from sepsearch.errors import UserError
 from sepsearch.examples import Pairs, RowIndex, Rows, sample_pairs
-from sepsearch.journal import Journal
 from sepsearch.licence import find_licence
 from sepsearch.recordings import Recordings
 from sepsearch.shards import ShardSet, spectrograms
 from sepsearch.split_examples import Fold, choose_instruments, leave_one_title_out, split_pairs
 from sepsearch.splits import RULES, Split, split_titles
-from sepsearch.versions import versions
 
 BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
 TEST_EXAMPLES = 2048  # of the test side, per instrument
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run was asked for, beside its space file. `options` say how it is carried out, not what comes out."""
-
-    name: str
-    seed: int
-    trials: int
-    epochs: int
-    final_epochs: int
-    instruments: tuple[str, ...]
-    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,21 +59,33 @@ class Material:
 
 
 def gather_material(
-    recordings: Recordings, shards: ShardSet, space: Space, instruments: tuple[str, ...] | None, seed: int
+    recordings: Recordings,
+    shards: ShardSet,
+    instruments: tuple[str, ...] | None,
+    seed: int,
+    fractions: tuple[float, float, float],
+    validation_examples: int,
 ) -> Material:
     """Split, examples and baselines of a shard set; all instruments unless some are named.
 
     Left out with a note are those that there is nothing to separate from (`choose_instruments`).
+
+    Args:
+        recordings: the folder of recordings.
+        shards: their spectrograms.
+        instruments: codes; None for all that play.
+        seed: of the split and of the examples drawn.
+        fractions: of titles for training, validation and test.
+        validation_examples: per instrument, at most.
 
     Raises:
         UserError: an instrument does not play, never sounds, or nothing sounds beside it although it was named.
     """
     index = shards.index()
     codes, notes = choose_instruments(index, instruments)
-    fractions = (space.split.train, space.split.validation, space.split.test)
     split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
     examples, rules = split_pairs(index, split, codes)
-    limits = {"train": None, "validation": space.search.validation_examples, "test": TEST_EXAMPLES}
+    limits = {"train": None, "validation": validation_examples, "test": TEST_EXAMPLES}
 
     def limited(sides: Mapping[str, Pairs]) -> dict[str, Pairs]:
         return {
@@ -136,26 +129,3 @@ def _zero_notes(baselines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> t
         for side in ("validation", "test")
         if zero[side]
     )
-
-
-def search_facts(settings: Settings, space: Space, material: Material) -> dict[str, Any]:
-    """All that a search depends on, as the journal's first event keeps it."""
-    return {
-        "space": space.model_dump(mode="json", exclude_none=True),
-        "settings": {
-            **dataclasses.asdict(settings),
-            **space.search.model_dump(include={"sampler", "reduction_factor"}),
-        },
-        "versions": versions(),
-        "dataset": material.dataset(),
-        "baselines": material.baselines,
-        "caveats": material.caveats,
-    }
-
-
-def journal_begin(journal: Journal, settings: Settings, space: Space, material: Material, seconds: float) -> None:
-    """The first event: all that the search depends on, and a name that no other run has."""
-    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
-    run = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    facts = search_facts(settings, space, material)
-    journal.append("search", name=settings.name, run=run, **facts, reference="t0000", seconds=seconds)

@@ -13,8 +13,8 @@ from sepsearch.errors import UserError
 from sepsearch.mlflow_answers import is_refusal, quoted_uri, refusal, served, without_password
 from sepsearch.mlflow_database import check_database, deleted_experiment, is_database
 from sepsearch.mlflow_writer import EXPERIMENT
+from sepsearch.programs import program
 from sepsearch.registry import PREFIX
-from sepsearch.telling import program
 from sepsearch.tracking import connect, import_mlflow, tracking_uri
 
 TIMEOUT = 5.0  # seconds for an answer; a server that takes longer is away, which is no reason not to search

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError
 from sepsearch.mlflow_answers import first_line, quoted_uri, without_password
-from sepsearch.telling import program
+from sepsearch.programs import program
 from sepsearch.tracking import import_mlflow
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def _judge(answer: Any, node: dict[str, Any], place: Place, workers: "Workers") 
 
 def death_reason(error: Exception) -> str:
     """Why a task or worker of Ray's did not answer, in one line."""
-    from sepsearch.corners import reason_of  # brings torch along, which a node need not import to look around
+    from sepsearch.errors import reason_of  # brings torch along, which a node need not import to look around
 
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):  # an exception of the worker's own

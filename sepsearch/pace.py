@@ -6,7 +6,7 @@ from typing import Any
 
 from sepsearch.config import parse_space
 from sepsearch.errors import UserError
-from sepsearch.forecast import expected_epochs
+from sepsearch.rungs import expected_epochs
 
 WINDOW_SECONDS = 300.0
 FEW = 5  # epochs: fewer in a window say too little

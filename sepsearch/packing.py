@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.forecast import size
+from sepsearch.formatting import size
 from sepsearch.plan import Params
 from sepsearch.rehearsal import CORNER_SECONDS, CUDA_CONTEXT_BYTES, few_examples, rehearse
 from sepsearch.store import resident_data

@@ -12,8 +12,9 @@ from sepsearch.errors import UserError, storage_fault
 from sepsearch.finalists import Choice, Finalist, choose_finalists
 from sepsearch.history import History
 from sepsearch.journal import Journal
-from sepsearch.material import Material, Settings
+from sepsearch.material import Material
 from sepsearch.places import Place
+from sepsearch.record import Settings
 from sepsearch.retrain import FinalPlan, FoldPlan, RunPlan
 from sepsearch.rungs import Rungs
 from sepsearch.sampling import Sampler

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sepsearch.corners import corner_configs, difference, parameter_counts
 from sepsearch.errors import UserError, no_space
 from sepsearch.files import cache_folder
-from sepsearch.forecast import Disk, Forecast, Job, Measured, forecast_disk, forecast_times, size
+from sepsearch.forecast import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
+from sepsearch.formatting import size
 from sepsearch.mlflow_access import check_access, registry_notes
 from sepsearch.nodes import Node, check_nodes
 from sepsearch.places import Place
@@ -20,8 +21,8 @@ from sepsearch.tracking import database_file, tracking_uri
 
 if TYPE_CHECKING:
     from sepsearch.config import Space
-    from sepsearch.material import Settings
     from sepsearch.plan import Workers
+    from sepsearch.record import Settings
     from sepsearch.trial import Task
 
 Progress = Callable[[str, int, int], None]

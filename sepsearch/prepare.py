@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.config import load_space
 from sepsearch.errors import exit_on_user_error
 from sepsearch.instruments import INSTRUMENTS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error, one_line
 from sepsearch.instruments import INSTRUMENTS, instrument_code
 from sepsearch.run_folder import JOURNAL, NAME, find_run

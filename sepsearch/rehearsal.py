@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sepsearch.corners import corner_error, reason_of
-from sepsearch.errors import UserError
+from sepsearch.corners import corner_error
+from sepsearch.errors import UserError, reason_of
 from sepsearch.examples import EVALUATION_BATCH, Dataset
 from sepsearch.forecast import NUMBER_BYTES, STATES, Measured
 from sepsearch.network import count_parameters, make_config, make_network

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from sepsearch.arguments import ArgumentParser, positive
+from sepsearch.command_line import ArgumentParser, positive
 from sepsearch.config import SearchSettings, Space
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.files import write_atomically

@@ -4,7 +4,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import exit_on_user_error
 from sepsearch.run_folder import find_run
 from sepsearch.terminal_text import write_line

@@ -13,12 +13,12 @@ from sepsearch import report_text as say
 from sepsearch import trial_tables
 from sepsearch.errors import UserError
 from sepsearch.files import write_atomically
+from sepsearch.formatting import number
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.metrics import JUMP_SHARE, JUMP_SPREADS, RECENT
 from sepsearch.pictures import FLOOR_DB
 from sepsearch.plots import JUMP, WORST
 from sepsearch.report_facts import RunFacts, gather_facts
-from sepsearch.results import number
 from sepsearch.run_folder import JOURNAL
 from sepsearch.samples import VOICES
 

@@ -7,10 +7,11 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+from sepsearch.formatting import number
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.plots import JUMP
 from sepsearch.report_facts import RunFacts
-from sepsearch.results import REPORT_RATIOS, number
+from sepsearch.results import REPORT_RATIOS
 
 TITLES = "test titles"  # the usual protocol
 DASH = "–"

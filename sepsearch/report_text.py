@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sepsearch.forecast import duration
+from sepsearch.formatting import duration
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.report_facts import RunFacts
 from sepsearch.report_figures import MOST_AXES, Mattered

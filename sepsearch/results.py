@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import UserError
 from sepsearch.finalists import Finalist, SeedRun
+from sepsearch.formatting import number
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.metrics import mean_and_sd, mean_interval
 
@@ -211,8 +212,3 @@ def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[s
         yield f"test ratio and gain of {', '.join(out)}: one title left out of training at a time."
     for code, text in caveats.items():
         yield f"* {code}: {text}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people; a dash for none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

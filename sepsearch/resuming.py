@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.arguments import run_options
 from sepsearch.config import Space, load_space, stored_space
 from sepsearch.configurations import limit_trials
 from sepsearch.errors import UserError, one_line
 from sepsearch.files import is_there
 from sepsearch.history import History, differences, summary
 from sepsearch.mirror import Mirror
+from sepsearch.options import run_options
 from sepsearch.places import Place
 from sepsearch.run_files import read_history
 from sepsearch.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
@@ -24,7 +24,7 @@ from sepsearch.stored_run import run_places, take_over
 
 if TYPE_CHECKING:
     from sepsearch.journal import Journal
-    from sepsearch.material import Settings
+    from sepsearch.record import Settings
 
 # Fields of the journal's first event that may change under a run, each with what a person calls it.
 COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baselines", "versions": "versions"}
@@ -203,7 +203,7 @@ def _said(value: Any) -> str:
 
 def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
     """The settings of a run that goes on: those it began with, but for `trials` if they are given."""
-    from sepsearch.material import Settings
+    from sepsearch.record import Settings
 
     before = begin.history.search["settings"]
     return Settings(

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.arguments import parse_arguments
 from sepsearch.course import getting_ready, look_at_cluster, run_course, write_page
 from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
 from sepsearch.files import write_atomically
+from sepsearch.options import parse_arguments
 from sepsearch.places import open_place
 from sepsearch.ray_folder import ray_folder
 from sepsearch.resuming import (
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     from sepsearch.course import Ready
     from sepsearch.journal import Journal
-    from sepsearch.material import Material, Settings
+    from sepsearch.material import Material
     from sepsearch.plan import StopSignal
+    from sepsearch.record import Settings
     from sepsearch.tracking import Tracker
 
 
@@ -172,7 +173,7 @@ def _begin_journal(
     changed: dict[str, Any], seconds: float,
 ) -> None:  # fmt: skip
     """The first event, of the run or of this process; MLflow hears of all that came before it."""
-    from sepsearch.material import journal_begin
+    from sepsearch.record import journal_begin
 
     for event in begin.history.events:
         tracker.handle(event)
@@ -184,7 +185,7 @@ def _begin_journal(
 
 
 def _changes(arguments: argparse.Namespace, begin: Begin, settings: "Settings", material: "Material") -> dict[str, Any]:
-    from sepsearch.material import search_facts
+    from sepsearch.record import search_facts
 
     return changed_facts(begin, search_facts(settings, begin.space, material), arguments.accept_changes)
 
@@ -207,7 +208,9 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress, storage)
     instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
     seed = before.get("seed", arguments.seed or 0)
-    material = gather_material(recordings, shards, begin.space, instruments, seed)
+    material = gather_material(
+        recordings, shards, instruments, seed, begin.space.split.fractions, begin.space.search.validation_examples
+    )
     dataset = material.dataset()
     titles = ", ".join(f"{len(names)} {side}" for side, names in dataset["split"].items())
     console.print(
@@ -222,7 +225,7 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
 
 
 def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material") -> "Settings":
-    from sepsearch.material import Settings
+    from sepsearch.record import Settings
 
     most = arguments.max_epochs or sys.maxsize
     return Settings(

@@ -9,7 +9,6 @@ from sepsearch.journal import read_run
 from sepsearch.journal_events import Event
 from sepsearch.model_folder import load_model
 from sepsearch.places import Place
-from sepsearch.samples import read_sample, sample_folders
 
 SCORED = ("models", "samples")
 
@@ -45,8 +44,6 @@ def _problem(folder: Path, scores: Event) -> str:
     try:
         for code in scores["final"]:
             load_model(folder / "models" / code)
-        for sample in sample_folders(folder).values():
-            read_sample(sample)
     except UserError as error:
         return str(error)
     return ""

@@ -4,15 +4,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.forecast import duration
-from sepsearch.results import number
+from sepsearch.formatting import duration, number
+from sepsearch.tally import ENDS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-
-ENDS = {"search": "trial_end", "finalists": "final_end", "titles left out": "fold_end"}
 
 
 class Screen:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.arguments import ArgumentParser
 from sepsearch.audio import RATE, SILENCE
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error, no_space
 from sepsearch.files import is_there, require_space
 from sepsearch.instruments import INSTRUMENTS, instrument_code

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sepsearch.errors import UserError, one_line
 from sepsearch.examples import Dataset, Pairs, Rows
-from sepsearch.forecast import size
+from sepsearch.formatting import size
 from sepsearch.progress import Steps
 from sepsearch.shards import Progress, ShardSet, spectrograms
 from sepsearch.spectrogram import BINS, FRAMES, ROW_BYTES

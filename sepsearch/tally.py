@@ -16,8 +16,8 @@ from sepsearch.pace import Pace, SearchLength
 from sepsearch.plan import reopens
 from sepsearch.results import Retrained
 from sepsearch.rungs import Rungs
-from sepsearch.screen import ENDS
 
+ENDS = {"search": "trial_end", "finalists": "final_end", "titles left out": "fold_end"}
 STAGES = {end.removesuffix("_end"): stage for stage, end in ENDS.items()}  # by the event that begins a unit
 QUIET_SECONDS = 300.0  # that nothing was written: its process may be gone
 QUIET_EPOCHS = 3.0  # but epochs may be long

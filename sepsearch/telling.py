@@ -2,28 +2,20 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.errors import one_line
 from sepsearch.mlflow_answers import quoted_uri
+from sepsearch.programs import program
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sepsearch.material import Settings
+    from sepsearch.record import Settings
     from sepsearch.resuming import Begin
     from sepsearch.session import Session
-
-
-def program(name: str) -> str:
-    """What to type for a program installed beside this Python: its path, unless the environment is active."""
-    folder = Path(sys.executable).parent
-    if os.environ.get("VIRTUAL_ENV") or not (folder / name).exists():
-        return name
-    return str((folder / name).relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder / name)
 
 
 def resume_command(folder: Path) -> str:

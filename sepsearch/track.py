@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import EXIT_FAILED, UserError, exit_on_user_error
 from sepsearch.progress import Progress, Steps
 from sepsearch.run_folder import JOURNAL, find_run
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
     """
     from sepsearch.mlflow_access import check_access
-    from sepsearch.telling import program
+    from sepsearch.programs import program
     from sepsearch.tracking import tracking_uri, ui_command
 
     arguments = _parse(argv)

@@ -9,11 +9,11 @@ from typing import Any
 
 from sepsearch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from sepsearch.errors import NodeUnfit, StorageFault, UserError
-from sepsearch.gauges import telling_memory
 from sepsearch.network import make_config
 from sepsearch.places import Place
 from sepsearch.store import StoredData, resident_data
 from sepsearch.training import EpochResult, Member, TrainingFailed, fit
+from sepsearch.worker_metrics import reported_memory
 
 MARK = "mark"
 Fit = Callable[..., Iterator[EpochResult]]
@@ -66,7 +66,7 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
     torch.set_num_threads(task.threads)
     try:
         _require_mark(task)
-        with telling_memory(task.search, task.gpu):
+        with reported_memory(task.search, task.gpu):
             for report in _epochs(config, task):
                 tune.report(report)
     except StorageFault as fault:

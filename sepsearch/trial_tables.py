@@ -2,10 +2,10 @@
 
 import math
 
+from sepsearch.formatting import number
 from sepsearch.plots import short
 from sepsearch.report_facts import RunFacts, Unit
 from sepsearch.report_tables import DASH, Cell, Heading, Table, figure
-from sepsearch.results import number
 
 
 def configuration_table(facts: RunFacts) -> Table | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.arguments import ArgumentParser
+from sepsearch.command_line import ArgumentParser
 from sepsearch.errors import UserError, exit_on_user_error
 from sepsearch.stored_run import follow_run
 
@@ -99,8 +99,9 @@ def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", ev
 
 def local_hints(folder: Path) -> "Hints":
     """What to type for a run whose folder is on this machine."""
+    from sepsearch.programs import program
     from sepsearch.report_page import PAGE
-    from sepsearch.telling import program, resume_command
+    from sepsearch.telling import resume_command
     from sepsearch.tracking import ui_command
     from sepsearch.watch_view import Hints
 
@@ -113,7 +114,7 @@ def local_hints(folder: Path) -> "Hints":
 
 def far_hints(name: str, storage: str) -> "Hints":
     """What to type for a run that is in a storage."""
-    from sepsearch.telling import program
+    from sepsearch.programs import program
     from sepsearch.watch_view import Hints
 
     where = f"{shlex.quote(name)} --storage {shlex.quote(storage)}"

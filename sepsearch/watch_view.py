@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sepsearch.errors import one_line
-from sepsearch.forecast import duration
+from sepsearch.formatting import duration, number
 from sepsearch.instruments import INSTRUMENTS
 from sepsearch.plots import short
-from sepsearch.results import number
 from sepsearch.tally import Tally
 
 WIDE, NARROW = 110, 60  # columns: tables stand side by side; there is no room for bars and names

@@ -178,7 +178,7 @@ def test_baselines_are_those_of_the_models_own_validation_titles():
 def material(tree):
     space = parse_space({"parameters": {"filters": [2]}, "front_end": {"clip_seconds": 1.0}}, "test")
     recordings, shards = prepare(tree, space.front_end.resolve(), lambda *_: None)
-    return gather_material(recordings, shards, space, ("vn", "ob"), 0)
+    return gather_material(recordings, shards, ("vn", "ob"), 0, (0.6, 0.2, 0.2), space.search.validation_examples)
 
 
 @pytest.fixture

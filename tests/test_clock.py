@@ -72,7 +72,7 @@ def test_gauges_follow_the_drivers_monotonic_clock(monkeypatch):
 
     now = {"monotonic": 500.0}
     monkeypatch.setattr("sepsearch.gauges.time.monotonic", lambda: now["monotonic"])
-    monkeypatch.setattr("sepsearch.gauges._gauge", lambda name: None)
+    monkeypatch.setattr("sepsearch.gauges.make_gauge", lambda name: None)
     found: list[float] = []
     monkeypatch.setattr("sepsearch.gauges.readings", lambda tally, moment: found.append(moment) or ())
     driver = gauges.Gauges()

@@ -8,9 +8,10 @@ import sys
 import pytest
 from stories import epoch_event, interrupted_story, journal, members, search_event, story, until
 
-from sepsearch.gauges import GAUGES, memory_bytes, readings
+from sepsearch.gauges import GAUGES, readings
 from sepsearch.journal_events import Event
 from sepsearch.tally import Tally
+from sepsearch.worker_metrics import memory_bytes
 
 
 def told(events: list[Event], now: float | None = None) -> dict[tuple[str, ...], float]:
@@ -95,7 +96,7 @@ def test_memory_of_a_process_grows_with_what_it_holds():
 
 ON_GPU = """
 import ray
-from sepsearch.gauges import memory_bytes
+from sepsearch.worker_metrics import memory_bytes
 from sepsearch.session import ray_session
 
 def hold():

@@ -11,11 +11,12 @@ from sepsearch.config import parse_space
 from sepsearch.finalists import Choice, Finalist, choose_model
 from sepsearch.journal import Journal
 from sepsearch.judging import LEFT_OUT, score_models
-from sepsearch.material import Settings, gather_material
+from sepsearch.material import gather_material
 from sepsearch.model_folder import load_model
 from sepsearch.network import make_config, make_network
 from sepsearch.plan import RETURNED
 from sepsearch.prepare import prepare
+from sepsearch.record import Settings
 from sepsearch.retrain import FinalPlan, FoldPlan, RunPlan
 from sepsearch.samples import read_samples
 from sepsearch.training import evaluate
@@ -51,7 +52,7 @@ def judged(tree, tmp_path_factory):
         "test",
     )
     recordings, shards = prepare(tree, space.front_end.resolve(), lambda *_: None)
-    material = gather_material(recordings, shards, space, CODES, 0)
+    material = gather_material(recordings, shards, CODES, 0, (0.6, 0.2, 0.2), space.search.validation_examples)
     journal = Journal(folder / "journal.jsonl")
     finals = FinalPlan(FINALISTS, [1, 2], journal, folder / "finalists", 1)
     train(finals)

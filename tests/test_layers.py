@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "sepsearch"
 # From the ground up: a module imports from its own line or from lines above it, nowhere else.
 LAYERS = [
     {"errors", "home", "names", "instruments", "process_identity", "terminal_text", "__init__"},
-    {"arguments", "files", "terminal_console", "versions", "safe_paths"},
+    {"command_line", "files", "terminal_console", "versions", "safe_paths"},
     {
         "ray_folder",
         "run_folder",

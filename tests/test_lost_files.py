@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save
 from stories import CODES, members, scores, search_event
 
-from sepsearch.candidates import read_weights
 from sepsearch.checkpoints import bring_weights, save_weights
 from sepsearch.config import Space, parse_space, stored_space
 from sepsearch.errors import StorageFault, UserError
+from sepsearch.finalist_weights import read_weights
 from sepsearch.finalists import Finalist
 from sepsearch.history import History
 from sepsearch.journal import Journal, read_journal

@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
 
 
 def gather(prepared, instruments=None, seed=0) -> Material:
-    return gather_material(*prepared, SPACE, instruments, seed)
+    return gather_material(*prepared, instruments, seed, SPACE.split.fractions, SPACE.search.validation_examples)
 
 
 @pytest.mark.parametrize("seed", range(4))

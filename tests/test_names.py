@@ -2,10 +2,10 @@
 
 import pytest
 
-from sepsearch.arguments import parse_arguments
 from sepsearch.export import _full_name
 from sepsearch.instruments import instrument_code
 from sepsearch.names import caseless, composed
+from sepsearch.options import parse_arguments
 
 
 def test_a_composed_and_a_decomposed_name_are_one():

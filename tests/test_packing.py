@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from sepsearch.arguments import parse_arguments
+from sepsearch.options import parse_arguments
 from sepsearch.packing import Beside, Packing, most_beside, pack
 
 GB = 10**9

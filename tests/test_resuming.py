@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from sepsearch import run
-from sepsearch.arguments import parse_arguments
 from sepsearch.errors import UserError
 from sepsearch.history import History, differences
 from sepsearch.journal import Journal, read_journal
+from sepsearch.options import parse_arguments
 from sepsearch.resuming import changed_facts, limited_settings, new_journal, new_run, resumed_run, resumed_settings
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"

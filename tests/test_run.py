@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sepsearch.arguments import parse_arguments
 from sepsearch.errors import UserError
 from sepsearch.journal import read_journal
+from sepsearch.options import parse_arguments
 from sepsearch.run import main
 
 SPACE = """

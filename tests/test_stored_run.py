@@ -4,10 +4,10 @@ import pytest
 from fake_s3 import fake_s3
 from hostile import fuzz_journal
 
-from sepsearch.arguments import parse_arguments
 from sepsearch.checkpoints import bring_weights
 from sepsearch.errors import UserError
 from sepsearch.mirror import Mirror
+from sepsearch.options import parse_arguments
 from sepsearch.places import open_place
 from sepsearch.resuming import resumed_run
 from sepsearch.shared_shards import fetch_shards

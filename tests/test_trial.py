@@ -58,7 +58,7 @@ def test_a_worker_that_cannot_write_its_checkpoint_says_so_and_neither_fails_nor
     reports = []
     monkeypatch.setattr("ray.tune.report", reports.append)
     monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
-    monkeypatch.setattr("sepsearch.trial.telling_memory", lambda search, gpu: contextlib.nullcontext())
+    monkeypatch.setattr("sepsearch.trial.reported_memory", lambda search, gpu: contextlib.nullcontext())
     monkeypatch.setattr("sepsearch.trial._epochs", full)
     train_unit({"id": "t0000", "params": {}, "seed": 0}, task(None))
     (begun, told) = reports

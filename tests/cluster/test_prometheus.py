@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sepsearch.gauges import GAUGES, MEMORY
+from sepsearch.gauges import GAUGES
 from sepsearch.journal import read_run
 from sepsearch.journal_events import Event
+from sepsearch.worker_metrics import MEMORY
 
 MONITORING = Path(__file__).parents[2] / "cluster" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "sepsearch.json"

@@ -5,21 +5,14 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from sepsearch.errors import UserError, one_line
+from sepsearch.command_line import ArgumentParser, positive
+from sepsearch.errors import UserError
 from sepsearch.instruments import INSTRUMENTS, instrument_code
 
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """The standard library's, but that what it says of wrong arguments, such as odd file names, is safe to print."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2, usage and one line on standard error."""
-        super().error(one_line(message))
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -77,13 +70,6 @@ def _codes(text: str) -> tuple[str, ...]:
     if not codes:
         raise UserError(f"--instruments: empty, expected some of {', '.join(INSTRUMENTS)}")
     return codes
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
-    return int(text)
 
 
 def _seed(text: str) -> int:

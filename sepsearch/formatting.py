@@ -1,0 +1,20 @@
+"""Numbers, sizes and durations as text for people."""
+
+import math
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people; a dash for none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "8 s", "12 min", "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(amount: float) -> str:
+    """Bytes for people: "210 MB", "1.2 GB"."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 999.5e6 else f"{amount / 1e6:.0f} MB"
