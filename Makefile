@@ -25,9 +25,9 @@ test: $(VENV)/.tested
 test-cluster: $(VENV)/.clustered
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-# With the memory settings that workers have (sepsearch/session.py), for both sides of every comparison.
+# With the memory settings that workers have (sepsearch/distributed/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested
-	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/bench.py
+	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/benchmarks/bench.py
 
 ui: $(VENV)/.installed
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2> /dev/null || \

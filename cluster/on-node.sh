@@ -34,7 +34,7 @@ settings=$(.venv/bin/python - <<'PYTHON'
 import os
 import shlex
 
-from sepsearch.session import ENVIRONMENT
+from sepsearch.distributed.session import ENVIRONMENT
 
 print(*(f"export {name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items() if name not in os.environ), sep="\n")
 PYTHON

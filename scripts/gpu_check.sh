@@ -17,9 +17,9 @@ nvidia-smi -L
 "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)'
 
 if "$python" -c 'import pytest' 2>/dev/null; then
-    "$python" -m pytest -m gpu tests/test_training.py tests/test_windows.py
+    "$python" -m pytest -m gpu tests/training/test_loop.py tests/data/test_prefetch.py
 else
     echo "gpu_check: no pytest, tests left out"
 fi
 
-"$python" scripts/bench.py fit --device cuda --batch 32 256 --members 1 13
+"$python" scripts/benchmarks/bench.py fit --device cuda --batch 32 256 --members 1 13

@@ -3,8 +3,8 @@
 import importlib
 import sys
 
-from sepsearch.errors import UserError, exit_on_user_error
-from sepsearch.terminal_text import write_line
+from sepsearch.utils.errors import UserError, exit_on_user_error
+from sepsearch.utils.terminal_text import write_line
 
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",

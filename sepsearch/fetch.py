@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sepsearch.command_line import ArgumentParser
-from sepsearch.errors import exit_on_user_error
-from sepsearch.terminal_text import write_line
+from sepsearch.utils.command_line import ArgumentParser
+from sepsearch.utils.errors import exit_on_user_error
+from sepsearch.utils.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     options = parser.parse_args(argv)
 
-    from sepsearch.stored_run import fetch_run
+    from sepsearch.runs.folder import fetch_run
 
     folder = options.runs / options.name
     if note := fetch_run(options.storage, options.name, folder):

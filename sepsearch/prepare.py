@@ -1,50 +1,23 @@
 """Check a folder of recordings and build its shards, without searching: python -m sepsearch.prepare DIR."""
 
 import argparse
-import math
-import re
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sepsearch.command_line import ArgumentParser
-from sepsearch.config import load_space
-from sepsearch.errors import exit_on_user_error
-from sepsearch.instruments import INSTRUMENTS
-from sepsearch.places import Place, open_place
-from sepsearch.progress import Progress
-from sepsearch.recordings import Recordings, read_folder
-from sepsearch.shards import Progress as Callback
-from sepsearch.shards import ShardSet, prepare_shards
-from sepsearch.spectrogram import PRESETS, FrontEnd
-from sepsearch.splits import RULES
+from sepsearch.audio.spectrogram import PRESETS
+from sepsearch.search.space import load_space
+from sepsearch.utils.command_line import ArgumentParser
+from sepsearch.utils.errors import exit_on_user_error
+from sepsearch.utils.progress import Progress
+from sepsearch.utils.storage import open_place
 
 if TYPE_CHECKING:
     from rich.console import Console
+from sepsearch.data.preparation import prepare
+from sepsearch.reporting.recordings_report import heading, line, print_roster, print_shards, roster_console
 
 DEFAULT_SPACE = Path("search_spaces/detector.yaml")
-EXACT, CLOSE = -140.0, -40.0  # dB: a mixture that differs less from the sum of its stems is it, or sounds like it
-GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
-NOTHING = (
-    "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
-    " which others play, too"
-)
-MOST_NAMED = 3  # files or pieces by name in a note
-
-Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
-
-
-def prepare(
-    folder: Path, front_end: FrontEnd, progress: Callback, storage: Place | None = None
-) -> tuple[Recordings, ShardSet]:
-    """Check the recordings in a folder, and open their shards or build them where they are not there yet.
-
-    Raises `UserError` for recordings that `read_folder` or `prepare_shards` refuses; nothing half-written is left.
-    """
-    recordings = read_folder(folder)
-    return recordings, prepare_shards(recordings, front_end, progress, storage)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,33 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     console = roster_console()
     # The same recordings may have been built from another folder: what is said is about this one.
     print_roster(console, {**shards.manifest, "source": str(recordings.folder), "notes": list(recordings.notes)})
-    _print_shards(console, shards)
+    print_shards(console, shards)
     _print_next(console, options)
-
-
-def roster_console() -> "Console":
-    """Standard output: as wide as the terminal, or as wide as the text needs where there is none."""
-    from sepsearch.terminal_console import make_console
-
-    return make_console(plain_width=10_000)
-
-
-def print_roster(console: "Console", manifest: Facts) -> None:
-    """Print what a manifest tells of the recordings: by instrument, by piece, takes used twice, and notes."""
-    pieces = manifest["pieces"]
-    seconds = sum(piece["seconds"] for piece in pieces)
-    titles = len({piece["title"] for piece in pieces})
-    stems = sum(len(piece["stems"]) for piece in pieces)
-    _heading(console, f"Recordings in {manifest['source']}")
-    _line(console, f"{_count(len(pieces), 'piece')} of {_count(titles, 'title')}, {_count(stems, 'stem')}, "
-                   f"{seconds:,.0f} s ({_clock(seconds)})")  # fmt: skip
-    _print_instruments(console, manifest)
-    _print_pieces(console, pieces)
-    _print_shared(console, manifest)
-    if notes := [*manifest["notes"], *_mixture_notes(pieces)]:
-        _heading(console, "Notes")
-        for note in merge_notes(notes):
-            _line(console, f"- {note}")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -101,206 +49,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _print_instruments(console: "Console", manifest: Facts) -> None:
-    group_of = {title: number for number, group in enumerate(manifest["title_groups"]) for title in group}
-    playing: dict[str, list[tuple[Facts, Facts]]] = defaultdict(list)
-    for piece in manifest["pieces"]:
-        for stem in piece["stems"]:
-            playing[stem["instrument"]].append((piece, stem))
-    rows, caveats = [], set()
-    for code in sorted(playing, key=list(INSTRUMENTS).index):
-        parts = playing[code]
-        titles = {piece["title"] for piece, _ in parts}
-        apart = len({group_of[title] for title in titles})
-        caveat = _caveat(code, parts, group_of)
-        caveats.add(caveat)
-        seconds = sum(stem["seconds"] for _, stem in parts)
-        sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
-        together = f" ({apart} apart)" if apart < len(titles) else ""
-        rows.append([
-            f"{code}  {INSTRUMENTS[code]}", str(len(parts)), str(len({piece["name"] for piece, _ in parts})),
-            f"{len(titles)}{together}", f"{seconds / 60:.1f}", f"{sounding:.0%}", caveat,
-        ])  # fmt: skip
-    _heading(console, "By instrument")
-    _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
-    for caveat in sorted(caveats - {""}):
-        _line(console, RULES.get(caveat, NOTHING))
-    if any("apart" in row[3] for row in rows):
-        _line(console, "apart: titles that share takes count as one, since no split can tell them apart")
-
-
-def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[str, int]) -> str:
-    """How a search will have to judge an instrument; "" for an ordinary split of its titles.
-
-    Titles count in which there is something to separate it from. Clips are looked at by the search alone.
-    """
-    sounding = {
-        piece["title"]
-        for piece, _ in parts
-        if any(stem["instrument"] != code and stem["sounding"] > 0 for stem in piece["stems"])
-    }
-    apart = len({group_of[title] for title in sounding})
-    return "nothing to separate" if not apart else "" if apart >= 3 else "one title" if apart == 1 else "few titles"
-
-
-def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:
-    rows = [
-        [
-            piece["name"], " ".join(stem["instrument"] for stem in piece["stems"]), f"{piece['seconds']:.1f}",
-            str(piece["shard"]["clips"]), f"{piece['shard']['rows']:,}", _deviation(piece["mixture"]),
-        ]
-        for piece in pieces
-    ]  # fmt: skip
-    _heading(console, "By piece")
-    _table(console, ["piece", "players", "#seconds", "#clips", "#rows", "mixture differs from sum by"], rows)
-    found = [check["deviation_db"] for piece in pieces if (check := piece["mixture"])["deviation_db"] is not None]
-    if far := sum(deviation > CLOSE for deviation in found):
-        differ = (
-            f"{far} of {_count(len(found), 'mixture')} differ from the sum of their stems by more than {CLOSE:.0f} dB"
-        )
-        _line(console, f"{differ}: no matter, since rows are made from the stems")
-
-
-def _deviation(check: Facts) -> str:
-    """How far a mixture is from the sum of its stems, in words."""
-    deviation, gain, fitted = check["deviation_db"], check["gain_db"], check["fitted_db"]
-    if deviation is None:
-        return "not compared" if check.get("problem") else "no mixture"
-    if deviation < EXACT:
-        return "nothing"
-    if deviation > CLOSE and fitted < deviation - GAIN_MATTERS:
-        return f"{deviation:.1f} dB ({fitted:.1f} dB at gain {gain:+.1f} dB)"
-    return f"{deviation:.1f} dB"
-
-
-def _mixture_notes(pieces: Sequence[Facts]) -> list[str]:
-    """Why mixtures were not compared with the sum of their stems, a line for each."""
-    problems = {piece["name"]: piece["mixture"].get("problem") for piece in pieces}
-    return [
-        f"{name}: its mixture is not compared with the sum of its stems, which is no matter ({problem})"
-        for name, problem in problems.items()
-        if problem
-    ]
-
-
-def _print_shared(console: "Console", manifest: Facts) -> None:
-    takes = manifest["shared_takes"]
-    if not takes:
-        return
-    rows = []
-    for take in spanning_takes(takes):
-        (piece, stem), (other, other_stem) = take["first"], take["second"]
-        rows.append([
-            f"{other_stem} of {other}", f"{stem} of {piece}", f"{take['correlation']:.4f}",
-            f"{round(20 * math.log10(max(abs(take['gain']), 1e-9)), 1) + 0.0:+.1f} dB",  # + 0.0: no -0.0
-            f"{round(take['lag_seconds'], 3) + 0.0:+.3f} s",
-        ])  # fmt: skip
-    _heading(console, "Takes used more than once")
-    _table(console, ["stem", "is the take of", "#alike", "#gain", "#later by"], rows)
-    if any(take["correlation"] < 0 for take in takes):
-        _line(console, "alike: correlation of the waveforms, below 0 where one has its polarity inverted")
-    together = [" + ".join(group) for group in manifest["title_groups"] if len(group) > 1]
-    if together:
-        _line(console, f"kept together on one side of every split: {'; '.join(together)}")
-    else:
-        _line(console, "each within one title, which no split divides: nothing leaks from training to test")
-
-
-def spanning_takes(takes: Iterable[Facts]) -> list[Facts]:
-    """As few of the pairs as still connect all stems of a take: n - 1 of the n (n - 1) / 2 pairs of n stems."""
-    take_of: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    kept = []
-    for pair in takes:
-        first, second = tuple(pair["first"]), tuple(pair["second"])
-        one, other = take_of.setdefault(first, {first}), take_of.setdefault(second, {second})
-        if one is not other:
-            kept.append(pair)
-            one |= other
-            take_of.update(dict.fromkeys(other, one))
-    return kept
-
-
-def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Notes "where: what" with those that say the same of several places, but for numbers, made one with a count."""
-    alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for note in notes:
-        where, _, what = note.partition(": ")
-        alike[re.sub(r"\d+(\.\d+)?", "#", what)].append((where, what))
-    merged = []
-    for group in alike.values():
-        (where, what), *rest = group
-        if all(other == what for _, other in rest):
-            merged.append(f"{_places([place for place, _ in group])}: {what}")
-        else:
-            merged.append(f"{where}: {what}; likewise {_places([place for place, _ in rest])}")
-    return merged
-
-
-def _places(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    if len(names) <= MOST_NAMED + 1:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED:,} more"
-
-
-def _print_shards(console: "Console", shards: ShardSet) -> None:
-    pieces, front_end = shards.manifest["pieces"], shards.front_end
-    size = sum(piece["shard"]["bytes"] for piece in pieces)
-    clips = sum(piece["shard"]["clips"] for piece in pieces)
-    axis = {"mel": "128 mel bands", "log": "128 logarithmic bands", "linear": "128 linear bins"}[front_end.axis]
-    _heading(console, f"Shards {shards.fingerprint}: {'built' if shards.built else 'already there'}")
-    _line(console, f"folder     {shards.folder}", whole=True)
-    _line(console, f"content    {shards.rows:,} rows of {_count(clips, 'clip')}, {size / 1e6:,.1f} MB in "
-                   f"{_count(len(pieces), 'shard')}")  # fmt: skip
-    _line(console, f"front end  {axis} from {front_end.low_hz:g} to {front_end.high_hz:g} Hz, 128 frames in "
-                   f"{front_end.clip_seconds:g} s, Hann window of {front_end.window}")  # fmt: skip
-
-
 def _print_next(console: "Console", options: argparse.Namespace) -> None:
     space = options.space or DEFAULT_SPACE
-    _heading(console, "Next")
-    _line(
+    heading(console, "Next")
+    line(
         console, f"python -m sepsearch.run --space {shlex.quote(str(space))} --data {shlex.quote(str(options.folder))}"
     )
     if options.preset not in (None, "mel"):
-        _line(
-            console, f"with 'front_end: {{preset: {options.preset}}}' in the space file, so that it uses these shards"
-        )
-
-
-def _heading(console: "Console", text: str) -> None:
-    console.print()
-    console.print(text, style="bold", soft_wrap=True)
-
-
-def _line(console: "Console", text: str, whole: bool = False) -> None:
-    """A line of text, wrapped between words on a terminal unless it is to be copied `whole`."""
-    console.print(text, soft_wrap=whole)
-
-
-def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; columns whose name begins with # are numbers. No cell is cut: where there is no room it is folded."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
-    for number, column in enumerate(columns):
-        if any(row[number] for row in rows):
-            numeric = column.startswith("#")
-            table.add_column(column.removeprefix("#"), justify="right" if numeric else "left", overflow="fold")
-    used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
-    for row in rows:
-        table.add_row(*(row[number] for number in used))
-    console.print(table)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
+        line(console, f"with 'front_end: {{preset: {options.preset}}}' in the space file, so that it uses these shards")
 
 
 if __name__ == "__main__":

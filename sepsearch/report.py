@@ -4,10 +4,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sepsearch.command_line import ArgumentParser
-from sepsearch.errors import exit_on_user_error
-from sepsearch.run_folder import find_run
-from sepsearch.terminal_text import write_line
+from sepsearch.runs.run_folder import find_run
+from sepsearch.utils.command_line import ArgumentParser
+from sepsearch.utils.errors import exit_on_user_error
+from sepsearch.utils.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     folder = find_run(options.runs, options.name, "NAME")
 
-    from sepsearch.report_page import write_report
+    from sepsearch.reporting.page import write_report
 
     path = write_report(folder)
     write_line(path)

@@ -1,270 +1,33 @@
 """`python -m sepsearch.run`: recordings and a search space in, the best network for every instrument out."""
 
-import argparse
-import contextlib
-import json
-import shutil
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sepsearch.course import getting_ready, look_at_cluster, run_course, write_page
-from sepsearch.errors import EXIT_FAILED, EXIT_INTERRUPTED, StorageFault, UserError, exit_on_user_error
-from sepsearch.files import write_atomically
-from sepsearch.options import parse_arguments
-from sepsearch.places import open_place
-from sepsearch.ray_folder import ray_folder
-from sepsearch.resuming import (
-    Begin,
-    changed_facts,
-    limited_settings,
-    new_journal,
+from sepsearch.runs.options import parse_arguments
+from sepsearch.runs.start import (
     new_run,
     resumed_run,
-    resumed_settings,
 )
-from sepsearch.run_folder import JOURNAL, discard_unbegun
-from sepsearch.stored_run import publish_run
-from sepsearch.telling import tell_end, tell_interrupted, tell_resume
+from sepsearch.utils.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sepsearch.course import Ready
-    from sepsearch.journal import Journal
-    from sepsearch.material import Material
-    from sepsearch.plan import StopSignal
-    from sepsearch.record import Settings
-    from sepsearch.tracking import Tracker
+    pass
+from sepsearch.pipeline.driver import rebuild_outputs, run_search
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
-    from sepsearch.terminal_console import make_console
+    from sepsearch.utils.terminal_console import make_console
 
     arguments = parse_arguments(argv)
     console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
-        state = _rebuild(begin, console) if begin.history.finished else _run(arguments, begin, console)
+        state = rebuild_outputs(begin, console) if begin.history.finished else run_search(arguments, begin, console)
     finally:
         begin.close()
     if state != "finished":
         sys.exit(EXIT_INTERRUPTED if state == "interrupted" else EXIT_FAILED)
-
-
-def _run(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
-    """Get everything ready, then search; returns how it ended: "finished", "interrupted" or "failed"."""
-    from sepsearch.preflight import check_folders, check_place
-
-    clock = time.monotonic()
-    check_folders(begin.folder)
-    check_place(begin.place)
-    if begin.options["address"]:
-        look_at_cluster(begin)
-    else:
-        ray_folder()
-    material = _prepare(arguments, begin, console)
-    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
-    settings, note = limited_settings(begin, settings)
-    if note:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    changed = _changes(arguments, begin, settings, material) if begin.journal else {}
-    with contextlib.ExitStack() as stack:
-        ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
-        return _record(begin, ready.settings if ready else settings, material, changed, ready, console, clock)
-
-
-def _record(
-    begin: Begin, settings: "Settings", material: "Material", changed: dict[str, Any], ready: "Ready | None",
-    console: "Console", clock: float,
-) -> str:  # fmt: skip
-    """Nothing was written so far. From here on all that happens is in the journal, to its end."""
-    from sepsearch.plan import StopSignal
-    from sepsearch.tracking import Tracker
-
-    tracker = Tracker(
-        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
-        folder=begin.folder,
-    )
-    journal = begin.journal or new_journal(begin)
-    stop = StopSignal()
-    state = "failed"
-    try:
-        if not begin.journal or "space" in changed:
-            _keep_space_file(begin)
-        with _stopping_on_interrupt(stop, console):
-            _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
-            tell_resume(begin, settings, console)
-            state = run_course(settings, begin, material, journal, ready, stop, tracker, console)
-    except BaseException as error:
-        state = "interrupted" if isinstance(error, StorageFault) else state
-        with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
-            _end(journal, begin, tracker, state)
-        raise
-    results, arrived = _end(journal, begin, tracker, state)
-    if state == "finished":
-        # Ray Tune's own state and checkpoints: of use only while the run goes on.
-        for name in ("ray", "checkpoints"):
-            shutil.rmtree(begin.folder / name, ignore_errors=True)
-        (begin.place / "checkpoints").remove_all()
-    if state == "interrupted":
-        tell_interrupted(begin.folder, console)
-    else:
-        tell_end(results, begin.folder, material.caveats, arrived, console)
-    return state
-
-
-def _keep_space_file(begin: Begin) -> None:
-    """Copy the space file to the run's folder, and to its place where that is elsewhere."""
-    content = begin.space_file.read_bytes()
-    write_atomically(begin.folder / "space.yaml", content)
-    if not begin.place.local:
-        begin.place.write("space.yaml", content)
-
-
-def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tuple[dict[str, Any], bool]:
-    """Write the last event, the results and what others read of the run; an unbegun run leaves no trace.
-
-    Returns:
-        The content of `results.json`, and whether all of the run is in MLflow.
-    """
-    try:
-        if not journal.begun:
-            tracker.close()
-            return {}, False
-        journal.append("end", state=state)
-    finally:
-        if not begin.journal:
-            journal.close()
-            if not journal.begun:
-                discard_unbegun(begin.folder)
-    results = write_results(begin.folder)
-    arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
-    publish_run(begin.place, begin.folder)
-    return results, arrived
-
-
-def _rebuild(begin: Begin, console: "Console") -> str:
-    """Nothing is left to do of a run that has finished; what follows from its journal is made sure of."""
-    from sepsearch.tracking import Tracker
-
-    tracker = Tracker(
-        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
-        folder=begin.folder,
-    )
-    for event in begin.history.events:
-        tracker.handle(event)
-    console.print(f"{begin.name} has finished already")
-    shutil.rmtree(begin.folder / "ray", ignore_errors=True)
-    results = write_results(begin.folder)
-    write_page(None, begin.folder, console)
-    arrived = tracker.close() and begin.history.registered
-    publish_run(begin.place, begin.folder)
-    tell_end(results, begin.folder, begin.history.search["caveats"], arrived, console)
-    return "finished"
-
-
-def _begin_journal(
-    journal: "Journal", begin: Begin, settings: "Settings", material: "Material", tracker: "Tracker",
-    changed: dict[str, Any], seconds: float,
-) -> None:  # fmt: skip
-    """The first event, of the run or of this process; MLflow hears of all that came before it."""
-    from sepsearch.record import journal_begin
-
-    for event in begin.history.events:
-        tracker.handle(event)
-    journal.listen(tracker.handle)
-    if begin.journal:
-        journal.append("resume", units=begin.history.unfinished(), changed=changed)
-    else:
-        journal_begin(journal, settings, begin.space, material, seconds)
-
-
-def _changes(arguments: argparse.Namespace, begin: Begin, settings: "Settings", material: "Material") -> dict[str, Any]:
-    from sepsearch.record import search_facts
-
-    return changed_facts(begin, search_facts(settings, begin.space, material), arguments.accept_changes)
-
-
-def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") -> "Material":
-    """Recordings (the demo ensemble without --data), shards, split, baselines."""
-    from sepsearch.material import gather_material
-    from sepsearch.prepare import prepare
-    from sepsearch.progress import Progress
-
-    before = begin.history.search.get("settings", {})
-    storage = open_place(begin.options["storage"]) if begin.options["storage"] else None
-    with Progress() as progress:
-        if begin.options["data"] is None:
-            from sepsearch.demo import demo_folder
-
-            folder = demo_folder(progress=lambda done, total: progress("rendering the demo ensemble", done, total))
-        else:
-            folder = Path(begin.options["data"])
-        recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress, storage)
-    instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
-    seed = before.get("seed", arguments.seed or 0)
-    material = gather_material(
-        recordings, shards, instruments, seed, begin.space.split.fractions, begin.space.search.validation_examples
-    )
-    dataset = material.dataset()
-    titles = ", ".join(f"{len(names)} {side}" for side, names in dataset["split"].items())
-    console.print(
-        f"{dataset['pieces']} pieces, {dataset['clips']} clips, {dataset['rows']} rows of {dataset['source']};"
-        f" titles: {titles}",
-        soft_wrap=True,
-        markup=False,
-    )
-    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    return material
-
-
-def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material") -> "Settings":
-    from sepsearch.record import Settings
-
-    most = arguments.max_epochs or sys.maxsize
-    return Settings(
-        name=begin.name,
-        seed=arguments.seed or 0,
-        trials=arguments.trials or begin.space.search.trials,
-        epochs=min(most, begin.space.search.epochs),
-        final_epochs=min(most, begin.space.final.epochs),
-        instruments=tuple(material.examples),
-        options=begin.options,
-    )
-
-
-def write_results(folder: Path) -> dict[str, Any]:
-    """Write `results.json` from the journal of a run's folder, and return its content."""
-    from sepsearch.journal import read_run
-    from sepsearch.results import build_results
-
-    results = build_results(read_run(folder / JOURNAL))
-    write_atomically(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
-    return results
-
-
-@contextlib.contextmanager
-def _stopping_on_interrupt(stop: "StopSignal", console: "Console") -> Iterator[None]:
-    """Ctrl-C ends the run cleanly within seconds; pressed again, at once."""
-
-    def interrupt(number: int, frame: object) -> None:
-        if stop.reason == "interrupted":
-            raise KeyboardInterrupt
-        stop.reason = "interrupted"
-        console.print("stopping: ending trials and closing the journal (Ctrl-C again to leave at once)")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from sepsearch.baselines import all_baselines
-from sepsearch.examples import Dataset, RowIndex, Rows
-from sepsearch.spectrogram import all_subsets
-from sepsearch.split_examples import split_pairs
-from sepsearch.splits import split_titles
-
 if TYPE_CHECKING:
-    from sepsearch.plan import Workers
+    from sepsearch.search.protocol import Workers
 
 PIECES = [
     ("01_Jupiter_vn_vc", 2.0),
@@ -29,7 +22,7 @@ PIECES = [
 
 def pytest_configure() -> None:
     """Ray reads its settings when it is imported, by whichever test of this process comes first."""
-    from sepsearch.session import ENVIRONMENT
+    from sepsearch.distributed.session import ENVIRONMENT
 
     for name, value in {**ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}.items():
         os.environ.setdefault(name, value)
@@ -60,62 +53,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short pieces in URMP's layout."""
-    from trees import write_urmp_tree  # needs soundfile, which tests of the networks alone do without
+    from recording_fixtures import write_urmp_tree  # needs soundfile, which tests of the networks alone do without
 
     return write_urmp_tree(tmp_path_factory.mktemp("urmp"), PIECES)
-
-
-def synthetic_index(pieces: dict[str, tuple[str, ...]], clips: int = 2) -> RowIndex:
-    """An index over pieces (name "title" or "title/arrangement" → players), every subset of `clips` clips."""
-    piece, clip, subset = [], [], []
-    for number, players in enumerate(pieces.values()):
-        for c in range(clips):
-            for s in all_subsets(len(players)):
-                piece.append(number)
-                clip.append(c)
-                subset.append(s)
-    return RowIndex(
-        names=tuple(pieces),
-        titles=tuple(name.split("/")[0] for name in pieces),
-        players=tuple(pieces.values()),
-        piece=np.array(piece),
-        clip=np.array(clip),
-        subset=np.array(subset),
-        sound=np.ones(len(piece), dtype=np.float32),
-    )
-
-
-def synthetic_rows(index: RowIndex, seed: int = 0) -> np.ndarray:
-    """Float16 (row, 128, 128): every instrument sounds in its own bands, mixtures are sums."""
-    codes = index.instruments
-    rng = np.random.default_rng(seed)
-    rows = np.zeros((len(index.piece), 128, 128), dtype=np.float32)
-    voices: dict[tuple[int, int, int], np.ndarray] = {}
-    for row, (piece, clip, subset) in enumerate(zip(index.piece, index.clip, index.subset, strict=True)):
-        for player, code in enumerate(index.players[piece]):
-            if subset >> player & 1:
-                if (piece, clip, player) not in voices:
-                    voice = np.zeros((128, 128), dtype=np.float32)
-                    voice[:, codes.index(code) :: len(codes)] = rng.random((128, 1)) * 2
-                    voices[piece, clip, player] = voice
-                rows[row] += voices[piece, clip, player]
-    return rows.astype(np.float16)
-
-
-def synthetic_data(device: str = "cpu") -> Dataset:
-    """A data set of two instruments in four titles that a network learns in a few batches."""
-    index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
-    rows = Rows([synthetic_rows(index)], device)
-    split = split_titles(index.title_facts(), seed=0)
-    examples, _ = split_pairs(index, split, ["vn", "vc"])
-    identity = all_baselines(rows, examples)["validation"]["identity"]
-    return Dataset(rows, examples, identity)
 
 
 @pytest.fixture(scope="session")
 def ray_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workers"]:
     """A local Ray with two CPUs, for all tests that need one."""
-    from sepsearch.session import ray_session
+    from sepsearch.distributed.session import ray_session
 
     with ray_session(cpus=2, dashboard=False) as session:
         yield session.workers(1.0, None, None)
@@ -124,8 +70,8 @@ def ray_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workers"]
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its schema, which takes seconds to make."""
-    from sepsearch import tracking
+    from sepsearch.tracking import tracker
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking.connect(f"sqlite:///{path}").get_experiment_by_name("any")
+    tracker.connect(f"sqlite:///{path}").get_experiment_by_name("any")
     return path

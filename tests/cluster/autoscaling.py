@@ -18,7 +18,7 @@ IDLE_MINUTES = 0.1
 
 def main(folder: Path) -> None:
     """Ask for two placements as Ray Tune does, use them, let them go."""
-    from sepsearch.session import ENVIRONMENT
+    from sepsearch.distributed.session import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
     os.environ |= {"PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}", "HOME": str(folder), "RAY_AUTH_MODE": "token"}

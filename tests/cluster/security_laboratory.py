@@ -188,9 +188,7 @@ def called(target: str, method: str, token: str | None) -> str:
 
 def driver(token: str | None) -> tuple[int, str]:
     """A search's own way into a cluster, with a token."""
-    script = (
-        "import sys; from sepsearch.session import ray_session\nwith ray_session(sys.argv[1]) as s: print('in', s.cpus)"
-    )
+    script = "import sys; from sepsearch.distributed.session import ray_session\nwith ray_session(sys.argv[1]) as s: print('in', s.cpus)"
     more = {"RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-c", script, f"{ADDRESS}:6379"]
     done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=200, check=False)

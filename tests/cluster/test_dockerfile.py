@@ -83,7 +83,7 @@ def test_it_ends_as_a_user_without_rights():
 
 
 def test_its_environment_is_what_sepsearch_gives_ray_on_one_machine():
-    from sepsearch.session import ENVIRONMENT
+    from sepsearch.distributed.session import ENVIRONMENT
 
     text = " ".join(text for name, text in instructions() if name == "ENV")
     values = dict(re.findall(r"(\w+)=(\S+)", text))

@@ -11,7 +11,7 @@ import pytest
 from hosts import BIN, Host, network, wait_until
 from ray.autoscaler._private import fake_multi_node
 
-from sepsearch.journal import read_journal
+from sepsearch.search.journal import read_journal
 
 SPACE = """
 parameters: {filters: [4, 8], head: [mask]}

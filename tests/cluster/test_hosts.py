@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from hosts import BIN, Host, Network, network, wait_until
-from trees import write_urmp_tree
+from recording_fixtures import write_urmp_tree
 
 import sepsearch
-from sepsearch.journal import read_journal
+from sepsearch.search.journal import read_journal
 
 PIECES = [(f"{number:02d}_Quintet{number}_fl_ob_cl_vn_vc", 20.0) for number in range(1, 5)]
 TRIALS, EPOCHS = 8, 6
@@ -151,9 +151,7 @@ def test_a_host_that_comes_later_gets_work(searched, cluster):
 
 
 def test_what_a_run_leaves_is_in_the_storage_and_checkpoints_are_not(searched, cluster):
-    code = (
-        "from sepsearch.places import open_place; print(*(open_place('s3://bucket/runs') / 'far').names(), sep='\\n')"
-    )
+    code = "from sepsearch.utils.storage import open_place; print(*(open_place('s3://bucket/runs') / 'far').names(), sep='\\n')"
     names = cluster.head.run([str(BIN / "python"), "-c", code], 60).stdout.split()
     assert {"results.json", "report.html", "space.yaml", "models/vn/model.safetensors"} <= set(names)
     assert not [name for name in names if name.startswith("checkpoints/")]

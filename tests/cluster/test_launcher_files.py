@@ -28,7 +28,7 @@ def launcher(name: str) -> dict:
 
 def prepared(name: str) -> dict:
     """A launcher file as `ray up` sees it: with Ray's defaults; Google's resources are in the file."""
-    from sepsearch.session import ENVIRONMENT
+    from sepsearch.distributed.session import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
     from ray.autoscaler._private.util import prepare_config

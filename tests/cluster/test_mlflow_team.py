@@ -16,12 +16,12 @@ import psutil
 import pytest
 from team import Postgres, TeamServer, quiet_environment
 
-from sepsearch.errors import UserError
-from sepsearch.journal import read_run
-from sepsearch.journal_events import Event
-from sepsearch.mlflow_access import check_access, registry_notes
-from sepsearch.projection import Projection
-from sepsearch.tracking import connect
+from sepsearch.search.events import Event
+from sepsearch.search.journal import read_run
+from sepsearch.tracking.access import check_access, registry_notes
+from sepsearch.tracking.mapping import Projection
+from sepsearch.tracking.tracker import connect
+from sepsearch.utils.errors import UserError
 
 SPACE = """
 parameters:
@@ -414,7 +414,9 @@ def test_a_new_server_on_the_same_database_knows_its_users_and_makes_no_second_p
         other.start()
         assert not (tmp_path / "mlflow-state" / "admin_password").exists()
         place = place_of(server, "bob", tmp_path, in_file=False)
-        script = "import sys; from sepsearch.mlflow_access import check_access; check_access(sys.argv[1]); print('in')"
+        script = (
+            "import sys; from sepsearch.tracking.access import check_access; check_access(sys.argv[1]); print('in')"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script, other.uri], env=place.environment, capture_output=True, text=True, check=True
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepsearch.network import REPORT_FINAL, config_params
-from sepsearch.packing import pack, train_beside
+from sepsearch.models.families import REPORT_FINAL, config_params
+from sepsearch.preflight.gpu_sharing import pack, train_beside
 
 # `conftest` alone is the one of this folder.
 _spec = importlib.util.spec_from_file_location("shared_fixtures", Path(__file__).parent.parent / "conftest.py")
@@ -22,8 +22,8 @@ def task(ray_workers):
     import pyarrow as pa
     import ray
 
-    from sepsearch.store import StoredData
-    from sepsearch.trial import Task
+    from sepsearch.distributed.object_store import StoredData
+    from sepsearch.distributed.trainable import Task
 
     rows = shared.synthetic_rows(
         shared.synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sepsearch.gauges import GAUGES
-from sepsearch.journal import read_run
-from sepsearch.journal_events import Event
-from sepsearch.worker_metrics import MEMORY
+from sepsearch.distributed.worker_metrics import MEMORY
+from sepsearch.monitoring.prometheus import GAUGES
+from sepsearch.search.events import Event
+from sepsearch.search.journal import read_run
 
 MONITORING = Path(__file__).parents[2] / "cluster" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "sepsearch.json"
@@ -283,10 +283,10 @@ def test_promtool_finds_nothing_wrong_with_the_configuration():
 
 MANY = """
 import re, time, urllib.request
-from sepsearch.session import ray_session
+from sepsearch.distributed.session import ray_session
 with ray_session(cpus=1, dashboard=False):
     import ray
-    from sepsearch.gauges import Gauges
+    from sepsearch.monitoring.prometheus import Gauges
     gauges = Gauges()
     settings = {"trials": 3000, "epochs": 2, "final_epochs": 2, "instruments": ["vn"]}
     gauges.handle({"event": "search", "time": time.time(), "name": "x", "space": {}, "settings": settings, "reference": "t0"})

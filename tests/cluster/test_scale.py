@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bench_scale import CODES, EPOCHS, Stopwatch, build
 from scale_workers import SimulatedActors, reports, simulated
-from sepsearch.plan import StopSignal, Workers
-from sepsearch.session import ray_session
+from sepsearch.search.protocol import StopSignal, Workers
+from sepsearch.distributed.session import ray_session
 
 folder = Path(sys.argv[2])
 plan, journal = build(folder, 1500, Stopwatch())
@@ -62,7 +62,7 @@ print(json.dumps(facts))
 def facts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scale")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_"))}
-    command = [sys.executable, "-c", SEARCH, str(ROOT / "scripts"), str(folder)]
+    command = [sys.executable, "-c", SEARCH, str(ROOT / "scripts" / "benchmarks"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "small_store.py"
+SCRIPT = Path(__file__).parent.parent / "support" / "small_store.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hosts import BIN, wait_until
 
-from sepsearch.errors import UserError
-from sepsearch.journal import read_journal
-from sepsearch.mirror import Mirror
-from sepsearch.places import Place, open_place
+from sepsearch.search.journal import read_journal
+from sepsearch.search.remote_journal import Mirror
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.storage import Place, open_place
 
 SPACE = """
 parameters: {filters: [4, 8], learning_rate: {low: 1e-3, high: 5e-3, log: true}, head: [mask]}
@@ -114,8 +114,8 @@ def machines(environment: dict[str, str], tree: Path, tmp_path_factory: pytest.T
 RACE = """
 import sys
 from sepsearch import mirror
-from sepsearch.errors import UserError
-from sepsearch.places import open_place
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.storage import open_place
 mirror.ALIVE_SECONDS = 0.0
 writer = mirror.Mirror(open_place("s3://bucket/race") / "journal")
 writer.claim()

@@ -43,8 +43,8 @@ def _resume(inputs: Path) -> Ended:
 
 def _search_facts() -> Facts:
     """Results, names of files, and the weights of the models, each as `load_model` finds it sound."""
-    from sepsearch.errors import UserError
-    from sepsearch.model_folder import load_model
+    from sepsearch.models.saved_model import load_model
+    from sepsearch.utils.errors import UserError
 
     folder = Path("runs", tiny_search.NAME)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepsearch.training import BankState, EpochResult, Member, fit
+from sepsearch.training.loop import BankState, EpochResult, Member, fit
 
 FOLDER, COUNTED = "CRASH_POINTS_RESULTS", "CRASH_POINTS_EPOCHS"  # environment: where results are kept, epochs counted
 _known: dict[str, Any] = {}
@@ -31,7 +31,7 @@ def remembered_fit(
     state: BankState | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """As `training.fit`; every epoch adds a byte to the file $CRASH_POINTS_EPOCHS."""
-    from sepsearch.network import config_params
+    from sepsearch.models.families import config_params
 
     epoch = state.epoch if state else 0
     while epoch < epochs:

@@ -25,8 +25,8 @@ from unittest import mock
 
 from remembered_results import remembered_fit, remembering_listener
 
-from sepsearch.errors import NodeUnfit, exit_on_user_error
-from sepsearch.plan import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.search.protocol import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.utils.errors import NodeUnfit, exit_on_user_error
 
 NAME = "x"
 PIECES = (("01_Jupiter_vn_vc", 2.0), ("12_Spring_vn_va", 2.0), ("19_Pavane_vc_vn", 2.0), ("28_Fugue_vn_va", 2.0))
@@ -53,7 +53,7 @@ class Ended:
 
 def write_inputs(folder: Path) -> None:
     """The recordings and the space file that every search of an exploration reads."""
-    from trees import write_urmp_tree
+    from recording_fixtures import write_urmp_tree
 
     folder.mkdir(parents=True)
     write_urmp_tree(folder / "recordings", PIECES)
@@ -106,22 +106,22 @@ def _command(arguments: list[str], main: Callable[[list[str]], None] | None = No
 @contextlib.contextmanager
 def _replaced() -> Iterator[None]:
     """What is not the real thing, as the module's first lines list it."""
-    from sepsearch.scoring import TestTitles
+    from sepsearch.evaluation.test_scores import TestTitles
 
     with contextlib.ExitStack() as stack:
         for target, replacement in {
-            "sepsearch.stage.run_stage": run_stage,
-            "sepsearch.run.getting_ready": _getting_ready,
-            "sepsearch.tracking.Tracker": AwayTracker,
-            "sepsearch.scoring.TestTitles.listen": remembering_listener(TestTitles.listen),
+            "sepsearch.distributed.tune_runner.run_stage": run_stage,
+            "sepsearch.pipeline.driver.getting_ready": _getting_ready,
+            "sepsearch.tracking.tracker.Tracker": AwayTracker,
+            "sepsearch.evaluation.test_scores.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
-            "sepsearch.storage_wait.PATIENCE": 0.0,
-            "sepsearch.gauges.Gauges": mock.MagicMock,
+            "sepsearch.distributed.storage_wait.PATIENCE": 0.0,
+            "sepsearch.monitoring.prometheus.Gauges": mock.MagicMock,
             "ray.put": lambda value: value,
             "ray.get": lambda references: references,
             "ray.get_runtime_context": mock.MagicMock,
             "ray.nodes": list,
-            "sepsearch.report_page.render": lambda facts: "<!doctype html><title>page</title>",
+            "sepsearch.reporting.page.render": lambda facts: "<!doctype html><title>page</title>",
             "ray.tune.with_parameters": lambda train, task: lambda config: train(config, task),
         }.items():
             stack.enter_context(mock.patch(target, replacement))
@@ -150,9 +150,9 @@ class AwayTracker:
 @contextlib.contextmanager
 def _getting_ready(settings: Any, begin: Any, material: Any, console: Any) -> Iterator[Any]:
     """`course.getting_ready` with the shards in this process's memory."""
-    from sepsearch.course import Ready
-    from sepsearch.pipeline import search_task
-    from sepsearch.store import StoredData, put_shards
+    from sepsearch.distributed.object_store import StoredData, put_shards
+    from sepsearch.pipeline.driver import Ready
+    from sepsearch.pipeline.stages import search_task
 
     workers = Workers(1, 1.0, 0.0)
     identity = dict(material.baselines["validation"]["identity"])
@@ -182,7 +182,7 @@ def run_stage(
     storage_wait: Any = None,
 ) -> None:
     """`stage.run_stage` with one unit after the other, in this process: what Ray Tune does between its callbacks."""
-    from sepsearch.stage import Searcher, _Bridge
+    from sepsearch.distributed.tune_runner import Searcher, _Bridge
 
     bridge = _Bridge(plan, stop, tick, workers, storage_wait)
     try:
@@ -224,7 +224,7 @@ def _train(bridge: Any, trial: str, config: Params, train: Callable[[Params], No
 def warm_up() -> None:
     """Import all that a search uses, with one thread; nothing is left running that a fork would lose."""
     os.environ.update(ONE_THREAD)
-    from sepsearch.session import ENVIRONMENT
+    from sepsearch.distributed.session import ENVIRONMENT
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

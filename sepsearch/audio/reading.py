@@ -1,0 +1,192 @@
+"""Audio files: checked before they are read, then read as mono float32 at one rate.
+
+libsndfile decodes. What it would lose or invent, and samples that are no numbers, are refused in one line each.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sepsearch.audio.checks import SAMPLE_BYTES, WAV, check_header, cut_off, flac_md5
+from sepsearch.utils.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".aiff", ".aif")
+STEM_FORMATS = WAV | {"FLAC", "AIFF"}
+
+RATE = 48_000  # Hz: everything that is loaded comes at this rate
+LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
+SILENCE = 10 ** (-90 / 20)  # a peak below -90 dBFS is silence
+LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
+
+
+class AudioHeader(NamedTuple):
+    """What an audio file's header says: samples per channel, rate (Hz), channels, and harmless contradictions."""
+
+    frames: int
+    rate: int
+    channels: int
+    notes: tuple[str, ...]
+
+
+def inspect_audio(
+    path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS
+) -> AudioHeader:
+    """The header of an audio file of any number of channels; no audio is read.
+
+    Args:
+        path: of the file.
+        suffixes: that its name may have, in lower case.
+        formats: that it may have, whatever its name says, as libsndfile names them.
+
+    Raises:
+        UserError: it is no such file or empty, reading it would lose or invent samples, or its rate is not one from
+            `LOWEST_RATE` to `HIGHEST_RATE`.
+    """
+    import soundfile
+
+    if path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{path}: expected a file {', '.join(suffixes)}, found {path.suffix or 'no suffix'}: "
+            "convert it with 'sox' or 'ffmpeg -i IN OUT.wav'"
+        )
+    try:
+        if path.stat().st_size == 0 and path.is_file():
+            raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
+        if not path.is_file():
+            raise UserError(f"{path}: expected an audio file, found a folder or a device: put the file in its place")
+        path.open("rb").close()  # libsndfile does not say why a file cannot be opened
+        info = soundfile.info(path)
+        is_plain = info.subtype in SAMPLE_BYTES or info.format == "OGG"
+        if info.format not in formats or not is_plain:
+            raise UserError(
+                f"{path}: expected plain samples in a file {', '.join(sorted(formats))}, found {info.format} of kind "
+                f"{info.subtype}: convert it with 'ffmpeg -i IN{path.suffix} OUT.flac'"
+            )
+        notes = check_header(path, info)
+    except (OSError, ValueError, soundfile.SoundFileError) as error:
+        raise unreadable(path, error) from None
+    if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
+        raise UserError(
+            f"{path}: expected a rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, found {info.samplerate} Hz: "
+            "export the file again at 48000 Hz"
+        )
+    if info.frames <= 0:
+        raise UserError(f"{path}: expected samples, found none: export the file again")
+    if info.frames >= 2**40:  # a FLAC file that was streamed: libsndfile cannot read it to its end
+        raise UserError(
+            f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
+            f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
+        )
+    return AudioHeader(info.frames, info.samplerate, info.channels, notes)
+
+
+def read_header(path: Path) -> AudioHeader:
+    """The header of a mono file; raises `UserError` for more channels, and as `inspect_audio` does."""
+    header = inspect_audio(path)
+    if header.channels != 1:
+        raise UserError(
+            f"{path}: expected one channel, found {header.channels}: mix it down with "
+            "'sox IN.wav OUT.wav remix -' or 'ffmpeg -i IN.wav -ac 1 OUT.wav'"
+        )
+    return header
+
+
+def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
+    """Read a file whose header says `frames` and `rate`: float32, shape (samples,), at `RATE`, full scale = 1.
+
+    Raises `UserError` for a file that ends early, a sample that is not a finite number, silence, and samples on
+    another scale than -1 to 1.
+    """
+    audio = _decode(path, frames)
+    if audio.shape != (frames,):
+        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {cut_off(path)}")
+    peak = max(-audio.min(), audio.max())  # a NaN anywhere makes this NaN
+    if not np.isfinite(peak):
+        where = int(np.argmin(np.isfinite(audio)))
+        raise UserError(
+            f"{path}: expected finite samples, found {audio[where]} at second {where / rate:.3f}: "
+            "render or export the file again"
+        )
+    if peak < SILENCE:
+        raise UserError(
+            f"{path}: expected sound, found silence (peak below -90 dBFS): "
+            "export the file again, or remove the player from the piece"
+        )
+    if peak > LOUDEST:
+        raise UserError(
+            f"{path}: expected samples between -1 and 1, found a peak of {peak:.3g}: "
+            "export the file again, scaled to full scale = 1"
+        )
+    if rate == RATE:
+        return audio
+    import soxr
+
+    resampled = soxr.resample(audio, rate, RATE, quality="HQ")
+    exact = np.zeros(round(frames * RATE / rate), np.float32)  # soxr may round its length the other way
+    exact[: len(resampled)] = resampled[: len(exact)]
+    return exact
+
+
+def _decode(path: Path, frames: int) -> np.ndarray:
+    """All samples of a file, float32, shape (samples,); those of FLAC must have the MD5 that the header gives.
+
+    libsndfile does not look at the MD5, and some of its versions pass over damaged frames.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            md5 = flac_md5(path) if file.format == "FLAC" else None
+            width = SAMPLE_BYTES[file.subtype]
+            audio = file.read(dtype="int32" if md5 else "float32")
+    except MemoryError:
+        raise UserError(
+            f"{path}: expected audio that fits in the memory, found {frames} samples: {cut_off(path)}"
+        ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except soundfile.SoundFileError as error:
+        raise UserError(
+            f"{path}: expected {frames} samples, found some that cannot be decoded ({_reason(error)}): {cut_off(path)}"
+        ) from None
+    if not md5:
+        return audio
+    if hashlib.md5(packed_samples(audio, width), usedforsecurity=False).digest() != md5:
+        raise UserError(f"{path}: expected the samples whose checksum its header gives, found others: copy it again")
+    return audio.astype(np.float32) * np.float32(2**-31)
+
+
+def packed_samples(integers: np.ndarray, width: int) -> bytes:
+    """What FLAC's MD5 is made of: samples that fill the upper `width` bytes of an int32, little-endian, packed."""
+    words = (integers >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
+    return words[:, :width].tobytes()
+
+
+def read_audio(path: Path) -> np.ndarray:
+    """Check a file and read it: float32, shape (samples,), at `RATE`, full scale = 1.
+
+    Raises `UserError` as `read_header` and `load_audio` do.
+    """
+    header = read_header(path)
+    return load_audio(path, header.frames, header.rate)
+
+
+def frame_power(frames: np.ndarray) -> np.ndarray:
+    """Mean square of each frame: float32 (frames, samples) -> float64 (frames,)."""
+    return np.einsum("ij,ij->i", frames, frames).astype(np.float64) / max(frames.shape[1], 1)
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a file or folder that the system, or libsndfile, refuses to read."""
+    advice = "copy or export it again" if isinstance(error, OSError) else (
+        "export it again, or convert it with 'ffmpeg -i IN OUT.wav'"
+    )  # fmt: skip
+    return UserError(f"{path}: expected readable audio, found: {_reason(error)}: {advice}")
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
+    return str(reason).rstrip(".")

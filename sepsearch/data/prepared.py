@@ -1,0 +1,131 @@
+"""What there is to learn from before any training."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sepsearch.data.baselines import all_baselines, baseline_losses
+from sepsearch.data.dataset import Pairs, RowIndex, Rows, sample_pairs
+from sepsearch.data.licence import find_licence
+from sepsearch.data.recordings import Recordings
+from sepsearch.data.shards import ShardSet, spectrograms
+from sepsearch.data.split_examples import Fold, choose_instruments, leave_one_title_out, split_pairs
+from sepsearch.data.splits import RULES, Split, split_titles
+from sepsearch.utils.errors import UserError
+
+BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
+TEST_EXAMPLES = 2048  # of the test side, per instrument
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from, before any training.
+
+    `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
+    side → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
+    `fold_identity` is fold → side → identity loss. `notes` are lines for the user.
+    """
+
+    recordings: Recordings
+    shards: ShardSet
+    index: RowIndex
+    split: Split
+    rows: Rows
+    examples: Mapping[str, Mapping[str, Pairs]]
+    rules: Mapping[str, str]
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    folds: tuple[Fold, ...]
+    fold_identity: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def caveats(self) -> dict[str, str]:
+        """What must be said wherever an instrument's score is shown."""
+        return {code: RULES[rule] for code, rule in self.rules.items()}
+
+    def dataset(self) -> dict[str, Any]:
+        """The data set in a few numbers, as in `results.json`."""
+        clips = self.index.clips_of_piece()
+        return {
+            "source": str(self.recordings.folder),
+            "fingerprint": self.shards.fingerprint,
+            "pieces": len(self.recordings.pieces),
+            "clips": int(clips.sum()),
+            "rows": self.shards.rows,
+            "licence": find_licence(self.recordings.folder),
+            "split": self.split.titles(),
+        }
+
+
+def gather_material(
+    recordings: Recordings,
+    shards: ShardSet,
+    instruments: tuple[str, ...] | None,
+    seed: int,
+    fractions: tuple[float, float, float],
+    validation_examples: int,
+) -> Material:
+    """Split, examples and baselines of a shard set; all instruments unless some are named.
+
+    Left out with a note are those that there is nothing to separate from (`choose_instruments`).
+
+    Args:
+        recordings: the folder of recordings.
+        shards: their spectrograms.
+        instruments: codes; None for all that play.
+        seed: of the split and of the examples drawn.
+        fractions: of titles for training, validation and test.
+        validation_examples: per instrument, at most.
+
+    Raises:
+        UserError: an instrument does not play, never sounds, or nothing sounds beside it although it was named.
+    """
+    index = shards.index()
+    codes, notes = choose_instruments(index, instruments)
+    split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
+    examples, rules = split_pairs(index, split, codes)
+    limits = {"train": None, "validation": validation_examples, "test": TEST_EXAMPLES}
+
+    def limited(sides: Mapping[str, Pairs]) -> dict[str, Pairs]:
+        return {
+            side: pairs if (limit := limits[side]) is None else sample_pairs(pairs, limit, seed)
+            for side, pairs in sides.items()
+        }
+
+    examples = {code: limited(sides) for code, sides in examples.items()}
+    few = [code for code, rule in rules.items() if rule == "few titles"]
+    groups = shards.manifest["title_groups"]
+    folds = [fold for code in few for fold in leave_one_title_out(index, code, groups)]
+    folds = [dataclasses.replace(fold, sides=limited(fold.sides)) for fold in folds]
+    rows = Rows([spectrograms(table) for table in shards.tables()])
+    judged = {
+        code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
+        for code, sides in examples.items()
+    }
+    identity = {
+        fold.id: {side: baseline_losses(rows, fold.sides[side], 1.0)["identity"] for side in ("validation", "test")}
+        for fold in folds
+    }
+    baselines = all_baselines(rows, judged)
+    notes += _zero_notes(baselines)
+    return Material(recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes)
+
+
+def _zero_notes(baselines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[str, ...]:
+    """Which ratios there are none of, because the identity loss is 0 to the last bit although others sound.
+
+    Raises:
+        UserError: there would be none at all to search by.
+    """
+    zero = {side: [c for c, loss in of["identity"].items() if not loss > 0] for side, of in baselines.items()}
+    if len(zero["validation"]) == len(baselines["validation"]["identity"]):
+        raise UserError(
+            f"instruments: {', '.join(zero['validation'])}: mixture and target are the same in all validation clips,"
+            " so there is nothing to search by: add recordings in which others play louder"
+        )
+    return tuple(
+        f"{', '.join(zero[side])}: mixture and target are the same in all {side} clips: no ratio, no part in means"
+        for side in ("validation", "test")
+        if zero[side]
+    )

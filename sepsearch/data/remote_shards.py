@@ -1,0 +1,49 @@
+"""Shard sets beside the runs in a storage, so that another machine, or a new one every time, need not build them."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sepsearch.data.manifest import MANIFEST, read_manifest
+from sepsearch.utils.files import new_folder
+from sepsearch.utils.progress import Steps, in_threads
+from sepsearch.utils.safe_paths import path_below
+from sepsearch.utils.storage import Place
+
+Progress = Callable[[str, int, int], None]
+
+
+def shards_place(storage: Place, fingerprint: str) -> Place:
+    """Where a shard set is in a storage; no run can have such a name."""
+    return storage / ".shards" / fingerprint
+
+
+def fetch_shards(place: Place, folder: Path, progress: Progress) -> bool:
+    """Bring a shard set to a folder that does not exist; whether there is one. `open_shards` tells if it is sound.
+
+    Raises:
+        UserError: the place does not answer, its manifest is damaged, or the disk is full.
+    """
+    if (manifest := place.read(MANIFEST)) is None:
+        return False
+    with new_folder(folder) as new:
+        (new / MANIFEST).write_bytes(manifest)
+        pieces = read_manifest(new / MANIFEST, f"delete {place} and run again: the shards are built anew")["pieces"]
+
+        def fetch(name: str) -> None:
+            if (content := place.read(name)) is not None:
+                path_below(new, name, place).write_bytes(content)
+
+        steps = Steps(partial(progress, "fetching shards"), len(pieces))
+        in_threads(fetch, [piece["shard"]["file"] for piece in pieces], steps)
+    return True
+
+
+def publish_shards(place: Place, folder: Path, progress: Progress) -> None:
+    """Write a shard set to a place that has none, its manifest last: until that is there nobody sees it."""
+    if place.read(MANIFEST) is not None:
+        return
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    steps = Steps(partial(progress, "publishing shards"), len(names))
+    in_threads(lambda name: place.write(name, (folder / name).read_bytes()), names, steps)
+    place.write(MANIFEST, (folder / MANIFEST).read_bytes())

@@ -1,0 +1,173 @@
+"""The nodes of a cluster: whether each sees the run's folder, has the same versions, and how much memory it has."""
+
+import contextlib
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.storage import Place
+from sepsearch.utils.versions import versions
+
+if TYPE_CHECKING:
+    from sepsearch.search.protocol import Workers
+
+ALIKE = ("ray", "torch")  # packages that must be the same on every node, beside Python and sepsearch
+NODE_SECONDS = 60.0  # for a node to answer
+TOKEN = "token"
+FILE_SECONDS = 5.0  # for a file to be seen over a network
+Look = Callable[[Place, str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster that can be used.
+
+    Args:
+        name: host name and address.
+        trials: how many fit on it at once.
+        memory: bytes it has, and how many of them are free; None where it does not tell.
+    """
+
+    name: str
+    trials: int
+    memory: tuple[int, int] | None
+
+
+def check_nodes(
+    place: Place, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
+) -> list[Node]:
+    """See that every node of the cluster reads and writes at the run's place and has the versions of this process.
+
+    Args:
+        place: of the run; made for as long as this takes where it is not there.
+        workers: resources of a trial.
+        look: what a node runs, `look_around` by default.
+        patience: seconds for a node to answer.
+
+    Raises:
+        UserError: a node does not answer, does not see the place, cannot write there or has other versions.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    asked: dict[Any, dict[str, Any]] = {}
+    with _token(place) as (room, token):
+        remote = ray.remote(num_cpus=0, max_retries=0)(look or look_around)
+        for node in alive:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[remote.options(scheduling_strategy=here).remote(room, token)] = node
+        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
+        if late:
+            raise UserError(
+                f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
+                " mend it or take it out of the cluster (ray stop there)"
+            )
+        return [_judge(answer, asked[answer], place, workers) for answer in done]
+
+
+def _judge(answer: Any, node: dict[str, Any], place: Place, workers: "Workers") -> Node:
+    """A node, from its answer; raises `UserError` if it is of no use."""
+    import ray
+
+    name = _name(node)
+    try:
+        seen = ray.get(answer)
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"node {name}: cannot run sepsearch ({death_reason(error)}): install the versions there that are here"
+        ) from error
+    own = versions(ALIKE)
+    for package, here in own.items():
+        if (there := seen["versions"].get(package)) != here:
+            raise UserError(
+                f"node {name}: {package} is {there or 'not installed'}, expected {here} as here:"
+                " install the same versions on every node"
+            )
+    if seen["problem"]:
+        raise UserError(
+            f"node {name}: {place} {seen['problem']}: expected a place that all nodes see: choose one with --storage"
+            " (a shared folder under one path, or a URI such as s3://bucket/runs with credentials on every node)"
+        )
+    return Node(name, workers.fit(node["Resources"]), seen["memory"])
+
+
+def death_reason(error: Exception) -> str:
+    """Why a task or worker of Ray's did not answer, in one line."""
+    from sepsearch.utils.errors import reason_of  # brings torch along, which a node need not import to look around
+
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):  # an exception of the worker's own
+        return reason_of(cause)
+    if "OutOfMemory" in type(error).__name__ or "OOM" in str(error).partition("exit detail:")[0]:
+        return "its worker was killed because the machine ran out of memory"
+    if "exit detail:" in str(error):
+        return "its worker died (out of memory, or a crash of its own)"
+    return reason_of(error)
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+@contextlib.contextmanager
+def _token(place: Place) -> Iterator[tuple[Place, str]]:
+    """A new place below another, with a file of a random content; nothing of it is left at the end."""
+    folder = place.local
+    made = [path for path in (folder, *folder.parents) if not path.exists()] if folder else []
+    token = secrets.token_hex(16)
+    room = place / f".preflight-{token[:8]}"
+    try:
+        room.write(TOKEN, token.encode())
+        yield room, token
+    finally:
+        room.remove_all()
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def look_around(room: Place, token: str) -> dict[str, Any]:
+    """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
+    return {"problem": _storage_problem(room, token), "versions": versions(ALIKE), "memory": _memory()}
+
+
+def _storage_problem(room: Place, token: str) -> str:
+    deadline = time.monotonic() + FILE_SECONDS
+    own = f"{platform.node()}-{os.getpid()}"
+    try:
+        while (found := room.read(TOKEN)) != token.encode():
+            if time.monotonic() > deadline:
+                return "is not seen there" if found is None else "is another folder there"
+            time.sleep(0.2)
+        room.write(own, found)
+        room.remove(own)
+    except UserError as error:
+        return "there: " + ": ".join(str(error).split(": ")[1:3])  # without the path and what to do
+    return ""
+
+
+def _memory() -> tuple[int, int] | None:
+    """Bytes of memory that this machine (or its container) has, and that are free; None where nobody says."""
+    try:
+        lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+    except OSError:
+        return None
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+    group = Path("/sys/fs/cgroup")
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            most = int((group / limit).read_text())
+            free = min(free, most - int((group / used).read_text()))
+            total = min(total, most)
+    return total, free

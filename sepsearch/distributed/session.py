@@ -1,0 +1,173 @@
+"""Ray: started on this machine alone or joined where it runs, quietly, with token authentication and the dashboard."""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepsearch.distributed.cluster_connection import require_cluster
+from sepsearch.distributed.ray_folder import ray_folder, short_tmpdir
+from sepsearch.search.protocol import Workers
+from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.files import cache_folder
+from sepsearch.utils.home import home_problem
+
+# What Ray and its workers find in their environment, unless the user has set it.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    # CSV, JSON and TensorBoard copies of every result: 3.5 s per 24 trials, and the journal has it all.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A failed trial reports its reason instead of a metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Otherwise glibc hands every batch's tensors back to the system: a fifth of a CPU's time goes into page faults.
+    # 32 MiB is the most it accepts.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    # Tune's own handler of Ctrl-C ends trials without telling searcher or scheduler; run.py has one that does.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder
+_ARGUMENTS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A running Ray: its dashboard's address ("" for none), what it has, and whether it gets more nodes on demand."""
+
+    dashboard: str
+    cpus: float
+    gpus: float
+    grows: bool = False
+
+    def workers(self, cpus_per_trial: float, gpus_per_trial: float | None, most: int | None) -> Workers:
+        """How many trials fit at once; a quarter of a GPU each by default where there are GPUs.
+
+        A cluster that grows on demand gets as many as asked for: Ray then starts the nodes that they need.
+
+        Raises:
+            UserError: not even one trial fits.
+        """
+        if gpus_per_trial is None:
+            gpus_per_trial = 0.25 if self.gpus else 0.0
+        fits = [math.floor(self.cpus / cpus_per_trial + 1e-9)]
+        if gpus_per_trial:
+            fits.append(math.floor(self.gpus / gpus_per_trial + 1e-9))
+        if self.grows and most:
+            return Workers(most, cpus_per_trial, gpus_per_trial)
+        if min(fits) < 1:
+            advice = "lower --cpus-per-trial or --gpus-per-trial"
+            if self.grows:
+                advice = "the cluster grows on demand: say with --workers how many trials at once"
+            raise UserError(
+                f"a trial needs {cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs,"
+                f" found {self.cpus:g} and {self.gpus:g}: {advice}"
+            )
+        return Workers(min([*fits, most] if most else fits), cpus_per_trial, gpus_per_trial)
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, cpus: int | None = None, dashboard: bool = True) -> Iterator[Session]:
+    """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
+
+    Raises:
+        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine.
+    """
+    options: dict[str, Any]
+    folder = None
+    # Ray reads these when it is imported, so nothing above this line may import it.
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        _provide_token()
+        folder = ray_folder()
+        options = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(folder)}
+    else:
+        options = {"address": require_cluster(address)}
+    import ray
+
+    with _without_signal_handlers(), short_tmpdir(folder) if folder else contextlib.nullcontext():
+        try:
+            context = ray.init(**options, **_ARGUMENTS)
+        except Exception as error:  # a bare one where its node did not start in time
+            reason = str(error).strip() or type(error).__name__
+            if folder:
+                reason = reason.splitlines()[0]
+                raise UserError(f"Ray did not start on this machine: {reason}: see its logs below {folder}") from error
+            raise UserError(
+                f"--address {address}: the cluster cannot be joined: {one_line(reason)[:300]}: the search's own machine"
+                " must be one of its nodes (ray start --address=… there), with the same Python and Ray"
+            ) from error
+    try:
+        resources = ray.cluster_resources()
+        url = str(context.dashboard_url or "")
+        grows = address is not None and _grows()
+        yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0), grows)
+    finally:
+        ray.shutdown()
+
+
+def _grows() -> bool:
+    """Whether an autoscaler looks after the cluster, which then knows node types by their names in its configuration.
+
+    Without one Ray calls every node's type "node_" and its id. Ray has no public way to ask.
+    """
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    names = list((report.get("node_type_mapping") or {}).values())
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    names += [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
+    return any(name and not name.startswith("node_") for name in names)
+
+
+def _provide_token() -> None:
+    """A token that only the user can read; left alone where one is set up already."""
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
+        return
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = _token_file()
+    if path != Path(os.environ.get("HOME", ""), TOKEN_FILE):  # all that Ray looks at: it asks no password database
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+
+
+def _token_file() -> Path:
+    """Where Ray's own tools look for the token, or in the cache folder where nothing can be written in the home."""
+    with contextlib.suppress(RuntimeError):
+        path = Path.home() / TOKEN_FILE
+        if os.path.exists(path) or not home_problem():
+            return path
+    return cache_folder() / "ray_auth_token"
+
+
+@contextlib.contextmanager
+def _without_signal_handlers() -> Iterator[None]:
+    """Ray sets its own handler of SIGTERM when it starts; put back what was there."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

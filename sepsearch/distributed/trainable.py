@@ -1,0 +1,151 @@
+"""What a worker runs: a trial of the search, or a finalist's seed. Results go out through `ray.tune.report`."""
+
+import copy
+import dataclasses
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sepsearch.distributed.object_store import StoredData, resident_data
+from sepsearch.distributed.worker_metrics import reported_memory
+from sepsearch.models.families import make_config
+from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
+from sepsearch.training.loop import EpochResult, Member, TrainingFailed, fit
+from sepsearch.utils.errors import NodeUnfit, StorageFault, UserError
+from sepsearch.utils.storage import Place
+
+MARK = "mark"
+Fit = Callable[..., Iterator[EpochResult]]
+Best = dict[Member, tuple[float, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of a stage have in common.
+
+    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before anyone
+    hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
+    best epoch in `weights`/<unit>/<instrument>.safetensors; None where nobody wants them. Every node sees both places:
+    where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
+    `search` is the run's name.
+    """
+
+    data: StoredData
+    instruments: tuple[str, ...]
+    epochs: int
+    examples_per_epoch: int
+    threads: int
+    gpu: bool
+    checkpoints: Place | None = None
+    weights: Place | None = None
+    mark: str = ""
+    fit: Fit = fit
+    search: str = ""
+
+
+def train_unit(config: dict[str, Any], task: Task) -> None:
+    """Train one bank over all instruments and report every epoch, going on from the unit's checkpoint if there is one.
+
+    Args:
+        config: "id", "params" (a configuration) and "seed"; "instruments" where they are not the task's.
+        task: the stage's.
+
+    A failure of training is reported ("failed": reason) instead of raised: the worker survives for the next trial,
+    whose start it saves seconds. So is a fault of the storage ("storage": reason, "size": bytes).
+
+    Raises:
+        NodeUnfit: this node does not see the places of the task.
+    """
+    import ray
+    import torch
+    from ray import tune
+
+    # The driver learns where the unit runs, in case this worker dies.
+    tune.report({"node": ray.get_runtime_context().get_node_id()})
+    torch.set_num_threads(task.threads)
+    try:
+        _require_mark(task)
+        with reported_memory(task.search, task.gpu):
+            for report in _epochs(config, task):
+                tune.report(report)
+    except StorageFault as fault:
+        # A report, so that the worker lives on: the driver finds out whether it is this node's trouble or everybody's.
+        tune.report({"storage": f"node {platform.node()}: {fault}", "size": fault.size})
+    except UserError as error:  # the network, or a mount
+        raise NodeUnfit(f"node {platform.node()}: {error}") from error
+    except TrainingFailed as failure:
+        tune.report({"failed": str(failure)})
+    except Exception as error:
+        # Anything a configuration can bring about, out of memory on the GPU included.
+        tune.report(
+            {"failed": f"exception: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        )
+
+
+def _require_mark(task: Task) -> None:
+    """Raise `UserError` unless this node sees what the driver sees."""
+    if task.mark and task.checkpoints and task.checkpoints.read(MARK) != task.mark.encode():
+        raise UserError(f"{task.checkpoints}: not seen here as the driver sees it: is the storage mounted?")
+
+
+def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
+    """The reports of a unit's epochs; each is given out when all that it stands for is on the disk."""
+    data = resident_data(task.data, "cuda" if task.gpu else "cpu")
+    instruments = config.get("instruments", task.instruments)
+    members = [Member(code, config["seed"]) for code in instruments]
+    network = make_config(config["params"])
+    # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
+    batches = max(1, round(task.examples_per_epoch / network.batch_size))
+    identity = {key: config[key] for key in ("id", "params", "seed")}
+    unit = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
+    name = f"{config['id']}.checkpoint"
+    before = load_checkpoint(task.checkpoints, name, unit) if task.checkpoints else None
+    best: Best = {}
+    if before:
+        best = {member: (loss, dict(weights)) for member, (loss, weights) in before.best.items()}
+        # The search may not have heard of it; if it has, it passes over it.
+        yield _finish(before.report, before.state.epoch, best, task, config["id"])
+    options = {"state": before.state} if before else {}
+    for result in task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches, **options):
+        if task.weights:
+            _keep_best(best, result)
+        report = epoch_report(result)
+        if task.checkpoints:
+            save_checkpoint(task.checkpoints, name, unit, Checkpoint(result.state(), report, best))
+        yield _finish(report, result.epoch, best, task, config["id"])
+
+
+def _finish(report: Any, epoch: int, best: Best, task: Task, unit: str) -> dict[str, Any]:
+    """The report; after the last epoch the weights are on the disk first, and it names their checksums."""
+    if task.weights and epoch >= task.epochs:
+        by_instrument = {member.instrument: weights for member, (_, weights) in best.items()}
+        checksums = save_weights(task.weights, unit, by_instrument)
+        return {**report, "weights": list(checksums.items())}  # Ray Tune would take a mapping apart
+    return dict(report)
+
+
+def epoch_report(result: EpochResult) -> dict[str, Any]:
+    """An epoch's numbers as plain values, as the journal keeps them."""
+    members = []
+    for member in result.members:
+        numbers = {
+            f.name: getattr(member, f.name) for f in dataclasses.fields(member) if f.name not in ("member", "network")
+        }
+        members.append(
+            {"instrument": member.member.instrument, "seed": member.member.seed, "ratio": member.ratio, **numbers}
+        )
+    return {
+        "epoch": result.epoch,
+        "ratio": result.ratio,
+        "seconds": result.seconds,
+        "examples_per_second": result.examples_per_second,
+        "members": members,
+    }
+
+
+def _keep_best(best: Best, result: EpochResult) -> None:
+    for member in result.members:
+        if member.member not in best or member.val_loss < best[member.member][0]:
+            weights = {key: value.cpu() for key, value in copy.deepcopy(member.network.state_dict()).items()}
+            best[member.member] = (member.val_loss, weights)

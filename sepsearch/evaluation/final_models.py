@@ -1,0 +1,195 @@
+"""The end of a run: each instrument's model is chosen, scored once on titles nobody has seen, heard, and saved."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import nn
+
+from sepsearch.audio.separation import separate_waveform
+from sepsearch.data.prepared import Material
+from sepsearch.evaluation.audio_samples import write_sample
+from sepsearch.evaluation.test_scores import Candidate, ClipScore, TestTitles, audio_table, typical_clip
+from sepsearch.models.families import make_config, make_network
+from sepsearch.models.saved_model import ModelCard, save_model, trained_on
+from sepsearch.runs.record import Settings
+from sepsearch.runs.results import LEFT_OUT
+from sepsearch.search.finalist_weights import read_weights
+from sepsearch.search.retraining import FinalPlan, FoldPlan
+from sepsearch.search.selection import Choice, SeedRun, choose_model
+
+# How an instrument's test scores came about, by the rule that applies to it ("" for none).
+PROTOCOLS = {
+    "": "test titles",
+    "few titles": "half a title",
+    "one title": "clips of one title",
+    "shared clips": "clips it was trained on",
+}
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """A choice, with the networks that are heard in its place and how much each loses of the identity's loss."""
+
+    code: str
+    choice: Choice
+    candidates: Sequence[Candidate]
+    ratios: Sequence[float]
+    protocol: str
+
+
+def score_models(
+    settings: Settings,
+    material: Material,
+    finals: FinalPlan,
+    folds: FoldPlan,
+    folder: Path,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose each instrument's model on validation data, score it once, save it with a sample to listen to.
+
+    Args:
+        finals, folds: plans that are over.
+        folder: of the run; gets `models`/<instrument> and `samples`/<instrument>.
+        advance: hears of pieces done.
+
+    Returns:
+        `final` and `reference_final` of `results.json`.
+    """
+    titles = TestTitles(material.recordings, material.shards, material.index, material.rows)
+    exams = [exam for code in settings.instruments for exam in _exams(code, material, titles, finals, folds)]
+    heard = iter(titles.listen([candidate for exam in exams for candidate in exam.candidates], advance))
+    final: dict[str, Any] = {}
+    reference_final: dict[str, Any] = {}
+    for exam in exams:
+        scores = [(score, candidate) for candidate in exam.candidates for score in next(heard)]
+        row = _row(exam, material, [score for score, _ in scores])
+        if exam.code not in final:
+            network = load_weights(exam.choice.run, exam.code, exam.code)
+            card = model_card(exam.code, settings.name, material, exam.choice, row)
+            save_model(folder / "models" / exam.code, network, card)
+            _write_sample(folder / "samples" / exam.code, exam.code, titles, material, scores)
+            final[exam.code] = {**row, "model_uri": str(folder / "models" / exam.code)}
+        if exam.choice.finalist.reference and exam.code not in reference_final:
+            reference_final[exam.code] = row
+    return final, reference_final
+
+
+def _exams(code: str, material: Material, titles: TestTitles, finals: FinalPlan, folds: FoldPlan) -> list[_Exam]:
+    """The instrument's model and, behind it, the report's; one alone where they are the same."""
+    chosen = choose_model(finals.runs, code, finals.finalists)
+    opponent = choose_model(finals.runs, code, [finalist for finalist in finals.finalists if finalist.reference])
+    choices = [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
+    exams = [_ordinary(code, choice, material, titles) for choice in choices]
+    if chosen and (left_out := _left_out(code, chosen, material, titles, folds)):
+        exams[0] = left_out
+    return exams
+
+
+def _ordinary(code: str, choice: Choice, material: Material, titles: TestTitles) -> _Exam:
+    pairs = material.examples[code]["test"]
+    network = load_weights(choice.run, code, code)
+    ratio = titles.ratio(network, pairs, material.baselines["test"]["identity"][code])
+    return _Exam(code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[material.rules.get(code, "")])
+
+
+def _left_out(code: str, choice: Choice, material: Material, titles: TestTitles, folds: FoldPlan) -> _Exam | None:
+    """The same configuration, trained without each title in turn; None unless all of these trainings finished."""
+    mine = [fold for fold in material.folds if fold.instrument == code]
+    runs = [folds.runs.get(fold.id) for fold in mine]
+    if not mine or not all(run and run.weights for run in runs):
+        return None
+    candidates, ratios = [], []
+    for fold, run in zip(mine, runs, strict=True):
+        assert run is not None
+        network = load_weights(run, fold.id, code)
+        candidates.append(Candidate(code, network, fold.sides["test"]))
+        ratios.append(titles.ratio(network, fold.sides["test"], material.fold_identity[fold.id]["test"]))
+    return _Exam(code, choice, candidates, ratios, LEFT_OUT)
+
+
+def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
+    """A network of a finished run, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: its weights are missing or damaged.
+    """
+    assert run.weights is not None
+    network = make_network(make_config(run.finalist.params))
+    network.load_state_dict(read_weights(run, member, "go on with --resume, which trains them again"))
+    return network.eval()
+
+
+def _row(exam: _Exam, material: Material, scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """An instrument's line of `final`."""
+    choice, run, code = exam.choice, exam.choice.run, exam.code
+    member = run.members[code]
+    audio = audio_table(scores)
+    ratios = [ratio for ratio in exam.ratios if math.isfinite(ratio)]
+    return {
+        "params": choice.finalist.params,
+        "configuration": choice.finalist.id,
+        "seed": run.seed,
+        "seeds": list(choice.seeds),
+        "epoch": member.epoch,
+        "identity_loss": material.baselines["validation"]["identity"][code],
+        "val_loss": member.val_loss,
+        "ratio": member.ratio,
+        "ratio_mean": choice.ratio_mean,
+        "ratio_sd": choice.ratio_sd,
+        "ratio_interval": choice.interval,
+        "protocol": exam.protocol,
+        "test_ratio": fmean(ratios) if ratios else None,
+        "si_sdr_gain_db": audio["gain"]["si_sdr_db"],
+        "audio": audio,
+        "discontinuities": choice.discontinuities,
+        "model_uri": str(run.weights / f"{code}.safetensors") if run.weights else None,
+    }
+
+
+def _write_sample(
+    folder: Path,
+    code: str,
+    titles: TestTitles,
+    material: Material,
+    scores: Sequence[tuple[ClipScore, Candidate]],
+) -> None:
+    """The instrument's typical clip; nothing where it never plays with others in the test titles."""
+    clip = typical_clip([score for score, _ in scores])
+    if clip is None:
+        return
+    network = next(candidate.network for score, candidate in scores if score is clip)
+    mixture, target = titles.waveforms(code, clip)
+    front_end, constant = material.shards.front_end, material.shards.constant
+    write_sample(
+        folder,
+        network=network,
+        front_end=front_end,
+        constant=constant,
+        mixture=mixture,
+        target=target,
+        estimate=separate_waveform(network, front_end, constant, mixture),
+        facts=titles.facts(code, clip),
+    )
+
+
+def model_card(code: str, search: str, material: Material, choice: Choice, row: Mapping[str, Any]) -> ModelCard:
+    """All that a model needs to be used and judged with nothing else at hand."""
+    return ModelCard(
+        instrument=code,
+        config=make_config(choice.finalist.params),
+        front_end=material.shards.front_end,
+        constant=material.shards.constant,
+        split=material.split.titles(),
+        baselines={side: {n: of[code] for n, of in table.items()} for side, table in material.baselines.items()},
+        scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
+        caveat=material.caveats.get(code, ""),
+        fingerprint=material.shards.fingerprint,
+        seeds=choice.seeds,
+        seed=choice.run.seed,
+        search=search,
+        data=trained_on(material.dataset()),
+    )

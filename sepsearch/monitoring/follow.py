@@ -1,0 +1,114 @@
+"""Follow a run by its journal, and show its state on the terminal until it ends."""
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepsearch.monitoring.terminal import Hints
+
+
+class Watched:
+    """A run as its journal tells it, read on from where the last look came to.
+
+    Args:
+        refresh: called before every look; the path of the journal, or of a copy that it has just brought up to date.
+        clock: seconds since 1970, to tell the age of what was written before the first look.
+        steady: seconds on a monotonic clock, for all that comes later.
+    """
+
+    def __init__(
+        self,
+        refresh: Callable[[], Path],
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ):
+        from sepsearch.runs.state import Tally
+        from sepsearch.search.journal import Follower
+
+        self.tally = Tally()
+        self._refresh, self._clock, self._steady, self._follower = refresh, clock, steady, Follower()
+        self._age = self._seen = 0.0  # of the last event when it was seen, and when that was
+        self._looked = False
+
+    def look(self) -> None:
+        """Take in what was written since the last look.
+
+        Raises:
+            UserError: the journal cannot be read, or is damaged.
+        """
+        found = False
+        for event in self._follower.read(self._refresh()):
+            self.tally.handle(event)
+            found = True
+        if not self._looked:
+            self._age = max(0.0, self._clock() - self.tally.written)
+        elif found:
+            self._age = 0.0
+        if found or not self._looked:
+            self._seen = self._steady()
+        self._looked = True
+
+    @property
+    def now(self) -> float:
+        """The present as a moment of the run (see `Tally.last`); only the first look needs clocks that agree."""
+        return self.tally.last + self._age + self._steady() - self._seen
+
+
+def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:
+    """Show a run until it has ended, or as it is now where nobody looks on.
+
+    Args:
+        watched: the run.
+        hints: what to type or open, asked for at every look.
+        console: where to show it.
+        every: seconds between two looks.
+        once: do not wait for what comes.
+    """
+    from rich.live import Live
+
+    from sepsearch.monitoring.terminal import make_view
+
+    watched.look()
+    if once or not console.is_terminal:
+        console.print(make_view(watched.tally, watched.now, hints(), console))
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            while not watched.tally.end:
+                live.update(make_view(watched.tally, watched.now, hints(), console, fit=True), refresh=True)
+                time.sleep(every)
+                watched.look()
+        finally:
+            # What stays on the screen may be longer than it.
+            live.update(make_view(watched.tally, watched.now, hints(), console))
+
+
+def local_hints(folder: Path) -> "Hints":
+    """What to type for a run whose folder is on this machine."""
+    from sepsearch.monitoring.messages import resume_command
+    from sepsearch.monitoring.terminal import Hints
+    from sepsearch.reporting.page import PAGE
+    from sepsearch.tracking.tracker import ui_command
+    from sepsearch.utils.programs import program
+
+    page, end = folder / PAGE, []
+    if page.exists():
+        end.append(f"curves, sounds, why these models won: {page}")
+    end.append(f"runs, curves and models: {ui_command().replace('mlflow ', program('mlflow') + ' ', 1)}")
+    return Hints(resume_command(folder), end)
+
+
+def far_hints(name: str, storage: str) -> "Hints":
+    """What to type for a run that is in a storage."""
+    from sepsearch.monitoring.terminal import Hints
+    from sepsearch.utils.programs import program
+
+    where = f"{shlex.quote(name)} --storage {shlex.quote(storage)}"
+    python = program("python")
+    fetch = f"page, models, results, brought here: {python} -m sepsearch.fetch {where}"
+    return Hints(f"{python} -m sepsearch.run --resume {where}", [fetch])

@@ -1,0 +1,100 @@
+"""Gauges of a running search for the Ray dashboard and Prometheus, which shows their names with `ray_` before them.
+
+Ray exports what was set every 10 s (`RAY_metrics_report_interval_ms`) and forgets what was not set again for two such
+intervals (its telemetry/open_telemetry_metric_recorder.py). So what runs is set again and again, and whatever has ended
+is gone soon after: as many series live as units run, however many have run.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+
+from sepsearch.distributed.worker_metrics import AGAIN_SECONDS, MEMORY, MEMORY_LABELS, MEMORY_TEXT, make_gauge
+from sepsearch.runs.state import STAGES, Tally
+from sepsearch.search.events import Event
+
+# Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
+GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "sepsearch_ratio": (
+        "Validation loss / identity loss of a running unit (a trial, or a finalist and seed) after its last epoch;"
+        " instrument all: the mean, which is the search's objective. Below 1 beats doing nothing.",
+        ("search", "trial", "instrument"),
+    ),
+    "sepsearch_epoch": ("Epochs done by a running unit.", ("search", "trial")),
+    "sepsearch_best_ratio": (
+        "The best ratio among trials that reached the full budget; instrument all: of the means.",
+        ("search", "instrument"),
+    ),
+    "sepsearch_trials": (
+        "Units by stage (search, finalists, titles left out) and state (waiting, running, completed, stopped, failed).",
+        ("search", "stage", "state"),
+    ),
+    "sepsearch_epochs_per_second": ("Epochs of all units together, over the last five minutes.", ("search",)),
+    "sepsearch_examples_per_second": ("Training examples of all running units together.", ("search",)),
+    "sepsearch_remaining_seconds": ("What is likely left of the stage at work.", ("search",)),
+    MEMORY: (MEMORY_TEXT, MEMORY_LABELS),
+}
+Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
+
+
+def unit_readings(tally: Tally, id: str) -> Iterator[Reading]:
+    """What there is to say of a running unit, once it has done an epoch."""
+    unit = tally.running[id]
+    if not unit.epochs:
+        return
+    labels = {"search": tally.name, "trial": id}
+    yield "sepsearch_epoch", float(unit.epochs), labels
+    for code, ratio in {"all": unit.ratio, **unit.ratios}.items():
+        if ratio is not None and math.isfinite(ratio):
+            yield "sepsearch_ratio", ratio, {**labels, "instrument": code}
+
+
+def readings(tally: Tally, now: float) -> Iterator[Reading]:
+    """All that there is to say of a run but what its workers say themselves; `now` is a moment as `Tally.last` is."""
+    search = {"search": tally.name}
+    for id in list(tally.running):
+        yield from unit_readings(tally, id)
+    if tally.best:
+        yield "sepsearch_best_ratio", tally.best.ratio, {**search, "instrument": "all"}
+    for code, (ratio, _) in tally.best_of.items():
+        yield "sepsearch_best_ratio", ratio, {**search, "instrument": code}
+    for stage in STAGES.values():
+        if stage == tally.stage or tally.begun[stage]:
+            for state, count in tally.states(stage).items():
+                yield "sepsearch_trials", float(count), {**search, "stage": stage, "state": state}
+    yield "sepsearch_epochs_per_second", tally.pace.rate(now) or 0.0, search
+    yield "sepsearch_examples_per_second", tally.examples_per_second(now), search
+    if left := tally.remaining(now):
+        yield "sepsearch_remaining_seconds", left[0], search
+
+
+class Gauges:
+    """A journal listener that sets the gauges of a run from its driver."""
+
+    def __init__(self) -> None:
+        self._gauges = {name: make_gauge(name, *about) for name, about in GAUGES.items() if name != MEMORY}
+        self._tally = Tally()
+        self._refreshed = -math.inf
+        self._seen = time.monotonic()  # when the last event came
+
+    def remember(self, event: Event) -> None:
+        """Take in an event of an earlier process."""
+        self._tally.handle(event)
+
+    def handle(self, event: Event) -> None:
+        """Take in an event as it happens; an epoch is told at once, so that a short trial is seen, too."""
+        self._tally.handle(event)
+        self._seen = time.monotonic()
+        if event["event"].endswith("epoch") and event["id"] in self._tally.running:
+            self._set(unit_readings(self._tally, event["id"]))
+
+    def refresh(self) -> None:
+        """Set all gauges again, at most every AGAIN_SECONDS."""
+        now = time.monotonic()
+        if now - self._refreshed >= AGAIN_SECONDS and self._tally.search:
+            self._refreshed = now
+            self._set(readings(self._tally, self._tally.last + now - self._seen))
+
+    def _set(self, told: Iterator[Reading]) -> None:
+        for name, value, labels in told:
+            self._gauges[name].set(value, labels)

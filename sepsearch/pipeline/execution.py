@@ -1,0 +1,277 @@
+"""The course of a run once its material is there: Ray and preflight, then search, finalists, scores and registry."""
+
+import contextlib
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.monitoring.messages import resume_command, tell_begin
+from sepsearch.runs.options import AUTO
+from sepsearch.runs.run_files import scored_files
+from sepsearch.runs.start import Begin
+from sepsearch.utils.errors import StorageFault, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepsearch.data.prepared import Material
+    from sepsearch.distributed.session import Session
+    from sepsearch.distributed.trainable import Task
+    from sepsearch.monitoring.console import Screen
+    from sepsearch.pipeline.stages import Stages
+    from sepsearch.runs.record import Settings
+    from sepsearch.search.journal import Journal
+    from sepsearch.search.protocol import StopSignal, Workers
+    from sepsearch.search.retraining import FinalPlan, FoldPlan
+    from sepsearch.tracking.tracker import Tracker
+
+
+GROWTH_SECONDS = 1800.0  # for a cloud to give a machine, and the machine to be set up
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Ray runs, the shards are in its object store, and preflight has found nothing wrong.
+
+    `settings` are the run's, with what was measured in place of `auto`.
+    """
+
+    workers: "Workers"
+    task: "Task"
+    settings: "Settings"
+
+
+def look_at_cluster(begin: Begin) -> None:
+    """See that a cluster is there, has room for a trial, and that its nodes see the run's place.
+
+    Preflight does it again once the shards are there; they can take long, and nobody should wait for a mistake.
+
+    Raises:
+        UserError: something would stop the run.
+    """
+    from sepsearch.distributed.nodes import check_nodes
+    from sepsearch.distributed.session import ray_session
+
+    options = begin.options
+    automatic = options["gpus_per_trial"] == AUTO
+    gpus = None if automatic else options["gpus_per_trial"]
+    with ray_session(options["address"]) as session:
+        if automatic and session.grows and not session.gpus:
+            raise UserError(
+                "--gpus-per-trial auto: it is measured on a GPU, and the cluster, which grows on demand, has none yet:"
+                " give a number, such as 0.25"
+            )
+        check_nodes(begin.place, session.workers(options["cpus_per_trial"], gpus, options["workers"]))
+
+
+@contextlib.contextmanager
+def getting_ready(settings: "Settings", begin: Begin, material: "Material", console: "Console") -> "Iterator[Ready]":
+    """Start Ray or join it, and look at everything that could go wrong; raises `UserError` if something would."""
+    from sepsearch.distributed.object_store import store_shards
+    from sepsearch.distributed.session import ray_session
+    from sepsearch.pipeline.stages import search_task
+    from sepsearch.preflight.checks import preflight
+    from sepsearch.utils.progress import Progress
+
+    options, past = settings.options, begin.history
+    with ray_session(options["address"]) as session:
+        automatic = options["gpus_per_trial"] == AUTO
+        # A whole GPU each until it is known how many trials share one.
+        gpus = float(session.gpus > 0) if automatic else options["gpus_per_trial"]
+        workers = session.workers(options["cpus_per_trial"], gpus, options["workers"])
+        key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
+        identity = dict(material.baselines["validation"]["identity"])
+        identity |= {fold: losses["validation"] for fold, losses in material.fold_identity.items()}
+        examples = {**material.examples, **{fold.id: fold.sides for fold in material.folds}}
+        with Progress() as progress:
+            stored = store_shards(key, material.shards, examples, identity, workers, progress)
+            task = search_task(settings, begin.space, material, workers, stored, begin.place)
+            task = dataclasses.replace(task, search=settings.name)
+            if automatic:
+                workers, task = _share_gpus(session, workers, task, options, begin, console)
+                settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
+            forecast = preflight(
+                begin.space, settings, task, workers, begin.folder, begin.place,
+                time_budget=options["time_budget"], corners=not past.events, progress=progress,
+                patience=GROWTH_SECONDS if session.grows else None,
+            )  # fmt: skip
+        if session.grows:
+            console.print(
+                f"the cluster grows on demand: nodes are started for {workers.concurrent} trials at once,"
+                f" {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each",
+                soft_wrap=True,
+            )
+        tell_begin(session, workers.concurrent, settings, begin, console)
+        console.print(forecast.line(), markup=False, soft_wrap=True)
+        for note in (*stored.notes, *forecast.notes):
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
+        yield Ready(workers, task, settings)
+
+
+def _share_gpus(
+    session: "Session", workers: "Workers", task: "Task", options: Mapping[str, Any], begin: Begin, console: "Console"
+) -> "tuple[Workers, Task]":
+    """What `--gpus-per-trial auto` finds, and says, with the task for it."""
+    from sepsearch.preflight.corner_configurations import corner_configs
+    from sepsearch.preflight.gpu_sharing import choose_packing
+
+    if not workers.gpus:
+        console.print("note: --gpus-per-trial auto: no GPU found, so trials run on CPUs", soft_wrap=True)
+        return workers, task
+    console.print("measuring how many trials share a GPU")
+    packing = choose_packing(task, corner_configs(begin.space), workers, options["workers"])
+    console.print(packing.line, markup=False, highlight=False, soft_wrap=True)
+    workers = session.workers(options["cpus_per_trial"], packing.gpus_per_trial, options["workers"])
+    return workers, dataclasses.replace(task, data=dataclasses.replace(task.data, workers=workers))
+
+
+def run_stages(
+    settings: "Settings", begin: Begin, material: "Material", journal: "Journal", ready: Ready | None,
+    stop: "StopSignal", tracker: "Tracker", console: "Console",
+) -> str:  # fmt: skip
+    """What is still to do of a run; returns how it ended: "finished", "interrupted" or "failed".
+
+    `ready` is None for a run of which only the registry is left.
+    """
+    from sepsearch.monitoring.console import Screen
+    from sepsearch.monitoring.prometheus import Gauges
+    from sepsearch.pipeline.stages import Stages
+    from sepsearch.search.journal import read_run
+
+    past = begin.history
+    if ready is None:
+        return _register(journal, begin, (past.scores or {})["final"], material, tracker, console)
+    gauges, screen = Gauges(), Screen(console, settings.epochs)
+    for event in read_run(journal.path):  # its beginning is there already
+        gauges.remember(event)
+    journal.listen(gauges.handle)
+    for event in past.events:
+        screen.remember(event)
+    journal.listen(screen.handle)
+    stages = Stages(
+        settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
+        gauges.refresh, past, settings.options["retries"],
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    with contextlib.closing(screen):
+        try:
+            final = _stages(begin, stages, screen, console)
+        except StorageFault as fault:
+            raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
+    return "interrupted" if final is None else _register(journal, begin, final, material, tracker, console)
+
+
+def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
+    """The stages that are still to do; the final models' scores, or None after Ctrl-C."""
+    from sepsearch.evaluation.final_models import score_models
+    from sepsearch.search.selection import Finalist
+    from sepsearch.utils.progress import Progress
+
+    journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.history
+    clock = time.monotonic()
+    if past.finalists is None:
+        before = past.seconds("search")
+        budget = settings.options["time_budget"]
+        stop.deadline = clock + max(0.0, budget - before) if budget else None
+        screen.begin("search", settings.trials)
+        plan = stages.search()
+        if stop.reason == "interrupted":
+            return None
+        stop.end_budget()
+        finalists = stages.choose(plan, before + time.monotonic() - clock)
+    else:
+        finalists = [Finalist(**configuration) for configuration in past.finalists]
+    clock = time.monotonic()
+    dropped = sum(event["left"] for event in past.events if event["event"] == "eliminated")
+    screen.begin("finalists", len(finalists) * stages.space.final.seeds - dropped)
+    finals = stages.retrain(finalists)
+    folds = None if stop.reason == "interrupted" else _leave_out(stages, finals, screen)
+    if folds is None or stop.reason == "interrupted":
+        return None
+    screen.close()
+    _require_weights(finals, begin)
+    if past.lost:
+        console.print(f"note: {past.lost}: the final models are chosen and scored again", markup=False, soft_wrap=True)
+    for name in ("models", "samples"):  # of a process that was killed while it wrote them
+        shutil.rmtree(begin.folder / name, ignore_errors=True)
+    with Progress() as progress:
+        final, reference = score_models(
+            settings, stages.material, finals, folds, begin.folder,
+            lambda done, total: progress("listening to the chosen models on the test titles", done, total),
+        )  # fmt: skip
+    seconds = past.seconds("finalists") + time.monotonic() - clock
+    journal.append("scores", final=final, reference_final=reference, seconds=seconds, files=scored_files(begin.folder))
+    return final
+
+
+def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
+    """Raise `UserError` if no finalist has finished, and some can be trained on: scores would close the run."""
+    again = [run for run in finals.runs.values() if run.open]
+    if again and not any(run.weights for run in finals.runs.values()):
+        raise UserError(
+            f"no finalist could be trained; the last one: {again[-1].failure}: mend that, then go on:"
+            f" {resume_command(begin.folder)}"
+        )
+
+
+def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":
+    """Train the models of instruments with too few titles once more for every title left out."""
+    from sepsearch.search.selection import choose_model
+
+    chosen = {
+        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.material.folds
+    }
+    folds = [
+        (fold.id, fold.instrument, fold.title, choice)
+        for fold in stages.material.folds
+        if (choice := chosen[fold.instrument])
+    ]
+    if folds:
+        screen.begin("titles left out", len(folds))
+    return stages.leave_out(folds)
+
+
+def _register(
+    journal: "Journal", begin: Begin, final: dict[str, Any], material: "Material", tracker: "Tracker",
+    console: "Console",
+) -> str:  # fmt: skip
+    """Register every model; where the registry is away they stay in the run's folder, and the end says how to go on."""
+    from sepsearch.tracking.champion_rule import compare_on
+    from sepsearch.tracking.registry import register_models
+    from sepsearch.utils.progress import Progress, Steps
+
+    if not final:
+        console.print("error: no finalist could be trained; the reasons are above and in the journal")
+        return "failed"
+    run_id = None if begin.history.registered else tracker.run_id()
+    folders = {code: begin.folder / "models" / code for code in final}
+    if run_id:
+        with Progress() as progress:
+            stage = "registering the models and comparing them with the champions"
+            advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
+            settled = {c: m for e in begin.history.events if e["event"] == "registered" for c, m in e["models"].items()}
+            done = register_models(folders, run_id, None, advance, compare_on(material), settled)
+        if done.models:
+            outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
+            journal.append("registered", models=done.models, champions=outcomes)
+        for problem in done.problems if not tracker.away else ():
+            console.print(f"warning: {problem}", markup=False)
+    write_page(journal, begin.folder, console)
+    return "finished"
+
+
+def write_page(journal: "Journal | None", folder: Path, console: "Console") -> None:
+    """The report page; what hinders it hinders nothing else."""
+    from sepsearch.reporting.page import PAGE, write_report
+
+    try:
+        write_report(folder)
+    except UserError as error:
+        console.print(f"warning: no report page: {error}", markup=False, soft_wrap=True)
+    else:
+        if journal is not None:
+            journal.append("report", file=PAGE)

@@ -1,0 +1,161 @@
+"""The stages of one search that need Ray: trials, finalists, titles left out."""
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.data.prepared import Material
+from sepsearch.distributed.storage_wait import StorageWait
+from sepsearch.runs.history import History
+from sepsearch.runs.record import Settings
+from sepsearch.search.asha import Rungs
+from sepsearch.search.journal import Journal
+from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
+from sepsearch.search.sampler import Sampler
+from sepsearch.search.scheduler import SearchPlan, best_trials
+from sepsearch.search.selection import Choice, Finalist, choose_finalists
+from sepsearch.search.space import Space
+from sepsearch.utils.errors import UserError, storage_fault
+from sepsearch.utils.storage import Place
+
+if TYPE_CHECKING:
+    from sepsearch.distributed.object_store import StoredData
+    from sepsearch.distributed.trainable import Task
+    from sepsearch.search.protocol import StopSignal, Workers
+
+PROBE = "probe"  # a file beside the checkpoints, to see whether they can be written
+
+
+def search_task(
+    settings: Settings, space: Space, material: Material, workers: "Workers", stored: "StoredData", place: Place
+) -> "Task":
+    """What all workers of a search have in common; `place` is the run's."""
+    from sepsearch.distributed.trainable import Task
+
+    most = max(len(sides["train"]) for sides in material.examples.values())
+    return Task(
+        data=stored,
+        instruments=settings.instruments,
+        epochs=settings.epochs,
+        examples_per_epoch=min(space.search.examples_per_epoch, most),
+        threads=max(1, int(workers.cpus)),
+        gpu=workers.gpus > 0,
+        checkpoints=place / "checkpoints",
+    )
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages that need Ray, with what they share.
+
+    Args:
+        folder: of the run.
+        place: of the run, as all nodes see it.
+        task: of the search's workers (`search_task`).
+        tick: called a few times a second while a stage runs.
+        past: what earlier processes did of the run.
+        retries: how often a unit is tried again after its worker died.
+        say: gets a line for people.
+    """
+
+    settings: Settings
+    space: Space
+    material: Material
+    journal: Journal
+    folder: Path
+    place: Place
+    workers: "Workers"
+    task: "Task"
+    stop: "StopSignal"
+    tick: Callable[[], None]
+    past: History
+    retries: int
+    say: Callable[[str], None] = lambda line: None
+
+    def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
+        """What a worker runs for one unit, with the stage's task bound to it."""
+        from ray import tune
+
+        from sepsearch.distributed.trainable import MARK, train_unit
+
+        task = dataclasses.replace(self.task, mark=secrets.token_hex(8), **changes)
+        if task.checkpoints:
+            with storage_fault():
+                task.checkpoints.write(MARK, task.mark.encode())
+        return tune.with_parameters(train_unit, task=task)
+
+    def search(self, **changes: Any) -> SearchPlan:
+        """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
+        settings, search = self.settings, self.space.search
+        sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed)
+        plan = SearchPlan(
+            sampler,
+            Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),
+            self.journal,
+            settings.trials,
+            settings.epochs,
+            settings.seed,
+            retries=self.retries,
+            spared_share=search.spared_share,
+            checkpoints=self.task.checkpoints,
+        )
+        try:
+            self._run("search", plan, self._train(**changes))
+        finally:
+            sampler.close("interrupted")
+        return plan
+
+    def _run(self, name: str, plan: SearchPlan | RunPlan, train: Callable[[dict[str, Any]], None]) -> None:
+        from sepsearch.distributed.tune_runner import run_stage
+
+        if self.past.events:
+            plan.restore(self.past.events)
+            plan.resume()
+        for unit, problem in plan.lost.items() if isinstance(plan, RunPlan) else ():
+            self.say(f"note: {problem}: {unit} is trained again")
+        if not plan.finished():
+            wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
+            run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick, wait)
+
+    def _probe_storage(self, size: int) -> None:
+        """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""
+        place, content = self.task.checkpoints or self.place, secrets.token_bytes(size)
+        with storage_fault(size):
+            place.write(PROBE, content)
+            if place.read(PROBE) != content:
+                raise UserError(f"{place / PROBE}: was written and reads otherwise: is the storage sound?")
+            place.remove(PROBE)
+
+    def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
+        """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
+        if "t0000" not in plan.trials:
+            raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
+        best = best_trials(list(plan.trials.values()), self.space.final.configurations)
+        finalists = choose_finalists(best, plan.trials["t0000"])
+        configurations = [dataclasses.asdict(finalist) for finalist in finalists]
+        self.journal.append("finalists", configurations=configurations, seconds=seconds)
+        return finalists
+
+    def retrain(self, finalists: list[Finalist], **changes: Any) -> FinalPlan:
+        """Train every finalist with every seed, or what is left of that; none of them is the search's own seed."""
+        seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
+        epochs, folder = self.settings.final_epochs, self.folder / "finalists"
+        plan = FinalPlan(
+            finalists, seeds, self.journal, folder, epochs,
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "finalists",
+        )  # fmt: skip
+        self._run("finalists", plan, self._train(epochs=epochs, weights=self.place / "finalists", **changes))
+        return plan
+
+    def leave_out(self, folds: list[tuple[str, str, str, Choice]], **changes: Any) -> FoldPlan:
+        """Train (id, instrument, title left out, choice) each, or what is left of that."""
+        epochs, folder = self.settings.final_epochs, self.folder / "folds"
+        plan = FoldPlan(
+            folds, self.journal, folder, epochs,
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "folds",
+        )  # fmt: skip
+        self._run("folds", plan, self._train(epochs=epochs, weights=self.place / "folds", **changes))
+        return plan

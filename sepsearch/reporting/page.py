@@ -1,0 +1,200 @@
+"""The report page: one file that opens anywhere, made from a run's journal and samples alone, whatever its state."""
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.evaluation.audio_samples import VOICES
+from sepsearch.reporting import figures, tables, trial_tables
+from sepsearch.reporting import text as say
+from sepsearch.reporting.plots import JUMP, WORST
+from sepsearch.reporting.run_data import RunFacts, gather_facts
+from sepsearch.reporting.style import FLOOR_DB
+from sepsearch.runs.run_folder import JOURNAL
+from sepsearch.training.metrics import JUMP_SHARE, JUMP_SPREADS, RECENT
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.files import write_atomically
+from sepsearch.utils.formatting import number
+
+PAGE = "report.html"
+SECTIONS = (
+    ("result", "Result"), ("samples", "Listen"), ("curves", "Learning curves"), ("finalists", "Winner’s curse"),
+    ("trials", "The search"), ("mattered", "What mattered"), ("failed", "What failed"), ("data", "Data and split"),
+    ("again", "Do it again"),
+)  # fmt: skip
+MANY_TRIALS = 30  # a longer table is folded
+JUMP_TEXT = (
+    f"It is a step up by more than {JUMP_SPREADS:g} times the spread of the loss’s last {RECENT} steps and more than"
+    f" {100 * JUMP_SHARE:g} % of the loss."
+)
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run's folder, in place of an older one; gives its path.
+
+    Raises:
+        UserError: the journal is damaged or no run's, or the page cannot be written.
+    """
+    facts = gather_facts(folder)
+    try:
+        page = render(facts)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"an event does not hold what the page is made of ({type(error).__name__}: {error})"
+        raise UserError(f"{folder / JOURNAL}: {problem}, expected what a run writes: restore the file") from error
+    write_atomically(folder / PAGE, page)
+    return folder / PAGE
+
+
+def render(facts: RunFacts) -> str:
+    """The page; whatever comes from the run is escaped."""
+    import jinja2
+
+    parts = files("sepsearch.reporting") / "templates"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
+    own = {kind: Markup((parts / f"report.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js")}
+    return template.render(
+        css=own["css"],
+        script=own["js"],
+        sections=SECTIONS,
+        name=facts.name,
+        state=say.state(facts),
+        lead=say.lead(facts),
+        problems=facts.problems,
+        jump=JUMP,
+        jump_text=JUMP_TEXT,
+        worst=WORST,
+        floor=f"−{abs(FLOOR_DB):g}",
+        percent=_percent,
+        journal=JOURNAL,
+        made=say.when(facts.last) if facts.last else "",
+        **_result(facts),
+        **_training(facts),
+        **_trials(facts),
+        **_data(facts),
+    )
+
+
+def _percent(share: float) -> str:
+    return number(100 * share, 1)
+
+
+def _result(facts: RunFacts) -> dict[str, Any]:
+    """The sections Result and Listen."""
+    final = facts.results["final"]
+    protocols = [(tables.label(code), one["protocol"]) for code, one in final.items() if one.get("protocol")]
+    shown = [*final.values(), *facts.results["reference_final"].values()]
+    return {
+        "final": tables.final_table(facts),
+        "final_picture": figures.final_picture(facts),
+        "audio": tables.audio_table(facts),
+        "ensembles": tables.ensemble_table(facts),
+        "jumps": any(one.get("discontinuities") for one in shown),
+        "protocols": [(name, one) for name, one in protocols if one != tables.TITLES],
+        "caveats": [(tables.label(code), text) for code, text in facts.caveats.items()],
+        "two_seeds": any(len(one.get("seeds") or []) == 2 for one in final.values()),
+        "no_result": "No model has been chosen yet: that happens after the finalists are retrained.",
+        "samples": [_sample(facts, code) for code in facts.samples],
+    }
+
+
+def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
+    """One article of the section Listen."""
+    sample = facts.samples[code]
+    about = sample.facts
+    begin = tables.figure(about["begin_seconds"], 0).text
+    players = ", ".join(INSTRUMENTS.get(player, player) for player in about["players"])
+    decibels = {
+        key: tables.figure(about[key], 1).text for key in ("mixture_si_sdr_db", "si_sdr_db", "oracle_si_sdr_db")
+    }
+    gain = tables.DASH
+    if about["si_sdr_db"] is not None and about["mixture_si_sdr_db"] is not None:
+        gain = tables.signed(about["si_sdr_db"] - about["mixture_si_sdr_db"]).text
+    voices = [
+        {"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES
+    ]  # fmt: skip
+    return {
+        "code": code,
+        "name": INSTRUMENTS.get(code, code),
+        "facts": f"{about['title']} ({about['piece']}), from second {begin}; playing: {players}",
+        "numbers": (
+            f"SI-SDR: mixture {decibels['mixture_si_sdr_db']} dB, estimate {decibels['si_sdr_db']} dB (gain {gain} dB),"
+            f" oracle {decibels['oracle_si_sdr_db']} dB"
+        ),
+        "voices": voices,
+        "pictures": figures.sample_pictures(facts, code),
+    }
+
+
+def _training(facts: RunFacts) -> dict[str, Any]:
+    """The sections on finalists."""
+    gaps = [one.get("curse") for one in facts.results.get("finalists") or []]
+    known = [gap for gap in gaps if isinstance(gap, int | float)]
+    worse = sum(gap > 0 for gap in known)
+    return {
+        "curves": figures.curve_pictures(facts),
+        "legend": figures.legend(facts),
+        "curse": tables.curse_table(facts),
+        "configurations": trial_tables.configuration_table(facts),
+        "curse_text": f"{worse} of {len(known)} did worse with fresh seeds than the search had said." if known else "",
+    }
+
+
+def _trials(facts: RunFacts) -> dict[str, Any]:
+    """The sections on the search, its parameters and what failed."""
+    mattered = figures.mattered(facts)
+    search_text = "Every line is a configuration, trained for all instruments at once."
+    if len(facts.shown) < len(facts.trials):
+        search_text += (
+            f" {len(facts.shown)} of {len(facts.trials)} trials are shown, here and below: the finalists’, the best"
+            " that came to their end, and some of the others, evenly spaced. results.json has all of them."
+        )
+    if facts.hindsight and facts.hindsight.rungs.values:
+        search = facts.hindsight.space.search
+        search_text += (
+            f" At the rungs (epochs {', '.join(map(str, facts.hindsight.rungs.values))}) a trial is stopped unless its"
+            f" ratio is among the best 1 in {search.reduction_factor} that came so far (asynchronous successive"
+            " halving)."
+        )
+    return {
+        "trials": trial_tables.trial_table(facts),
+        "many": len(facts.trials) > MANY_TRIALS,
+        "rungs": figures.rung_picture(facts),
+        "rung_table": trial_tables.rung_table(facts),
+        "search_text": search_text,
+        "failures": trial_tables.failure_table(facts),
+        "mattered": mattered,
+        "mattered_text": say.mattered_text(mattered),
+        "mattered_keys": ["○ stopped, extrapolated", "● ran to its end"],
+        "parallel_text": say.parallel_text(mattered),
+    }
+
+
+_AMOUNTS = {"pieces": "piece", "clips": "clip", "rows": "spectrogram"}
+
+
+def _data(facts: RunFacts) -> dict[str, Any]:
+    """The last sections: data, and how to do it again."""
+    if not facts.search:
+        return {"split": [], "data_text": "", "commands": [], "versions": []}
+    data = facts.search["dataset"]
+    settings = facts.search["settings"]
+    amounts = [say.count(data[key], what) for key, what in _AMOUNTS.items()]
+    text = (
+        f"{', '.join(amounts)}, fingerprint {data['fingerprint']}. Titles, not clips, are split, so that no music is on"
+        " two sides. The search saw training and validation titles; the test titles were read once, for the chosen"
+        " models."
+    )
+    sides = [(say.SIDES.get(side, side), list(titles)) for side, titles in data["split"].items()]
+    shown = {**facts.search["versions"], **{key: value for key, value in settings.items() if key != "options"}}
+    shown |= settings.get("options") or {}
+    plain = [(key, ", ".join(map(str, v)) if isinstance(v, list) else _said(v)) for key, v in shown.items()]
+    return {"split": sides, "data_text": text, "commands": say.commands(facts), "versions": plain}
+
+
+def _said(value: Any) -> str:
+    return tables.DASH if value is None else str(value)

@@ -1,0 +1,229 @@
+"""The report page's tables: plain rows of cells, which the page's template turns into markup. Here: final models."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.reporting.plots import JUMP
+from sepsearch.reporting.run_data import RunFacts
+from sepsearch.runs.results import REPORT_RATIOS
+from sepsearch.utils.formatting import number
+
+TITLES = "test titles"  # the usual protocol
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: what it says, what it is sorted by (None: its text), and whether it stands out."""
+
+    text: str
+    sort: float | str | None = None
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column: its heading, what is said when pointed at, whether it holds numbers, and what it belongs to."""
+
+    text: str
+    hint: str = ""
+    numeric: bool = True
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; the first column names the row; `foot` stays where it is when rows are sorted."""
+
+    caption: str
+    headings: Sequence[Heading]
+    rows: Sequence[Sequence[Cell]]
+    foot: Sequence[Cell] = ()
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Groups of neighbouring columns, each with how many it holds; none where no column belongs to any."""
+        spans = [(name, len(list(group))) for name, group in groupby(heading.group for heading in self.headings)]
+        return spans if any(name for name, _ in spans) else []
+
+
+def figure(value: Any, digits: int = 3, strong: bool = False) -> Cell:
+    """A number as everywhere (`results.number`), with a minus sign; a dash for none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return Cell(DASH, math.inf)
+    return Cell(number(value, digits).replace("-", "−"), float(value), strong)
+
+
+def signed(value: Any, digits: int = 1, strong: bool = False) -> Cell:
+    """A difference: as `figure`, with a sign in any case."""
+    cell = figure(value, digits, strong)
+    return (
+        Cell(f"+{cell.text}", cell.sort, strong) if isinstance(cell.sort, float) and 0 < cell.sort < math.inf else cell
+    )
+
+
+def label(code: str) -> str:
+    """An instrument for people: "vn violin"."""
+    return f"{code} {INSTRUMENTS[code]}" if code in INSTRUMENTS else code
+
+
+def finals(facts: RunFacts) -> list[tuple[str, Mapping[str, Any]]]:
+    """The final models' scores by code, in score order."""
+    scores = facts.results["final"]
+    return [(code, scores[code]) for code in facts.codes if code in scores]
+
+
+def _spread(scores: Mapping[str, Any], strong: bool = False) -> Cell:
+    mean = figure(scores.get("ratio_mean"))
+    if mean.text == DASH:
+        return mean
+    jumps = scores.get("discontinuities") or 0
+    mark = f" {jumps}{JUMP}" if jumps else ""
+    sd = figure(scores.get("ratio_sd"))
+    return Cell(f"{mean.text} ± {sd.text}{mark}", mean.sort, strong)
+
+
+def _interval(ends: Any) -> Cell:
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        return Cell(DASH, math.inf)
+    low, high = figure(ends[0]), figure(ends[1])
+    return Cell(f"{low.text} to {high.text}", low.sort)
+
+
+def baseline_ratio(facts: RunFacts, name: str, code: str) -> float:
+    """A baseline's loss over the identity's, on the validation side; NaN where there is none."""
+    baselines = facts.results["baselines"]
+    loss, identity = (baselines.get(which, {}).get(code) for which in (name, "identity"))
+    return loss / identity if loss is not None and identity else math.nan
+
+
+def final_table(facts: RunFacts) -> Table:
+    """The final models beside what they are compared with."""
+    headings = [
+        Heading("instrument", numeric=False),
+        Heading("ratio ± sd", "validation titles, mean and standard deviation over seeds"),
+        Heading("95 % interval", "Student's, of the mean over seeds"),
+        Heading("test ratio", "the chosen seed on test titles, read once"),
+        Heading("identity", "the mixture handed through"),
+        Heading("silence", "nothing handed through"),
+        Heading("constant gain", "the mixture times the best constant"),
+        Heading("oracle", "the mask that knows the target"),
+        Heading("report’s network", "the report’s configuration retrained here, mean ± sd over seeds"),
+        Heading("as printed", "the report’s own figure, tuned on its test data: not the same protocol"),
+    ]
+    rows = []
+    for code, final in finals(facts):
+        protocol = final.get("protocol") or TITLES
+        marks = ("*" if code in facts.caveats else "") + ("†" if protocol != TITLES else "")
+        rows.append(
+            [
+                Cell(label(code) + marks),
+                _spread(final, strong=True),
+                _interval(final.get("ratio_interval")),
+                figure(final.get("test_ratio"), strong=True),
+                figure(1.0),
+                *(figure(baseline_ratio(facts, name, code)) for name in ("zero", "gain", "oracle")),
+                _spread(facts.results["reference_final"].get(code, {})),
+                figure(REPORT_RATIOS.get(code)),
+            ]
+        )
+    foot: list[Cell] = []
+    if len(rows) > 1:
+        foot = [Cell("mean"), *(_mean([row[column] for row in rows]) for column in range(1, len(headings)))]
+    return Table("Final models: loss over identity loss, by instrument. Smaller is better.", headings, rows, foot)
+
+
+def _mean(cells: Sequence[Cell]) -> Cell:
+    values = [cell.sort for cell in cells]
+    if any("to" in cell.text for cell in cells):
+        return Cell("")
+    finite = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    return figure(fmean(finite) if finite else None)
+
+
+MEASURES = (
+    ("mixture", "mixture", figure), ("estimate", "estimate", figure), ("gain", "gain", signed),
+    ("oracle", "oracle", figure), ("oracle_gain", "its gain", signed),
+)  # fmt: skip
+
+
+def _measured(audio: Mapping[str, Any], key: str) -> list[Cell]:
+    cells = []
+    for name, _, shown in MEASURES:
+        value = (audio.get(name) or {}).get(key)
+        cells.append(shown(value, 1, name == "gain"))
+    return cells
+
+
+def audio_table(facts: RunFacts) -> Table | None:
+    """SI-SDR and SDR of mixture, estimate and oracle, on test titles; None where nothing was measured."""
+    headings = [Heading("instrument", numeric=False), Heading("titles"), Heading("clips")]
+    headings += [Heading(text, group=group) for group in ("SI-SDR, dB", "SDR, dB") for _, text, _ in MEASURES]
+    rows = []
+    for code, final in finals(facts):
+        audio = final.get("audio") or {}
+        if not audio and final.get("si_sdr_gain_db") is not None:
+            audio = {"gain": {"si_sdr_db": final["si_sdr_gain_db"]}}
+        if audio:
+            counts = [figure(audio.get(count), 0) for count in ("titles", "clips")]
+            rows.append([Cell(label(code)), *counts, *_measured(audio, "si_sdr_db"), *_measured(audio, "sdr_db")])
+    caption = "Separated audio of the test titles, dB: medians over titles of medians over clips. Larger is better."
+    return Table(caption, headings, rows) if rows else None
+
+
+def ensemble_table(facts: RunFacts) -> Table | None:
+    """SI-SDR by the number of players; None where nothing was measured."""
+    headings = [Heading("instrument", numeric=False), Heading("players"), Heading("titles"), Heading("clips")]
+    headings += [Heading(text) for _, text, _ in MEASURES]
+    rows = []
+    for code, final in finals(facts):
+        sizes = (final.get("audio") or {}).get("by_players") or {}
+        for players, audio in sorted(sizes.items(), key=lambda item: int(item[0])):
+            counts = [figure(audio.get(count), 0) for count in ("titles", "clips")]
+            size = Cell(players, float(players))
+            rows.append([Cell(label(code)), size, *counts, *_measured(audio, "si_sdr_db")])
+    return Table("SI-SDR in dB by the number of players in the mixture.", headings, rows) if rows else None
+
+
+def curse_table(facts: RunFacts) -> Table | None:
+    """Finalists: what the search said of them, and what several seeds say; None before there are any."""
+    finalists = facts.results.get("finalists") or []
+    headings = [
+        Heading("configuration", numeric=False),
+        Heading("search said", "its trial's ratio, with the search's seed"),
+        Heading("at epoch"),
+        Heading("retrained, same epoch", "mean over seeds"),
+        Heading("gap", "retrained less search: above 0, the search was too hopeful"),
+        Heading("best epochs, mean ± sd", "every seed at its best epoch of the longer training"),
+        Heading("95 % interval"),
+        Heading("seeds"),
+        Heading(f"jumps {JUMP}", "discontinuities in all of its seeds"),
+        Heading("chosen for", numeric=False),
+        Heading("no more seeds because", numeric=False),
+    ]
+    rows = []
+    for one in finalists:
+        name = f"{one['id']} · {one.get('trial', '')}" + (" · report’s" if one.get("reference") else "")
+        chosen = one.get("chosen") or []
+        rows.append(
+            [
+                Cell(name, strong=bool(chosen)),
+                figure(one.get("search_ratio")),
+                figure(one.get("search_epochs"), 0),
+                figure(one.get("retrained_ratio")),
+                signed(one.get("curse"), 3, strong=True),
+                _spread(one | {"discontinuities": 0}),
+                _interval(one.get("ratio_interval")),
+                figure(len(one.get("seeds") or []), 0),
+                figure(one.get("discontinuities"), 0),
+                Cell(", ".join(chosen) or DASH),
+                Cell(one.get("eliminated") or DASH),
+            ]
+        )
+    caption = "Finalists: the value that the search chose them by, and what fresh seeds give. Means over instruments."
+    return Table(caption, headings, rows) if rows else None

@@ -1,0 +1,181 @@
+"""Where a run is: its folder on this machine, and its place as all machines see it."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.files import write_atomically
+from sepsearch.search.remote_journal import Mirror
+from sepsearch.utils.storage import Place, open_place
+from sepsearch.runs.run_folder import JOURNAL, check_name, find_run
+from sepsearch.utils.run_lock import RunLock
+from sepsearch.utils.safe_paths import path_below
+
+SMALL = ("space.yaml", "results.json", "report.html")
+FOLDERS = ("models", "samples")
+WEIGHTS = ("finalists", "folds")  # workers leave them in the place themselves
+
+
+def run_places(runs: Path, storage: str | None, name: str) -> tuple[Path, Place, Mirror | None]:
+    """A run's folder on this machine, its place, and its journal over there where that is not a folder.
+
+    Args:
+        runs: where this machine keeps runs.
+        storage: a shared folder, then the run's folder is there; or a URI, then `runs` has a copy of what counts.
+        name: of the run.
+
+    Raises:
+        UserError: nothing is behind such a URI.
+    """
+    place = open_place(storage) / name if storage else None
+    if place is None or place.local:
+        folder = place.local if place and place.local else runs / name
+        return folder, Place(str(folder.absolute())), None
+    return runs / name, place, Mirror(place / "journal")
+
+
+def follow_run(runs: Path, storage: str | None, name: str, copies: Path) -> tuple[Path, Callable[[], Path]]:
+    """A run to look at: its folder, and what brings its journal up to date and says where it is. Nothing is claimed.
+
+    Args:
+        runs: as `run_places`.
+        storage: as `run_places`.
+        name: of the run.
+        copies: folder of this machine for a copy of a journal that is elsewhere.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    folder, _, mirror = run_places(runs, storage, check_name(name, "NAME"))
+    if mirror is None:
+        path = find_run(folder.parent, name, "NAME") / JOURNAL
+        return folder, lambda: path
+    _require(mirror, storage, "NAME", name)
+    copy = copies / JOURNAL
+
+    def refresh() -> Path:
+        mirror.fetch(copy)
+        return copy
+
+    return copies, refresh
+
+
+def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> str:
+    """Become the writer of a run, and bring its journal and space file to a folder of this machine.
+
+    Returns:
+        A note on a copy of the journal that was set aside; "" if there is nothing to say.
+
+    Raises:
+        UserError: there is no such run, another process is at work on it, or the folder holds another run's journal.
+    """
+    _require(mirror, str(place), "--resume", name)
+    mirror.claim()
+    note = bring_journal(mirror, folder / JOURNAL)
+    _bring(place, "space.yaml", folder)
+    return note
+
+
+def bring_journal(mirror: Mirror, path: Path) -> str:
+    """Replace a journal of this machine by the storage's, which is the run's; nothing that only this one has is lost.
+
+    The last line here may be missing in the storage: the process that wrote it was killed before it arrived there, so
+    it had no effect. Such a copy, and a damaged one, is set aside as `journal.jsonl.1` (or 2, …).
+
+    Returns:
+        A note on the copy that was set aside; "" if there is nothing to say.
+
+    Raises:
+        UserError: the journal here is another run's, or has more lines that the storage has not.
+    """
+    lines = mirror.read_all()
+    content = b"".join(lines)
+    here = path.read_bytes() if path.exists() else b""
+    if content == here:
+        return ""
+    note = ""
+    if not content.startswith(here):
+        reason = _lacking(path, here.splitlines(keepends=True), lines, mirror.place)
+        aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.{n}")).exists())
+        write_atomically(aside, here)
+        note = f"{path}: {reason}; the old file is {aside.name} now"
+    write_atomically(path, content)
+    return note
+
+
+def _lacking(path: Path, here: Sequence[bytes], there: Sequence[bytes], place: Place) -> str:
+    """Why a journal of this machine is no beginning of the storage's, if it may be set aside.
+
+    Raises:
+        UserError: it may not.
+    """
+    from sepsearch.search.journal import first_event, read_journal
+
+    try:
+        run = next(read_journal(path), {}).get("run")
+        sound = len(list(read_journal(path))) >= len(here) - 1  # the last line may be torn
+    except UserError:
+        run, sound = None, False
+    first = first_event(there)
+    if run is not None and run != first.get("run"):
+        raise UserError(
+            f"{path}: the journal of another run ({run}), expected that of the run in {place} ({first.get('run')}):"
+            " move the folder away, or choose another one with --runs"
+        )
+    if not sound:
+        return f"was damaged, and was replaced by the journal in {place}"
+    if list(here[:-1]) == list(there[: len(here) - 1]):
+        return f"its last line never reached {place}, so it was replaced by the journal there"
+    raise UserError(
+        f"{path}: has {len(here)} lines, expected that {place} has all but the last of them, found {len(there)} lines"
+        " there: restore the storage's objects, or move the file away to go on with what the storage has"
+    )
+
+
+def fetch_run(storage: str, name: str, folder: Path) -> str:
+    """Bring all that counts of a run to a folder of this machine, and nothing outside it.
+
+    Returns:
+        A note on a copy of the journal that was set aside; "" if there is nothing to say.
+
+    Raises:
+        UserError: there is no such run, a process of this machine is at work on it, the folder holds another run's
+            journal, or a name in the storage or a link in the folder leads out of the folder.
+    """
+    _, place, mirror = run_places(folder.parent, storage, check_name(name, "NAME"))
+    if mirror is None:
+        raise UserError(f"--storage {storage}: a folder already, expected a URI: use --runs {storage}")
+    _require(mirror, storage, "NAME", name)
+    lock = RunLock(folder / JOURNAL)
+    try:
+        note = bring_journal(mirror, folder / JOURNAL)
+        for file in SMALL:
+            _bring(place, file, folder)
+        for part in (*FOLDERS, *WEIGHTS):
+            (place / part).fetch(path_below(folder, part, place))
+    finally:
+        lock.release()
+    return note
+
+
+def publish_run(place: Place, folder: Path) -> None:
+    """Write what a process has made of a run beside its journal, where all machines see it."""
+    if place.local:
+        return
+    for file in SMALL:
+        if (folder / file).exists():
+            place.write(file, (folder / file).read_bytes())
+    for part in FOLDERS:
+        (place / part).publish(folder / part)
+
+
+def _bring(place: Place, file: str, folder: Path) -> None:
+    content = place.read(file)
+    if content is not None:
+        write_atomically(folder / file, content)
+
+
+def _require(mirror: Mirror, storage: str | None, what: str, name: str) -> None:
+    if not mirror.exists():
+        raise UserError(f"{what} {name}: no such run in {storage}, expected one that has begun: is the name right?")

@@ -1,0 +1,52 @@
+"""What a run was asked for and all that its search depends on: the first event of its journal."""
+
+import dataclasses
+import hashlib
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.search.space import Space
+from sepsearch.search.journal import Journal
+from sepsearch.utils.versions import versions
+
+if TYPE_CHECKING:
+    from sepsearch.data.prepared import Material
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for, beside its space file. `options` say how it is carried out, not what comes out."""
+
+    name: str
+    seed: int
+    trials: int
+    epochs: int
+    final_epochs: int
+    instruments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def search_facts(settings: Settings, space: Space, material: "Material") -> dict[str, Any]:
+    """All that a search depends on, as the journal's first event keeps it."""
+    return {
+        "space": space.model_dump(mode="json", exclude_none=True),
+        "settings": {
+            **dataclasses.asdict(settings),
+            **space.search.model_dump(include={"sampler", "reduction_factor"}),
+        },
+        "versions": versions(),
+        "dataset": material.dataset(),
+        "baselines": material.baselines,
+        "caveats": material.caveats,
+    }
+
+
+def journal_begin(journal: Journal, settings: Settings, space: Space, material: "Material", seconds: float) -> None:
+    """The first event: all that the search depends on, and a name that no other run has."""
+    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
+    run = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    facts = search_facts(settings, space, material)
+    journal.append("search", name=settings.name, run=run, **facts, reference="t0000", seconds=seconds)

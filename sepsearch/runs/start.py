@@ -1,0 +1,246 @@
+"""How a run begins: a new one, or one that was interrupted or killed and goes on."""
+
+import argparse
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.search.space import Space, load_space, stored_space
+from sepsearch.search.configurations import limit_trials
+from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.files import is_there
+from sepsearch.runs.history import History, differences, summary
+from sepsearch.search.remote_journal import Mirror
+from sepsearch.runs.options import run_options
+from sepsearch.utils.storage import Place
+from sepsearch.runs.run_files import read_history
+from sepsearch.runs.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
+from sepsearch.utils.run_lock import RunLock
+from sepsearch.runs.folder import run_places, take_over
+
+if TYPE_CHECKING:
+    from sepsearch.search.journal import Journal
+    from sepsearch.runs.record import Settings
+
+# Fields of the journal's first event that may change under a run, each with what a person calls it.
+COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baselines", "versions": "versions"}
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
+
+    `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
+    counts in the end, and `mirror` the journal over there. `notes` say, a line each, what was done to damaged files.
+    """
+
+    name: str
+    folder: Path
+    space: Space
+    space_file: Path
+    options: Mapping[str, Any]
+    history: History
+    place: Place
+    lock: RunLock
+    mirror: Mirror | None = None
+    journal: "Journal | None" = None
+    notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Let other processes go on with the run."""
+        if self.journal:
+            self.journal.close()
+        if self.mirror:
+            self.mirror.release()
+        self.lock.release()
+
+
+def new_run(arguments: argparse.Namespace) -> Begin:
+    """A run that does not exist yet: its name is claimed, nothing else is written. Raises `UserError`."""
+    if arguments.space is None:
+        raise UserError("--space is missing, expected a search space: --space search_spaces/detector.yaml")
+    space = load_space(arguments.space)
+    name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    options = run_options(arguments, {})
+    folder, place, mirror = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
+    _require_new(folder, place, mirror)
+    with contextlib.ExitStack() as undo:
+        lock = RunLock(folder / JOURNAL)
+        undo.callback(lock.release)
+        if mirror:
+            undo.callback(mirror.release)
+            mirror.claim()
+        _require_new(folder, place, mirror)  # the answer may have changed before the lock was held
+        undo.pop_all()
+        return Begin(name, folder, space, arguments.space, options, History([]), place, lock, mirror)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run's folder holds anything but what a process killed before the run's first event can leave.
+
+    Raises:
+        UserError: its journal cannot be read.
+    """
+    from sepsearch.search.journal import read_journal
+
+    if not is_there(folder):
+        return False
+    if not folder.is_dir() or any(not may_precede_journal(path.name) for path in folder.iterdir()):
+        return True
+    journal = folder / JOURNAL
+    return journal.exists() and any(event["event"] == "search" for event in read_journal(journal))
+
+
+def _require_new(folder: Path, place: Place, mirror: Mirror | None) -> None:
+    """Raise `UserError` if a run of this name has begun."""
+    taken = folder if _has_begun(folder) else place if mirror and mirror.exists() else None
+    if taken:
+        raise UserError(
+            f"{taken}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
+        )
+
+
+def new_journal(begin: Begin) -> "Journal":
+    """The journal of a new run; what a process killed before its first event has left is removed.
+
+    Raises:
+        UserError: a run of this name has begun meanwhile, or the journal cannot be written.
+    """
+    from sepsearch.search.journal import Journal
+
+    _require_new(begin.folder, begin.place, begin.mirror)
+    remove_leftovers(begin.folder)
+    discard_unbegun(begin.folder)
+    return Journal(begin.folder / JOURNAL, mirror=begin.mirror, lock=begin.lock)
+
+
+def resumed_run(arguments: argparse.Namespace) -> Begin:
+    """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
+    from sepsearch.search.journal import Journal, read_journal
+
+    if arguments.name and arguments.name != arguments.resume:
+        raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
+    name = check_name(arguments.resume, "--resume")
+    storage = arguments.storage
+    if storage is None and is_there(arguments.runs / name / JOURNAL):
+        first = next(read_journal(arguments.runs / name / JOURNAL), {})
+        storage = first.get("settings", {}).get("options", {}).get("storage")
+    folder, place, mirror = run_places(arguments.runs, storage, name)
+    with contextlib.ExitStack() as undo:
+        note = ""
+        if mirror is None:
+            find_run(folder.parent, name, "--resume")
+        lock = RunLock(folder / JOURNAL)
+        undo.callback(lock.release)
+        if mirror:
+            undo.callback(mirror.release)
+            note = take_over(place, mirror, folder, name)
+        journal = Journal(folder / JOURNAL, resume=True, mirror=mirror, lock=lock)
+        undo.callback(journal.close)
+        history = read_history(journal.path, place)
+        search = history.search
+        if not search:
+            raise UserError(
+                f"--resume {arguments.resume}: it was killed before it began: start it again with --space and --name"
+            )
+        space_file = arguments.space or folder / "space.yaml"
+        _refuse_other(arguments, history)
+        options = run_options(arguments, search["settings"].get("options", {}))
+        if mirror and not arguments.address:
+            _refuse_address(options["address"], arguments.resume, place)
+        space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
+        remove_leftovers(folder)
+        remove_stale_checkpoints(place, history)
+        undo.pop_all()
+        notes = tuple(filter(None, (note, journal.notice)))
+        return Begin(name, folder, space, space_file, options, history, place, lock, mirror, journal, notes)
+
+
+def remove_stale_checkpoints(place: Place, history: History) -> None:
+    """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
+    checkpoints = place / "checkpoints"
+    if history.finished:
+        checkpoints.remove_all()
+    else:
+        needed = {f"{unit}.checkpoint" for unit in history.unfinished()}
+        checkpoints.remove(
+            *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
+        )
+
+
+def _refuse_address(address: str | None, name: str, place: Place) -> None:
+    """Raise `UserError` for a cluster that only a bucket's journal names: it would get the token and run code here."""
+    if address not in (None, "auto"):
+        raise UserError(
+            f"--resume {name}: its journal in {place} names the cluster {one_line(repr(address))}, which anyone who can"
+            " write there can have changed: if it is the right one, name it with --address"
+        )
+
+
+def _refuse_other(arguments: argparse.Namespace, history: History) -> None:
+    """What makes a run what it is cannot be given anew."""
+    settings = history.search["settings"]
+    begun = {"seed": settings["seed"], "instruments": tuple(settings["instruments"])}
+    for name, value in begun.items():
+        given = getattr(arguments, name)
+        if given is not None and given != value:
+            raise UserError(f"--{name}: the run was begun with {_said(value)}, found {_said(given)}: leave it out")
+    if arguments.max_epochs:
+        raise UserError("--max-epochs: trials that have ended cannot be trained for longer: start a new run for that")
+    if arguments.trials and history.finalists is not None and arguments.trials != settings["trials"]:
+        raise UserError("--trials: the search is over and its finalists are chosen: start a new run for more trials")
+    if arguments.trials and arguments.trials < history.begun:
+        raise UserError(f"--trials {arguments.trials}: {history.begun} have begun already: ask for at least as many")
+
+
+def _said(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
+    """The settings of a run that goes on: those it began with, but for `trials` if they are given."""
+    from sepsearch.runs.record import Settings
+
+    before = begin.history.search["settings"]
+    return Settings(
+        name=begin.name,
+        seed=before["seed"],
+        trials=trials or before["trials"],
+        epochs=before["epochs"],
+        final_epochs=before["final_epochs"],
+        instruments=tuple(before["instruments"]),
+        options=begin.options,
+    )
+
+
+def limited_settings(begin: Begin, settings: "Settings") -> "tuple[Settings, str]":
+    """The settings with no more trials than the space holds configurations, and a note where that makes them fewer."""
+    trials, note = limit_trials(begin.space, settings.trials)
+    if not note or begin.history.finalists is not None:
+        return settings, ""
+    # Journals of earlier versions may hold more trials, with the same configuration several times.
+    return dataclasses.replace(settings, trials=max(trials, begin.history.begun)), note
+
+
+def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[str, Any]:
+    """The facts (see `material.search_facts`) that are not what they were.
+
+    Raises:
+        UserError: one of COMPARED is, and that is not to be accepted.
+    """
+    before = begin.history.search
+    found = {field: differences(before[field], facts[field], f"{field}.") for field in facts}
+    # Where the recordings lie does not matter as long as they are the same.
+    found["dataset"] = [line for line in found["dataset"] if not line.startswith("dataset.source:")]
+    serious = [line for field in COMPARED for line in found[field]]
+    if serious and not accept:
+        kinds = " and ".join(text for field, text in COMPARED.items() if found[field])
+        raise UserError(
+            f"--resume {begin.name}: {kinds} changed since the run began: {summary(serious)}:"
+            " undo that, or go on all the same with --accept-changes"
+        )
+    return {field: facts[field] for field, lines in found.items() if lines}

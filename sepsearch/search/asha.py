@@ -1,0 +1,77 @@
+"""Asynchronous successive halving, stopping variant: which trials are worth going on with.
+
+Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3 (arXiv 1810.05934).
+"""
+
+import bisect
+import itertools
+import math
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sepsearch.search.space import Space
+
+SIMULATED = 20  # searches, to see how many epochs their rungs leave over
+MANY = 500  # trials of one
+
+
+class Rungs:
+    """Values of trials at epochs grace · factor^k below the full budget, and who may pass.
+
+    At a rung a trial stops unless its value is among the best 1/factor of all values recorded there so far, its own
+    included: no waiting for others. The first factor − 1 to arrive pass: there is too little to judge them by.
+    The rungs are plain numbers, so they can be rebuilt from the epochs of a journal.
+
+    Args:
+        grace: first rung, in epochs.
+        factor: reduction factor, at least 2.
+        epochs: the full budget; there is no rung at or above it.
+    """
+
+    def __init__(self, grace: int, factor: int, epochs: int):
+        self.factor = factor
+        self.values: dict[int, dict[str, float]] = {}
+        rung = grace
+        while rung < epochs:
+            self.values[rung] = {}
+            rung *= factor
+        self._sorted: dict[int, list[float]] = {rung: [] for rung in self.values}
+
+    def report(self, trial: str, epoch: int, value: float) -> int | None:
+        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
+
+        A value that is not a number stops the trial at any rung: it compares with nothing.
+        """
+        recorded = self.values.get(epoch)
+        if recorded is None:
+            return None
+        if not math.isfinite(value):
+            return epoch
+        ranked = self._sorted[epoch]
+        if trial in recorded:
+            ranked.remove(recorded[trial])
+        recorded[trial] = value
+        bisect.insort(ranked, value)
+        passing = len(ranked) // self.factor
+        return None if not passing or value <= ranked[passing - 1] else epoch
+
+
+def expected_epochs(trials: int, epochs: int, space: "Space") -> list[float]:
+    """Epochs that the first 1, 2, … trials run altogether under the search's rungs, (trial,).
+
+    The mean over SIMULATED searches of the real rungs, in which a trial's value is random and its rank the same at
+    every rung. Beyond MANY trials it goes on as it came there.
+    """
+    search, simulated = space.search, min(trials, MANY)
+    total = [0.0] * simulated
+    for seed in range(SIMULATED):
+        rng = random.Random(seed)
+        rungs = Rungs(search.grace_epochs, search.reduction_factor, epochs)
+        for trial in range(simulated):
+            value = rng.random()
+            reached = next((rung for rung in rungs.values if rungs.report(str(trial), rung, value)), epochs)
+            total[trial] += reached + (epochs - reached) * search.spared_share
+    late = sum(total[simulated // 2 :]) / len(total[simulated // 2 :])
+    total += [late] * (trials - simulated)
+    return [epochs / SIMULATED for epochs in itertools.accumulate(total)]

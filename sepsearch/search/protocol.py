@@ -1,0 +1,159 @@
+"""What a stage of training is asked for: the plan it follows, the workers it may use, the signal that ends it early."""
+
+import contextlib
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from sepsearch.utils.errors import StorageFault, UserError
+from sepsearch.utils.storage import Place
+
+Params = dict[str, Any]
+
+INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
+
+
+ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that say nothing of a configuration
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a unit came to its end: by itself or by the plan ("returned"), from outside ("halted"), by an exception
+
+    ("raised"), with its worker or its node ("died"), or not at all: "deferred", to be handed out again from its last
+    checkpoint, and nothing is counted. `reason` says more where there is more to say; `cause` is STORAGE where its
+    worker could not write or read its files.
+    """
+
+    how: Literal["returned", "halted", "raised", "died", "deferred"] = "returned"
+    reason: str = ""
+    cause: str = ""
+
+
+RETURNED = Ending()
+
+
+def reopens(event: Mapping[str, Any]) -> bool:
+    """Whether a unit goes on in a resumed run, by the event of its end: if it was interrupted, or failed because of
+    its environment (its worker died too often, its node did not see the storage).
+
+    Older journals have no `cause`: there the reason tells.
+    """
+    if event["reason"] == INTERRUPTED:
+        return True
+    if event["state"] != "failed":
+        return False
+    if "cause" in event:
+        return bool(event["cause"] == ENVIRONMENT)
+    return re.match(r"worker died|node \S+: ", event["reason"]) is not None
+
+
+class Plan(Protocol):
+    """What a stage trains."""
+
+    def next(self) -> tuple[str, Params] | None:
+        """Id and parameters of the next unit; None when there is none now."""
+
+    def finished(self) -> bool:
+        """Whether all units have ended and no more will come."""
+
+    def result(self, unit: str, result: Params) -> str | None:
+        """Take in an epoch's result; a reason ends the unit there, None lets it go on."""
+
+    def ended(self, unit: str, ending: Ending) -> None:
+        """A unit ended; the plan may hand it out again."""
+
+    def give_up(self, reason: str) -> None:
+        """Nobody will train what is still unfinished."""
+
+
+class Attempts:
+    """Units that wait to be handed out again, and how often the worker of each has died.
+
+    Args:
+        limit: how often a unit is tried again after its worker's death.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.deaths: dict[str, int] = {}
+        self.waiting: list[str] = []
+        self._storage: set[str] = set()
+
+    def again(self, unit: str, ending: Ending) -> int | None:
+        """The number of the attempt to come after a death, or None when there were enough.
+
+        Raises:
+            StorageFault: there were enough, and every time the worker could not write or read its files.
+        """
+        deaths = self.deaths.get(unit, 0) + 1
+        if deaths > self.limit and ending.cause == STORAGE:
+            raise StorageFault(f"{unit}: {ending.reason} ({deaths} times)")
+        return deaths if deaths <= self.limit else None
+
+    def count(self, event: Mapping[str, Any]) -> None:
+        """Take in an event "retry"."""
+        self.deaths[event["id"]] = event["attempt"]
+        if event.get("cause") == STORAGE:
+            self._storage.add(event["id"])
+
+    def resume(self, reopened: Iterable[str]) -> None:
+        """Forget the deaths of units that had failed by them, and those that a storage was at fault for."""
+        for unit in {*reopened, *self._storage}:
+            self.deaths.pop(unit, None)
+        self._storage.clear()
+
+    def failure(self, unit: str, ending: Ending) -> str:
+        """Why a unit that is not tried again has failed."""
+        if ending.how == "died" and self.limit:
+            return f"{ending.reason} ({self.deaths.get(unit, 0) + 1} times)"
+        return ending.reason or "the worker returned early"
+
+
+def remove_checkpoints(place: Place | None, units: Iterable[str]) -> None:
+    """Remove the checkpoints of units that have ended; one that cannot be removed now goes at the end of the run."""
+    if place is not None:
+        with contextlib.suppress(UserError):
+            place.remove(*(f"{unit}.checkpoint" for unit in units))
+
+
+@dataclass
+class StopSignal:
+    """Why everything must stop, once there is a reason: set by a signal handler or by the deadline.
+
+    `deadline` is in seconds of `time.monotonic`.
+    """
+
+    deadline: float | None = None
+    reason: str = field(default="", init=False)
+
+    def check(self) -> str:
+        """The reason to stop, or an empty string."""
+        if not self.reason and self.deadline is not None and time.monotonic() > self.deadline:
+            self.reason = TIME_BUDGET
+        return self.reason
+
+    def end_budget(self) -> None:
+        """What comes next has no deadline."""
+        self.deadline = None
+        if self.reason == TIME_BUDGET:
+            self.reason = ""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many units run at once, and what each one gets."""
+
+    concurrent: int
+    cpus: float
+    gpus: float
+
+    def fit(self, resources: Mapping[str, float]) -> int:
+        """How many run at once on a node that has these resources."""
+        fits = [resources.get("CPU", 0.0) / self.cpus]
+        if self.gpus:
+            fits.append(resources.get("GPU", 0.0) / self.gpus)
+        return min(math.floor(min(fits) + 1e-9), self.concurrent)

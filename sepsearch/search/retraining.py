@@ -1,0 +1,281 @@
+"""Retraining as plans of a stage: every finalist with every seed, and the models of instruments with few titles once
+for every title left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sepsearch.search.events import Event
+from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
+from sepsearch.search.scheduler import EPOCH_FIELDS, Appends
+from sepsearch.search.selection import Choice, Finalist, SeedRun, cannot_win
+from sepsearch.utils.files import damage, folder_sha256
+from sepsearch.utils.storage import Place
+
+
+def weights_problem(folder: Path, sha256: Mapping[str, str] | None) -> str:
+    """What is wrong with a run's weights; "" for none. Without checksums (older journals): files that hold nothing."""
+    if sha256 is not None and folder.is_dir():
+        return damage(folder, sha256)
+    if not folder.is_dir():
+        return f"{folder}: missing"
+    empty = next((path for path in sorted(folder.iterdir()) if not _is_safetensors(path)), None)
+    return f"{empty}: damaged" if empty else ""
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is as long as its header says; of the values themselves nothing is known."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+class RunPlan:
+    """Runs to the full budget, each with a seed; see `plan.Plan`.
+
+    As with `SearchPlan`, all that it knows follows from the journal's events.
+
+    Args:
+        kind: of its events: `kind`, `kind`_epoch, `kind`_end.
+        runs: what to train, in this order.
+        journal: gets every event.
+        folder: where the networks' weights are in the end, a folder per run.
+        epochs: the budget.
+        retries: how often a run is tried again, from its last checkpoint, after its worker died.
+        checkpoints: place of the runs' checkpoints, which are removed when a run ends.
+        weights: where workers leave the weights, if that is not `folder`.
+
+    Attributes:
+        lost: run → what is wrong with its weights, of runs that had finished and are trained again.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        runs: Iterable[SeedRun],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        *,
+        retries: int = 0,
+        checkpoints: Place | None = None,
+        weights: Place | None = None,
+    ):
+        self.kind, self.journal, self.folder, self.epochs = kind, journal, folder, epochs
+        self._waiting = {run.id: run for run in runs}
+        self._own = frozenset(self._waiting)
+        self.runs: dict[str, SeedRun] = {}
+        self._attempts, self._checkpoints, self._place = Attempts(retries), checkpoints, weights
+        self.lost: dict[str, str] = {}
+        self._reported: dict[str, dict[str, str]] = {}  # run → checksums of its weights as its worker wrote them
+
+    def next(self) -> tuple[str, Params] | None:
+        """A run to go on with, or the next one."""
+        if self._attempts.waiting:
+            unit = self._attempts.waiting.pop(0)
+        elif self._waiting:
+            unit, run = next(iter(self._waiting.items()))
+            self._record(
+                self.kind, id=unit, configuration=run.finalist.id, seed=run.seed, params=run.finalist.params,
+                **({"instrument": run.instrument, "title": run.title} if run.title else {}),
+            )  # fmt: skip
+        else:
+            return None
+        run = self.runs[unit]
+        only = {"instruments": (unit,)} if run.title else {}
+        return unit, {"params": run.finalist.params, "seed": run.seed, **only}
+
+    def finished(self) -> bool:
+        """Whether all runs have ended."""
+        return not self._waiting and all(run.state for run in self.runs.values())
+
+    def result(self, unit: str, result: Params) -> str | None:
+        """Take in an epoch; runs are never stopped."""
+        run = self.runs[unit]
+        if "weights" in result:
+            self._reported[unit] = dict(result["weights"])
+        if "failed" in result:
+            run.failure = result["failed"]
+        elif result.get("epoch", 0) > run.epochs:
+            self._record(f"{self.kind}_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
+        return None
+
+    def ended(self, unit: str, ending: Ending) -> None:
+        """Settle a run's state, or hand it out again when its worker died or its weights are not what it wrote."""
+        run = self.runs[unit]
+        checksums, problem = self._checksums(run) if run.epochs >= self.epochs else (None, "")
+        if problem and ending.how == "returned":
+            ending = Ending("died", problem)
+        own_end = run.failure or checksums is not None
+        if not own_end and ending.how == "deferred":
+            self._attempts.waiting.append(unit)
+            return
+        if not own_end and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
+            cause = {"cause": ending.cause} if ending.cause else {}
+            self._record("retry", id=unit, reason=ending.reason, epochs=run.epochs, attempt=attempt, **cause)
+            self._attempts.waiting.append(unit)
+            return
+        end: dict[str, Any] = {"state": "failed", "cause": "", "weights": None}
+        if checksums is not None:
+            weights = str(Path(self.folder.name, unit))
+            end |= {"state": "completed", "reason": "", "weights": weights, "sha256": checksums}
+        elif run.failure:
+            end["reason"] = run.failure
+        elif ending.how == "halted":
+            end |= {"state": "stopped", "reason": ending.reason}
+        else:
+            died = ending.how == "died"
+            end |= {"reason": self._attempts.failure(unit, ending), "cause": ENVIRONMENT if died else ""}
+        self._record(f"{self.kind}_end", id=unit, epochs=run.epochs, **end)
+        if not run.open:
+            remove_checkpoints(self._checkpoints, [unit])
+
+    def _checksums(self, run: SeedRun) -> tuple[dict[str, str] | None, str]:
+        """SHA-256 of the weights that a run has left, by file; or none, and what is wrong with them."""
+        reported, folder = self._reported.get(run.id), self.folder / run.id
+        if run.id in self.lost and reported is None:
+            return None, self.lost[run.id]  # not trained again yet
+        self._bring(run.id, reported)
+        if problem := weights_problem(folder, reported):
+            return None, problem
+        return folder_sha256(folder), ""
+
+    def _bring(self, unit: str, sha256: Mapping[str, str] | None) -> None:
+        """See that what a worker has left far away is in the folder, with these checksums where they are known."""
+        if self._place is not None:
+            from sepsearch.training.checkpoint import bring_weights  # torch, which a plan does without
+
+            bring_weights(self._place, unit, self.folder, sha256)
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self.journal.append(kind, **fields)
+        self._apply({"event": kind, **fields})
+
+    def _apply(self, event: Event) -> None:
+        """Change what is known by one event; the only place that does."""
+        kind = event["event"]
+        if kind == self.kind:
+            self.runs[event["id"]] = self._waiting.pop(event["id"])
+        elif kind == f"{self.kind}_epoch":
+            self.runs[event["id"]].add_epoch(event)
+        elif kind == "retry":
+            self._attempts.count(event)
+        elif kind == f"{self.kind}_end":
+            run = self.runs[event["id"]]
+            run.state, run.failure, run.open = event["state"], event["reason"], reopens(event)
+            run.weights = self.folder / event["id"] if event["weights"] else None
+            run.sha256 = event.get("sha256")
+        elif kind == "resume":
+            units = event.get("units", ())
+            again = [run for run in self.runs.values() if run.open and (run.failure == INTERRUPTED or run.id in units)]
+            self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
+            for run in [*again, *(run for run in self.runs.values() if run.id in self.lost)]:
+                run.state = run.failure = ""
+                run.weights, run.open = None, False
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Take in all events of an earlier process; then `unfinished` are handed out first.
+
+        Runs whose weights are missing or damaged are `lost`: nothing can be made of them, so they are trained again.
+        """
+        for event in events:
+            if event.get("id", "") in self._own or event["event"] in ("resume", "eliminated"):
+                self._apply(event)
+        for run in self.runs.values():
+            if run.weights:
+                self._bring(run.id, run.sha256)
+                if problem := weights_problem(run.weights, run.sha256):
+                    self.lost[run.id] = problem
+        over = [unit for unit, run in self.runs.items() if run.state and not run.open]
+        remove_checkpoints(self._checkpoints, over)
+
+    def unfinished(self) -> dict[str, int]:
+        """Runs that have begun and not ended, with the last epoch that is known of each."""
+        return {unit: run.epochs for unit, run in self.runs.items() if not run.state or run.open or unit in self.lost}
+
+    def resume(self) -> None:
+        """Hand out the unfinished runs again, after the event "resume" was written."""
+        unfinished = self.unfinished()
+        self._attempts.waiting += unfinished
+        self._apply({"event": "resume", "units": unfinished})
+
+    def give_up(self, reason: str) -> None:
+        """End what is still unfinished, because nobody will train it."""
+        self._attempts.waiting.clear()
+        for unit in [unit for unit, run in self.runs.items() if not run.state]:
+            self.ended(unit, Ending("halted", reason))
+
+
+class FinalPlan(RunPlan):
+    """Finalists × seeds, seed by seed, so that an early end leaves all finalists with as many.
+
+    A finalist that cannot win any more (`cannot_win`) gets no further seed and is not chosen; the report's gets all.
+
+    Args:
+        finalists: what to retrain.
+        seeds: which seeds, the same for each.
+        others: as `RunPlan` takes them.
+    """
+
+    def __init__(
+        self,
+        finalists: Sequence[Finalist],
+        seeds: Sequence[int],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        **others: Any,
+    ):
+        runs = (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)
+        super().__init__("final", runs, journal, folder, epochs, **others)
+        self._all = finalists
+        # From the second seed on every run that ends is another look at all the others.
+        self._comparisons = (len(finalists) - 1) * len(finalists) * (len(seeds) - 1)
+        self._eliminated: set[str] = set()
+
+    @property
+    def finalists(self) -> list[Finalist]:
+        """Those that can still win."""
+        return [finalist for finalist in self._all if finalist.id not in self._eliminated]
+
+    def next(self) -> tuple[str, Params] | None:
+        """A run to go on with, or the next one of a finalist that can still win."""
+        for id, reason in cannot_win(self.runs.values(), self.finalists, self._comparisons).items():
+            if left := sum(run.finalist.id == id for run in self._waiting.values()):
+                seeds = sorted(run.seed for run in self.runs.values() if run.finalist.id == id)
+                self._record("eliminated", id=id, seeds=seeds, left=left, reason=reason)
+        return super().next()
+
+    def _apply(self, event: Event) -> None:
+        super()._apply(event)
+        if event["event"] == "eliminated":
+            self._eliminated.add(event["id"])
+            self._waiting = {unit: run for unit, run in self._waiting.items() if run.finalist.id != event["id"]}
+
+
+class FoldPlan(RunPlan):
+    """For instruments with too few titles: their chosen configuration once more for every title left out.
+
+    Args:
+        folds: (id, instrument, title that is left out, the instrument's choice).
+        others: as `RunPlan` takes them.
+    """
+
+    def __init__(
+        self,
+        folds: Iterable[tuple[str, str, str, Choice]],
+        journal: Appends,
+        folder: Path,
+        epochs: int,
+        **others: Any,
+    ):
+        runs = (
+            SeedRun(id, choice.finalist, choice.run.seed, instrument=instrument, title=title)
+            for id, instrument, title, choice in folds
+        )
+        super().__init__("fold", runs, journal, folder, epochs, **others)

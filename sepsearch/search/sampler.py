@@ -1,0 +1,301 @@
+"""The sampler: an Optuna study that proposes configurations and is told how each one ended."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from sepsearch.search.configurations import (
+    configuration_key,
+    count_configurations,
+    holds,
+    iterate_configurations,
+    sampled_names,
+)
+from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
+from sepsearch.search.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import TrialState
+
+# How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
+# gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
+PROPOSALS = {"tpe": 4, "random": 4, "gp": 1, "qmc": 1}
+RANDOM_PROPOSALS = 10  # of the random sampler then, where a space cannot be listed
+LISTED = 10_000  # configurations of a space from which one is drawn among all that are left
+REPEATED = "proposed again: the configuration of an earlier trial"
+REPLACED = "proposed, and another configuration was trained in its place"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A configuration that was asked for, and what has come of it. `told` is (state, value) once it has ended."""
+
+    params: dict[str, Any]
+    curve: dict[int, float] = field(default_factory=dict)
+    told: "tuple[TrialState, float | None] | None" = None
+    reason: str = ""
+    live: "optuna.trial.Trial | None" = None
+
+
+class Sampler:
+    """Asks Optuna for configurations and tells it the outcome of each, exactly once.
+
+    The study is kept in an Optuna journal file, which optuna-dashboard opens; it is rebuilt from the search's own
+    journal whenever a search is resumed. The first configuration is always the reference, the report's.
+    What is asked for depends on the seed, on how many were asked for before, and on what was told of them: not on how
+    often the process was started anew.
+    No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
+    trained again. A proposal that is not trained is in the study as failed, which no sampler looks at, with the reason
+    and without "trial" among its attributes; a rebuilt study does not have it.
+
+    Args:
+        space: what to sample, and by `search.tell` what is told of a trial that was stopped early: "pruned" (Optuna
+            ranks it behind all that ended, by how far it came), "last" (its last value, as if it had ended with it) or
+            "extrapolated" (`extrapolate`).
+        path: the study's journal file, replaced if there is one; None keeps the study in memory.
+        name: the study's name.
+        seed: of the sampler.
+        pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
+            learns about that one, which may have been trained before.
+        window: how many of the best and of the latest trials that have ended are considered when the next one is
+            proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        path: Path | None,
+        name: str,
+        seed: int,
+        pick: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        window: tuple[int, int] | None = None,
+    ):
+        import optuna
+
+        from sepsearch.search import study_storage
+
+        # What it warns of is its own affair: a package that would make its Gaussian process faster, say.
+        optuna.logging.set_verbosity(logging.ERROR)
+        self.space, self.seed = space, seed
+        if path is not None:
+            _remove_remains(path)
+        window = window or study_storage.WINDOW
+        self._storage = study_storage.StudyLog(path, *window)
+        self.study = optuna.create_study(storage=self._storage, study_name=name, direction="minimize")
+        self._asked: dict[str, _Asked] = {}
+        self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
+        self._pick = pick or (lambda params: params)
+        self._known: set[bytes] = set()  # keys of all configurations that were asked for
+        self._count = count_configurations(space)
+
+    def ask(self, trial: str) -> dict[str, Any] | None:
+        """A complete configuration for the trial with this id, which no earlier one has; the reference's for the first.
+
+        None where the space holds no other.
+        """
+        if not self._asked:
+            params = self._pick(self.reference_params())
+            live = self._enter(trial, params)
+        elif (proposal := self._propose(trial, len(self._asked))) is not None:
+            params, live = proposal
+        else:
+            return None
+        self._add(trial, _Asked(params, live=live))
+        return params
+
+    def _add(self, trial: str, asked: _Asked) -> None:
+        self._asked[trial] = asked
+        self._known.add(configuration_key(asked.params))
+
+    def _propose(self, trial: str, number: int) -> "tuple[dict[str, Any], optuna.trial.Trial | None] | None":
+        """A configuration for the `number`-th trial that no earlier one has, and its trial of the study.
+
+        The sampler's own, or one of those that are left where it comes back to what is known.
+        """
+        listed = self._count is not None and self._count <= LISTED
+        own = PROPOSALS[self.space.search.sampler]
+        for attempt in range(own if listed else own + RANDOM_PROPOSALS):
+            # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
+            name = None if attempt < own else "random"
+            self.study.sampler = make_sampler(self.space, self.seed, number, name, attempt)
+            live = self.study.ask()
+            proposed = self.space.complete(suggest(self.space, live))
+            params = self._pick(proposed)
+            if params != proposed:
+                self._discard(live, REPLACED)
+                return params, self._enter(trial, params)
+            if configuration_key(params) not in self._known:
+                live.set_user_attr("trial", trial)
+                return params, live
+            self._discard(live, REPEATED)
+        left = self._left_over(number, listed)
+        if left is None:
+            return None
+        params = self._pick(left)
+        return params, self._enter(trial, params)
+
+    def _left_over(self, number: int, listed: bool) -> dict[str, Any] | None:
+        """A configuration that was not asked for yet: drawn from all of them, or the first of very many."""
+        import numpy as np
+
+        if self._count is None:
+            return None
+        left = (one for one in iterate_configurations(self.space) if configuration_key(one) not in self._known)
+        if not listed:
+            return next(left, None)
+        rest = list(left)
+        return rest[np.random.default_rng(proposal_seed(self.seed, number)).integers(len(rest))] if rest else None
+
+    def _discard(self, proposal: "optuna.trial.Trial", reason: str) -> None:
+        """End a proposal that is not trained as failed: no sampler looks at those."""
+        from optuna.trial import TrialState
+
+        proposal.set_user_attr("reason", reason)
+        self.study.tell(proposal, state=TrialState.FAIL)
+
+    def _enter(self, trial: str, params: dict[str, Any]) -> "optuna.trial.Trial | None":
+        """A running trial of the study with given parameters; None outside the space.
+
+        There the study cannot place it: such a trial runs, and the study is not told.
+        """
+        if not self.holds(params):
+            return None
+        # Asked by the random sampler: the values are given, and others would go to lengths before they take them.
+        self.study.sampler = make_sampler(self.space, self.seed, 0, "random")
+        self.study.enqueue_trial({name: params[name] for name in self._sampled(params)}, user_attrs={"trial": trial})
+        live = self.study.ask()
+        suggest(self.space, live)
+        return live
+
+    def restore(self, trial: str, params: dict[str, Any]) -> None:
+        """Take in a trial that an earlier process asked for; then `report` and `tell` what is known of it.
+
+        After the last one call `restored`.
+        """
+        self._add(trial, _Asked(params))
+
+    def restored(self) -> None:
+        """Enter all that was restored in the study, in the order in which it was asked for."""
+        from optuna.trial import TrialState, create_trial
+
+        for trial, asked in self._asked.items():
+            if asked.told is None:
+                asked.live = self._enter(trial, asked.params)
+                for epoch, value in asked.curve.items():
+                    self.report(trial, epoch, value)
+            elif self.holds(asked.params):
+                state, final = asked.told
+                names = self._sampled(asked.params)
+                self.study.add_trial(
+                    create_trial(
+                        state=state,
+                        # Optuna itself gives a pruned trial its last value.
+                        value=asked.curve[max(asked.curve)] if state == TrialState.PRUNED and asked.curve else final,
+                        params={name: asked.params[name] for name in names},
+                        distributions={name: distribution(self.space.parameters[name]) for name in names},
+                        intermediate_values=asked.curve,
+                        user_attrs={"trial": trial, "reason": asked.reason},
+                    )
+                )
+                self._forget(asked)
+        if self.space.search.sampler == "qmc":
+            self._advance_sequence()
+
+    def _advance_sequence(self) -> None:
+        """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
+        # The first configuration is drawn from no sequence, nor is the second where the study does not hold the first.
+        numbers = range(1 if self.holds_reference() else 2, len(self._asked))
+        trial = self.study.trials[-1] if numbers else None
+        for number in numbers:
+            sampler = make_sampler(self.space, self.seed, number)
+            assert trial is not None
+            sampler.sample_relative(self.study, trial, sampler.infer_relative_search_space(self.study, trial))
+
+    def reference_params(self) -> dict[str, Any]:
+        """The report's configuration as plain values."""
+        from sepsearch.models.families import config_params
+
+        return config_params(self.space.reference())
+
+    def holds_reference(self) -> bool:
+        """Whether the space can propose the report's configuration."""
+        return self.holds(self.reference_params())
+
+    def holds(self, params: dict[str, Any]) -> bool:
+        """Whether the space can propose this configuration."""
+        return holds(self.space, params)
+
+    def _sampled(self, params: dict[str, Any]) -> list[str]:
+        """The parameters that are sampled for this configuration: those whose conditions hold."""
+        return sampled_names(self.space, params)
+
+    def report(self, trial: str, epoch: int, value: float) -> None:
+        """Record an intermediate value of a running trial."""
+        asked = self._asked[trial]
+        asked.curve[epoch] = value
+        if asked.live is not None:
+            asked.live.report(value, epoch)
+
+    def tell(self, trial: str, state: str, value: float | None, reason: str = "") -> None:
+        """End a trial, once: "completed" with its value, "stopped" at its last intermediate value, or "failed"."""
+        asked = self._asked[trial]
+        if asked.told is not None:
+            return
+        asked.told, asked.reason = self._outcome(asked, state, value), reason
+        if state == "completed":
+            self._completed.append(asked.curve)
+        if asked.live is not None:
+            asked.live.set_user_attr("reason", reason)
+            self.study.tell(asked.live, asked.told[1], state=asked.told[0])
+            self._forget(asked)
+
+    def _forget(self, asked: _Asked) -> None:
+        """The study knows all of a trial that has ended."""
+        asked.live, asked.params, asked.curve = None, {}, {}
+
+    def _outcome(self, asked: _Asked, state: str, value: float | None) -> "tuple[TrialState, float | None]":
+        from optuna.trial import TrialState
+
+        if state == "completed":
+            return TrialState.COMPLETE, value
+        if state == "failed":
+            return TrialState.FAIL, None
+        if self.space.search.tell == "pruned" or not asked.curve:
+            return TrialState.PRUNED, None
+        if self.space.search.tell == "last":
+            return TrialState.COMPLETE, asked.curve[max(asked.curve)]
+        return TrialState.COMPLETE, extrapolate(asked.curve, self._completed)
+
+    def close(self, reason: str) -> None:
+        """End every trial of the study that is still open as failed, and bring its file to the disk.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        for trial, asked in self._asked.items():
+            if asked.told is None:
+                self.tell(trial, "failed", None, reason)
+        self._storage.sync()
+
+
+def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
+    """The value that a stopped trial would have ended with, as near as the trials that ended tell.
+
+    Its last value times the median, over the completed trials, of how their value changed from that epoch to their
+    end; its last value itself as long as none has completed. Both are epoch → value, larger than 0.
+    """
+    epoch = max(curve)
+    changes = [other[max(other)] / other[epoch] for other in completed if other.get(epoch)]
+    return curve[epoch] * (median(changes) if changes else 1.0)
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what an earlier process left of a study, a lock of a killed one included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in (path, *path.parent.glob(f"{path.name}.lock*")):
+        left.unlink(missing_ok=True)

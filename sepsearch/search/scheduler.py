@@ -1,0 +1,254 @@
+"""The search: a plan of trials that a sampler proposes, rungs judge and the journal remembers."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sepsearch.search.asha import Rungs
+from sepsearch.search.configurations import configuration_key
+from sepsearch.search.events import Event
+from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
+from sepsearch.search.sampler import Sampler
+from sepsearch.utils.storage import Place
+
+EPOCH_FIELDS = ("epoch", "ratio", "seconds", "examples_per_second", "members")
+
+
+class Appends(Protocol):
+    """What a plan needs of a journal."""
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Remember an event."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A trial as the search knows it. `ratio` is the last epoch's; `state` is empty while it runs.
+
+    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
+    on in a resumed run, although it has a state.
+    """
+
+    id: str
+    params: Params
+    epochs: int = 0
+    ratio: float = math.nan
+    state: str = ""
+    reason: str = ""
+    rung: int | None = None
+    spared: int | None = None
+    failure: str = ""
+    open: bool = False
+
+
+class SearchPlan:
+    """Trials of a search; see `plan.Plan`.
+
+    A trial ends as "completed" (it reached the full budget), "stopped" (at a rung, by the time budget, …) or "failed"
+    (NaN, a dead network, an exception, a worker that died too often). Each end is told to the sampler exactly once.
+    All that the plan knows follows from the journal's events: `restore` brings it back to where they end.
+
+    Args:
+        sampler: proposes configurations; the first is the reference.
+        rungs: judge epochs.
+        journal: gets every event before it has an effect elsewhere.
+        trials: how many to run.
+        epochs: the full budget of a trial.
+        seed: of all networks of the search.
+        retries: how often a trial is tried again, from its last checkpoint, after its worker died.
+        spared_share: share of the trials that would be stopped which run on to their end.
+        checkpoints: place of the trials' checkpoints, which are removed when a trial ends.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        rungs: Rungs,
+        journal: Appends,
+        trials: int,
+        epochs: int,
+        seed: int,
+        *,
+        retries: int = 0,
+        spared_share: float = 0.0,
+        checkpoints: Place | None = None,
+    ):
+        self.sampler, self.rungs, self.journal = sampler, rungs, journal
+        self.wanted, self.epochs, self.seed = trials, epochs, seed
+        self.trials: dict[str, Trial] = {}
+        self._open: set[str] = set()  # those without a state
+        self._attempts = Attempts(retries)
+        self._spared_share, self._checkpoints = spared_share, checkpoints
+        self._restoring = False
+
+    def next(self) -> tuple[str, Params] | None:
+        """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
+        if self._attempts.waiting:
+            unit = self._attempts.waiting.pop(0)
+        elif len(self.trials) < self.wanted:
+            unit = f"t{len(self.trials):04d}"
+            params = self.sampler.ask(unit)
+            if params is None:
+                self.wanted = len(self.trials)
+                return None
+            self._record("trial", id=unit, params=params)
+        else:
+            return None
+        return unit, {"params": self.trials[unit].params, "seed": self.seed}
+
+    def finished(self) -> bool:
+        """Whether all trials have ended."""
+        return len(self.trials) >= self.wanted and not self._open
+
+    def result(self, unit: str, result: Params) -> str | None:
+        """Take in an epoch; why the trial stops, if it does."""
+        trial = self.trials[unit]
+        if "failed" in result:
+            trial.failure = result["failed"]
+            return None
+        # Ray Tune repeats a function's last result when it returns, a worker the one that its checkpoint holds.
+        if result.get("epoch", 0) > trial.epochs:
+            self._record("epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
+            self._spare(trial)
+        return trial.failure or (f"stopped at rung {trial.rung}" if trial.rung is not None else None)
+
+    def _spare(self, trial: Trial) -> None:
+        """Let some of the trials that would be stopped run on: by the toss of a coin that falls alike every time."""
+        toss = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
+        if trial.rung is not None and int.from_bytes(toss[:4], "big") < self._spared_share * 2**32:
+            self._record("spared", id=trial.id, rung=trial.rung)
+
+    def ended(self, unit: str, ending: Ending) -> None:
+        """Settle a trial's state and tell everyone, or hand it out again when its worker died."""
+        trial = self.trials[unit]
+        state, reason = self._verdict(trial)
+        if not state and ending.how == "deferred":
+            self._attempts.waiting.append(unit)
+            return
+        if not state and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
+            fields = {"cause": ending.cause} if ending.cause else {}
+            self._record("retry", id=unit, reason=ending.reason, epochs=trial.epochs, attempt=attempt, **fields)
+            self._attempts.waiting.append(unit)
+            return
+        died = not state and ending.how == "died"
+        if not state:
+            state = "stopped" if ending.how == "halted" else "failed"
+            reason = ending.reason if ending.how == "halted" else self._attempts.failure(unit, ending)
+        self._record(
+            "trial_end", id=unit, state=state, reason=reason, epochs=trial.epochs, cause=ENVIRONMENT if died else ""
+        )
+        if not trial.open:
+            remove_checkpoints(self._checkpoints, [unit])
+
+    def _verdict(self, trial: Trial) -> tuple[str, str]:
+        """State and reason of a trial that has come to its end by what it reported; two empty strings if it has not."""
+        if trial.failure:
+            return "failed", trial.failure
+        if trial.rung is not None:
+            return "stopped", f"stopped at rung {trial.rung}"
+        if trial.epochs >= self.epochs:
+            return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
+        return "", ""
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self.journal.append(kind, **fields)
+        self._apply({"event": kind, **fields})
+
+    def _apply(self, event: Event) -> None:
+        """Change what is known by one event; the only place that does."""
+        match event["event"]:
+            case "trial":
+                self.trials[event["id"]] = Trial(event["id"], event["params"])
+                self._open.add(event["id"])
+                if self._restoring:
+                    self.sampler.restore(event["id"], event["params"])
+            case "epoch":
+                self._apply_epoch(self.trials[event["id"]], event)
+            case "spared":
+                trial = self.trials[event["id"]]
+                trial.spared, trial.rung = event["rung"], None
+            case "retry" if event["id"] in self.trials:
+                self._attempts.count(event)
+            case "trial_end":
+                self._apply_end(self.trials[event["id"]], event)
+            case "resume":
+                units = event.get("units", ())
+                again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in units)]
+                self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
+                for trial in again:
+                    trial.state = trial.reason = ""
+                    trial.open = False
+                    self._open.add(trial.id)
+
+    def _apply_end(self, trial: Trial, event: Event) -> None:
+        trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
+        self._open.discard(trial.id)
+        # One that goes on one day is told then. In a process that still searches, one that failed because of its
+        # environment is told as failed, which no sampler looks at: as running it would repel others from its place.
+        if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
+            value = trial.ratio if trial.state == "completed" else None
+            self.sampler.tell(trial.id, trial.state, value, trial.reason)
+
+    def _apply_epoch(self, trial: Trial, event: Event) -> None:
+        trial.epochs = event["epoch"]
+        trial.ratio = math.nan if event["ratio"] is None else event["ratio"]
+        if not math.isfinite(trial.ratio):
+            trial.failure = f"NaN: the ratio is {trial.ratio} in epoch {trial.epochs}"
+            return
+        self.sampler.report(trial.id, trial.epochs, trial.ratio)
+        # A spared trial judges nobody: without it the others would never have met it there.
+        if trial.epochs < self.epochs and trial.spared is None:
+            trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Take in all events of an earlier process, and bring to their end the trials whose end only it knew of.
+
+        Call before anything else; then `unfinished` are handed out first.
+        """
+        self._restoring = True
+        for event in events:
+            self._apply(event)
+        self._restoring = False
+        self.sampler.restored()
+        over = [unit for unit, trial in self.trials.items() if trial.state and not trial.open]
+        remove_checkpoints(self._checkpoints, over)
+
+    def unfinished(self) -> dict[str, int]:
+        """Trials that have begun and not ended, with the last epoch that is known of each."""
+        return {id: t.epochs for id, t in self.trials.items() if not t.state or t.open}
+
+    def resume(self) -> None:
+        """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
+        self._apply({"event": "resume", "units": self.unfinished()})
+        for unit in self.unfinished():
+            trial = self.trials[unit]
+            self._spare(trial)
+            if self._verdict(trial)[0]:
+                self.ended(unit, Ending())
+            else:
+                self._attempts.waiting.append(unit)
+
+    def give_up(self, reason: str) -> None:
+        """End what is still unfinished, because nobody will train it."""
+        self._attempts.waiting.clear()
+        for unit in [unit for unit, trial in self.trials.items() if not trial.state]:
+            self.ended(unit, Ending("halted", reason))
+
+
+def best_trials(trials: list[Trial], count: int) -> list[Trial]:
+    """The best `count` trials of different configurations.
+
+    Of those that reached the full budget or, if none did, of those that came furthest: a stopped trial's early ratio
+    is never compared with a finished one's. Of several trials of one configuration, as journals of earlier versions
+    have them, it is the best.
+    """
+    finished = [trial for trial in trials if trial.state == "completed"]
+    if not finished:
+        furthest = max((trial.epochs for trial in trials if trial.state == "stopped"), default=0)
+        finished = [trial for trial in trials if trial.state == "stopped" and trial.epochs == furthest > 0]
+    best: dict[bytes, Trial] = {}
+    for trial in sorted(finished, key=lambda trial: trial.ratio):
+        best.setdefault(configuration_key(trial.params), trial)
+    return list(best.values())[:count]

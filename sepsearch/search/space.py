@@ -1,0 +1,329 @@
+"""The space file: its schema, and every error a person can make in it said in one line.
+
+family: report
+parameters:
+  filters: [8, 16, 32]                              # one of these
+  learning_rate: {low: 3e-4, high: 1e-2, log: true} # a number between (whole numbers when both ends are)
+  activation: elu                                   # fixed
+  detector_width: {choices: [64, 128], when: {detector_layers: 2}}
+search: {trials: 100, epochs: 50}
+"""
+
+import dataclasses
+import difflib
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sepsearch.audio.spectrogram import PRESETS, FrontEnd
+from sepsearch.models.families import Config, config_class, config_params, make_config
+from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.files import write_atomically
+from sepsearch.utils.yaml import load_yaml
+
+Value = bool | int | float | str
+EXAMPLE = "search_spaces/detector.yaml"
+MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Parameter(_Strict):
+    """One dimension of the space: `choices`, or a range from `low` to `high`; both sampled only `when` others fit.
+
+    A parameter without its condition keeps the network's default.
+    """
+
+    choices: tuple[Value, ...] | None = Field(default=None, strict=False)
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    step: int | None = Field(default=None, ge=1)
+    when: dict[str, Value] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Parameter":
+        if (self.choices is None) == (self.low is None and self.high is None):
+            raise ValueError("expected either choices, or low and high")
+        if self.choices is not None:
+            if not self.choices:
+                raise ValueError("choices is empty, expected at least one value")
+            if len({(isinstance(value, bool), value) for value in self.choices}) < len(self.choices):
+                raise ValueError(f"choices {list(self.choices)} holds a value twice")
+            if self.log or self.step:
+                raise ValueError("log and step belong to a range (low, high), not to choices")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("low and high belong together, one of them is missing")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}: swap them?")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}, expected above 0 on a logarithmic scale")
+        if self.step and (self.log or not self.whole):
+            raise ValueError("step belongs to whole numbers on a linear scale")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the range is one of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def steps(self) -> range | None:
+        """The numbers of a range of whole ones, such as 3, 5, 7 from 3 to 8 in steps of 2; None for any other."""
+        if not self.whole:
+            return None
+        return range(int(self.low or 0), int(self.high or 0) + 1, self.step or 1)
+
+    @property
+    def ends(self) -> tuple[int | float, int | float]:
+        """Smallest and largest value that is drawn from a range."""
+        steps = self.steps
+        return (steps[0], steps[-1]) if steps else (self.low or 0, self.high or 0)
+
+    def holds(self, value: object) -> bool:
+        """Whether this value can be drawn."""
+        if self.choices is not None:
+            return any(_same(value, choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.steps is not None:
+            return value == int(value) and int(value) in self.steps
+        low, high = self.ends
+        return low <= value <= high
+
+    def corners(self) -> list[Value]:
+        """Values that stand for all: every choice, or both ends and, of whole numbers, the second; all can be drawn."""
+        if self.choices is not None:
+            return list(self.choices)
+        low, high = self.ends
+        if self.steps is None:
+            return [low, high]
+        return list(dict.fromkeys([low, *self.steps[1:2], high]))
+
+
+class SearchSettings(_Strict):
+    """How the space is searched.
+
+    Of `trials` there are no more than the space holds configurations: none is trained twice.
+    `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
+    than the instrument with the most has. `tell` is what the sampler hears of a trial that was stopped early
+    (`sampling.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
+    costs (`sepsearch.replay` tells).
+    """
+
+    trials: int = Field(default=100, ge=1, le=MOST)
+    epochs: int = Field(default=50, ge=1, le=MOST)
+    examples_per_epoch: int = Field(default=2048, ge=1, le=MOST)
+    validation_examples: int = Field(default=512, ge=1, le=MOST)
+    sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
+    startup_trials: int = Field(default=10, ge=1, le=MOST)
+    grace_epochs: int = Field(default=4, ge=1, le=MOST)
+    reduction_factor: int = Field(default=3, ge=2, le=MOST)
+    tell: Literal["pruned", "last", "extrapolated"] = "extrapolated"
+    spared_share: float = Field(default=0.0, ge=0, le=1)
+
+
+class FinalSettings(_Strict):
+    """How the finalists are retrained."""
+
+    configurations: int = Field(default=3, ge=1, le=MOST)
+    seeds: int = Field(default=5, ge=1, le=MOST)
+    epochs: int = Field(default=100, ge=1, le=MOST)
+
+
+class SplitSettings(_Strict):
+    """Shares of the clips on each side."""
+
+    train: float = Field(default=0.6, gt=0, lt=1)
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SplitSettings":
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            total = self.train + self.validation + self.test
+            raise ValueError(f"train, validation and test add up to {total:g}, expected 1")
+        return self
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Of training, validation and test."""
+        return self.train, self.validation, self.test
+
+
+class FrontEndSettings(_Strict):
+    """A preset of the front end, and what differs from it."""
+
+    preset: Literal["mel", "log", "report"] = "mel"
+    axis: Literal["mel", "log", "linear"] | None = None
+    low_hz: float | None = None
+    high_hz: float | None = None
+    clip_seconds: float | None = None
+    window: int | None = None
+
+    def resolve(self) -> FrontEnd:
+        """The front end; raises `UserError` for settings that give no transform."""
+        changes = {k: v for k, v in self.model_dump(exclude={"preset"}).items() if v is not None}
+        return dataclasses.replace(PRESETS[self.preset], **changes)
+
+
+class Space(_Strict):
+    """A space file."""
+
+    family: str = "report"
+    parameters: dict[str, Parameter]
+    fixed: dict[str, Value] = {}
+    search: SearchSettings = SearchSettings()
+    final: FinalSettings = FinalSettings()
+    split: SplitSettings = SplitSettings()
+    front_end: FrontEndSettings = FrontEndSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, data: Any) -> Any:
+        """`key: [a, b]` is choices, `key: value` is fixed."""
+        if not isinstance(data, dict) or not isinstance(data.get("parameters"), dict):
+            return data
+        given = {} if data.get("fixed") is None else data["fixed"]
+        if not isinstance(given, dict):
+            raise ValueError(f"fixed: expected names and values, found {given!r}")
+        parameters, fixed = {}, {}
+        for key, value in data["parameters"].items():
+            if isinstance(value, list):
+                parameters[key] = {"choices": value}
+            elif isinstance(value, dict):
+                parameters[key] = value
+            else:
+                fixed[key] = value
+        if twice := sorted(map(str, fixed.keys() & given.keys())):
+            raise ValueError(f"parameters: {twice[0]} is given twice, there and below fixed")
+        return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
+
+    def reference(self) -> Config:
+        """The family's reference configuration: the report's final architecture with its optimizer's settings."""
+        return config_class(self.family)()
+
+    def complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """All parameters of a configuration: the sampled `values` over the fixed ones over the reference's."""
+        return {**config_params(self.reference()), **self.fixed, **values}
+
+
+def load_space(path: Path) -> Space:
+    """Read and check a space file; raises `UserError` for anything wrong with it."""
+    data = load_yaml(path, EXAMPLE)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: found {type(data).__name__}, expected keys: {', '.join(Space.model_fields)}")
+    return parse_space(data, str(path))
+
+
+def stored_space(path: Path, values: dict[str, Any]) -> Space:
+    """The space of a run that goes on: from its own space file or, where that is missing or empty, from its journal.
+
+    The file is then written again, with all defaults in it.
+
+    Args:
+        path: of the file, in the run's folder.
+        values: `space` of the journal's first event.
+
+    Raises:
+        UserError: the file holds something that is no space, or the journal's is none of this version.
+    """
+    # A crash of the machine leaves a file empty, or zeros.
+    if path.exists() and not _is_blank(path):
+        try:
+            return load_space(path)
+        except UserError as error:
+            raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
+    space = parse_space(values, f"the journal beside {path}")
+    text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
+    return space
+
+
+def _is_blank(path: Path) -> bool:
+    try:
+        return not path.read_bytes().strip(b"\0 \t\r\n")
+    except OSError:  # said by who reads it next
+        return False
+
+
+def parse_space(data: dict[str, Any], where: str) -> Space:
+    """Check the content of a space file; `where` names it in errors. Raises `UserError`."""
+    try:
+        space = Space.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: {one_line(_telling(error))}") from error
+    try:
+        _check_parameters(space)
+        space.front_end.resolve()
+    except UserError as error:
+        raise UserError(f"{where}: {one_line(error)}") from error
+    return space
+
+
+def _check_parameters(space: Space) -> None:
+    """Every parameter exists, every value it can take builds a network, every condition can hold."""
+    base = config_params(space.reference())
+    make_config({**base, **space.fixed})
+    for name, parameter in space.parameters.items():
+        if name in space.fixed:
+            raise UserError(f"parameters: {name} is given twice, as a range and fixed")
+        for other, value in parameter.when.items():
+            if other == name or other not in space.parameters:
+                valid = ", ".join(key for key in space.parameters if key != name)
+                raise UserError(f"parameters: {name}: when names {other!r}, expected one of {valid}")
+            if space.parameters[other].when:
+                raise UserError(f"parameters: {name}: when names {other!r}, which is conditional itself")
+            choices = space.parameters[other].choices
+            if choices is None or not any(_same(value, choice) for choice in choices):
+                raise UserError(f"parameters: {name}: when {other} is {value!r}, expected one of its choices {choices}")
+        for value in parameter.corners():
+            make_config({**base, **space.fixed, **parameter.when, name: value})
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal, and not one of them a truth value: True is no 1 here."""
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _telling(error: ValidationError) -> str:
+    """The most telling problem pydantic found, in this project's words."""
+    # A misspelt key explains a missing one.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    location = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        keys = list(_fields_at(location[:-1]))
+        close = difflib.get_close_matches(location[-1], keys, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{': '.join(location)}: unknown key{hint}, expected one of {', '.join(keys)}"
+    # What pydantic calls the branches of a union is no place in the file; a name comes first or second, after "fixed".
+    branches = ("int", "float", "str", "bool")
+    where = ": ".join(part for depth, part in enumerate(location) if depth < 2 or part not in branches)
+    if problem["type"] == "missing":
+        return f"{where}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(problem["input"], dict) else f", found {_short(problem['input'])}"
+    return f"{where}{': ' if where else ''}{message[0].lower()}{message[1:]}{found}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _fields_at(location: list[str]) -> Any:
+    """The keys that are valid at a place of the file."""
+    sections: dict[str, type[BaseModel]] = {
+        "search": SearchSettings,
+        "final": FinalSettings,
+        "split": SplitSettings,
+        "front_end": FrontEndSettings,
+        "parameters": Parameter,
+    }
+    return sections[location[0]].model_fields if location else Space.model_fields

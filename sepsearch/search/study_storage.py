@@ -1,0 +1,183 @@
+"""Where the sampler's study is kept: a file that optuna-dashboard opens, and a window through which samplers see it."""
+
+import bisect
+import copy
+import errno
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from sepsearch.utils.errors import no_space
+from sepsearch.utils.files import sync_folder
+
+# How many of the trials that have ended samplers see, the best and the latest. TPE takes at most 25 for good ones, and
+# gives the others the less weight the older they are. A search of fewer trials is seen whole.
+WINDOW = (100, 400)
+
+DRAWN = "tpe:relative_params:"
+_number = attrgetter("number")
+
+
+class LogFile(BaseJournalBackend):
+    """Optuna's journal in a file that one process writes and nobody reads back.
+
+    Optuna's own backend takes a lock, waits for the disk and reads the line again in each of about twenty operations a
+    trial. The study follows from the run's journal, which waits for the disk and has a lock.
+
+    Args:
+        path: a file, appended to; None keeps the study in memory alone.
+
+    Raises:
+        UserError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        try:
+            self._file = None if path is None else path.open("ab", buffering=0)
+        except OSError as error:
+            raise no_space(error, path) from error
+        self._unread: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations, one JSON object a line; raises `UserError` if the disk is full."""
+        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        if self._file is not None and self._path is not None:
+            text = ("\n".join(lines) + "\n").encode()
+            try:
+                if self._file.write(text) != len(text):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise no_space(error, self._path) from error
+        self._unread += map(json.loads, lines)
+
+    def sync(self) -> None:
+        """Have the file outlast a power cut: once a search is over, no resumed run rebuilds it. Raises `UserError`."""
+        if self._file is not None and self._path is not None:
+            try:
+                os.fsync(self._file.fileno())
+                sync_folder(self._path.parent)
+            except OSError as error:
+                raise no_space(error, self._path) from error
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """What was written since this was asked last."""
+        unread, self._unread = self._unread, []
+        return unread
+
+
+class StudyLog(JournalStorage):
+    """Optuna's journal storage whose `get_all_trials` are those a sampler needs: however long the search, not more.
+
+    That are all that run, and the best and the latest of those that ended; which these are does not depend on the
+    order in which they ended. Of those that failed, which no sampler looks at, it is the latest.
+
+    Args:
+        path: see `LogFile`.
+        best: how many of the best.
+        latest: how many of the latest.
+    """
+
+    def __init__(self, path: Path | None, best: int, latest: int):
+        self._log = LogFile(path)
+        super().__init__(self._log)
+        self._most = {"best": best, "latest": latest}
+        self._best: list[tuple[tuple[float, ...], FrozenTrial]] = []  # sorted, the best first
+        self._latest: list[FrozenTrial] = []  # sorted by number
+        self._failed: deque[FrozenTrial] = deque(maxlen=latest)
+        self._open: dict[int, FrozenTrial] = {}  # those that wait or run, by id
+        self._drawn: dict[int, FrozenTrial] = {}  # the same as samplers see them
+        self._changed: set[int] = set()
+        self._ended: list[FrozenTrial] | None = None
+        self.seen = 0  # how many trials it has handed out altogether
+
+    def sync(self) -> None:
+        """Have the study's file outlast a power cut. Raises `UserError`."""
+        self._log.sync()
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Also put it where it belongs."""
+        trial_id: int = super().create_new_trial(study_id, template_trial)
+        self._place(trial_id)
+        return trial_id
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Also put it where it belongs now."""
+        done: bool = super().set_trial_state_values(trial_id, state, values)
+        self._place(trial_id)
+        return done
+
+    def _sync_with_backend(self) -> None:
+        """Also note what has changed."""
+        logs = list(self._backend.read_logs(self._replay_result.log_number_read))
+        self._replay_result.apply_logs(logs)
+        if logs:
+            self._changed.update(log["trial_id"] for log in logs if "trial_id" in log)
+
+    def _place(self, trial_id: int) -> None:
+        trial: FrozenTrial = self.get_trial(trial_id)
+        if not trial.state.is_finished():
+            self._open[trial_id] = trial
+            self._changed.add(trial_id)
+            return
+        self._open.pop(trial_id, None)
+        self._drawn.pop(trial_id, None)
+        self._ended = None
+        if trial.state == TrialState.FAIL:
+            self._failed.append(trial)
+            return
+        bisect.insort(self._best, (_rank(trial), trial), key=lambda entry: entry[0])
+        bisect.insort(self._latest, trial, key=_number)
+        del self._best[self._most["best"] :]
+        del self._latest[: -self._most["latest"]]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Those in the window, by number."""
+        for trial_id in self._changed & self._open.keys():
+            self._open[trial_id] = self.get_trial(trial_id)
+            self._drawn[trial_id] = _with_drawn(self._open[trial_id])
+        self._changed.clear()
+        if self._ended is None:
+            kept = {trial.number: trial for trial in (*self._latest, *self._failed, *(t for _, t in self._best))}
+            self._ended = [kept[number] for number in sorted(kept)]
+        going = self._open if states is None else self._drawn
+        trials = sorted([*self._ended, *going.values()], key=_number)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        self.seen += len(trials)
+        return copy.deepcopy(trials) if deepcopy else trials
+
+
+def _with_drawn(trial: FrozenTrial) -> FrozenTrial:
+    """A running trial with all that TPE has drawn for it among its parameters.
+
+    TPE keeps that as JSON, and would read it once more for every other trial that it proposes.
+    """
+    parts = {key: text for key, text in trial.system_attrs.items() if key.startswith(DRAWN)}
+    if not parts:
+        return trial
+    seen = copy.copy(trial)
+    seen.params = {**json.loads("".join(parts.values())), **trial.params}
+    seen.system_attrs = {key: value for key, value in trial.system_attrs.items() if key not in parts}
+    return seen
+
+
+def _rank(trial: FrozenTrial) -> tuple[float, ...]:
+    """Smaller is better, as `optuna.samplers.TPESampler` has it: pruned trials come behind, by how far they came."""
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return (0, 0, trial.value, trial.number)
+    if not trial.intermediate_values:
+        return (1, 0, 0, trial.number)
+    step, value = max(trial.intermediate_values.items())
+    return (1, -step, value if math.isfinite(value) else math.inf, trial.number)

@@ -1,0 +1,131 @@
+"""Recorded searches: the curves of their trials, and what their spared trials say about those that were stopped."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepsearch.runs.history import History
+from sepsearch.runs.run_folder import JOURNAL, find_run
+from sepsearch.search.events import Event
+from sepsearch.search.journal import read_run
+from sepsearch.search.space import Space, parse_space
+from sepsearch.simulation.curve_table import Curve, Pool, recorded_curves
+from sepsearch.utils.errors import UserError
+
+# What must be the same for ratios to be comparable: (where it stands in the journal's first event, in words).
+SAME = {
+    ("space", "parameters"): "parameters",
+    ("space", "fixed"): "fixed parameters",
+    ("space", "family"): "family",
+    ("dataset", "fingerprint"): "recordings or front end",
+    ("settings", "instruments"): "instruments",
+    ("space", "search", "examples_per_epoch"): "examples_per_epoch",
+    ("space", "search", "validation_examples"): "validation_examples",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the spared trials say. Counts of trials that ASHA `stopped`, `spared`, and of those spared that came to
+    their end: that ended better than the best that it let finish (`winners`), that would have been `finalists`.
+    """
+
+    stopped: int = 0
+    spared: int = 0
+    ended: int = 0
+    winners: int = 0
+    finalists: int = 0
+
+    def __add__(self, other: "Audit") -> "Audit":
+        return Audit(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Runs that can be replayed together: their common space, full budget, curves and audit, and what is to say."""
+
+    names: tuple[str, ...]
+    space: Space
+    epochs: int
+    curves: list[Curve]
+    audit: Audit
+    notes: tuple[str, ...]
+
+
+def load_runs(runs: Path, names: Sequence[str]) -> Recorded:
+    """Read runs of the same space; raises `UserError` for an unknown run, or runs that do not compare."""
+    begins: list[Event] = []
+    curves: list[Curve] = []
+    audit = Audit()
+    for name in dict.fromkeys(names):
+        path = find_run(runs, name, "RUN") / JOURNAL
+        events = list(read_run(path))
+        if not events:
+            raise UserError(f"{path}: no event, expected a search: was it interrupted at its start?")
+        begins.append(History(events).search)
+        _refuse_differences(begins[0], begins[-1])
+        curves += recorded_curves(events)
+        audit += audit_run(events, begins[-1]["space"]["final"]["configurations"])
+    space = parse_space(begins[0]["space"], f"run {begins[0]['name']}")
+    seeds = {begin["settings"]["seed"] for begin in begins}
+    notes = ["the runs' seeds differ, and so do their validation titles"] if len(seeds) > 1 else []
+    epochs = min(begin["settings"]["epochs"] for begin in begins)
+    return Recorded(tuple(dict.fromkeys(names)), space, epochs, curves, audit, tuple(notes))
+
+
+def _refuse_differences(first: Event, other: Event) -> None:
+    for place, words in SAME.items():
+        values: list[Any] = [first, other]
+        for key in place:
+            values = [value.get(key) for value in values]
+        one, two = values
+        if one == two:
+            continue
+        if isinstance(one, dict) and isinstance(two, dict):
+            key = sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))[0]
+            words, one, two = f"{words}: {key}", one.get(key), two.get(key)
+        raise UserError(
+            f"runs {first['name']} and {other['name']} differ in {words}: {_short(one)} and {_short(two)},"
+            " expected runs of one space over the same recordings: replay them apart"
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def audit_run(events: Sequence[Event], configurations: int) -> Audit:
+    """What the spared trials of one run say; `configurations` is how many finalists it has."""
+    ratios: dict[str, float] = {}
+    ends: dict[str, Event] = {}
+    spared: set[str] = set()
+    for event in events:
+        match event["event"]:
+            case "epoch" if event["ratio"] is not None:
+                ratios[event["id"]] = event["ratio"]
+            case "spared":
+                spared.add(event["id"])
+            case "trial_end":
+                ends[event["id"]] = event
+    let_finish = sorted(ratios[id] for id, end in ends.items() if end["state"] == "completed" and id not in spared)
+    over = [id for id in spared if id in ends and ends[id]["state"] != "stopped"]
+    values = [ratios[id] if ends[id]["state"] == "completed" else math.inf for id in over]
+    ahead = [sum(other <= value for other in let_finish) for value in values if math.isfinite(value)]
+    stopped = sum(end["reason"].startswith("stopped at rung") for end in ends.values())
+    return Audit(stopped, len(spared), len(over), ahead.count(0), sum(count < configurations for count in ahead))
+
+
+def make_pool(recorded: Recorded, epochs: int | None, partial: bool) -> Pool:
+    """The pool of runs; raises `UserError` where there is too little to search in, or more epochs than there are."""
+    if epochs is not None and epochs > recorded.epochs:
+        raise UserError(f"--epochs {epochs}: the runs have {recorded.epochs}, expected at most as many")
+    pool = Pool(recorded.space, recorded.curves, epochs or recorded.epochs, partial)
+    if pool.full < 2:
+        raise UserError(
+            f"{', '.join(recorded.names)}: {pool.full} of {pool.distinct} trials have a curve of {pool.epochs} epochs,"
+            " expected at least 2: give more runs, or fewer --epochs"
+        )
+    return pool

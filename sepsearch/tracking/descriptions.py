@@ -1,0 +1,141 @@
+"""The Markdown that MLflow shows on the pages of a search, of a finalist's run and of an instrument's final model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.search.events import Event
+from sepsearch.tracking.records import LONGEST_TAG
+from sepsearch.tracking.server_errors import quoted_uri
+from sepsearch.utils.errors import one_line
+from sepsearch.utils.programs import program
+
+
+def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
+    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
+    lines = []
+    if scores:
+        lines += [
+            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | the report's ratio "
+            "| model |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for code, row in scores["final"].items():
+            reference = scores["reference_final"].get(code, {}).get("ratio")
+            oracle = audio_number(row, "oracle_gain", "si_sdr_db")
+            spread = f"{short(row['ratio_mean'])} ± {short(row['ratio_sd'])}"
+            cells = [INSTRUMENTS.get(code, code), f"**{short(row['ratio'])}**", spread, short(row["test_ratio"])]
+            cells += [decibels(row["si_sdr_gain_db"]), decibels(oracle), short(reference), models.get(code, "")]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
+    data, settings = search["dataset"], search["settings"]
+    lines.append(
+        f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
+        f"{settings.get('trials', '?')} trials of up to {settings.get('epochs', '?')} epochs. "
+        "Split and baselines: artifact `dataset.yaml`; validation loss beside identity loss: artifacts `curves/`."
+    )
+    lines += ["", *(f"- **{INSTRUMENTS.get(code, code)}**: {text}" for code, text in search["caveats"].items())]
+    return "\n".join(lines)[:LONGEST_TAG]
+
+
+def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen: Sequence[str], end: str) -> str:
+    """A finalist and seed: the ratios of the weights it keeps, what it was chosen for, and how to choose it.
+
+    Args:
+        name: of the search.
+        unit: such as "c0-s2".
+        ratios: instrument → of the weights that are kept.
+        chosen: the instruments whose final model it is.
+        end: why it was given up or failed; "" if it has weights.
+    """
+    if end:
+        return f"No weights: {end}."
+    lines = []
+    if chosen:
+        names = ", ".join(f"{INSTRUMENTS.get(code, code)} (run `{code}`)" for code in chosen)
+        lines += [f"Final model of: {names}. Scores on test titles, pictures and audio are on those runs.", ""]
+    lines += ["| instrument | ratio of the weights kept |", "|---|---|"]
+    for code, ratio in sorted(ratios.items(), key=lambda item: item[1]):
+        lines.append(f"| {code} {INSTRUMENTS.get(code, '')} | {'**' * (code in chosen)}{short(ratio)}"
+                     f"{'**' * (code in chosen)} |")  # fmt: skip
+    code = next(iter(ratios), "vn")
+    lines += ["", f"To make one the champion: `python -m sepsearch.promote {name}/{unit} --instrument {code}`."]
+    return "\n".join(lines)[:LONGEST_TAG]
+
+
+def describe_final(name: str, code: str, unit: str, row: Mapping[str, Any], gain: float | None, caveat: str) -> str:
+    """The final model of one instrument.
+
+    Args:
+        name: of the search.
+        code: the instrument.
+        unit: the finalist and seed whose weights it has.
+        row: of `scores`.final.
+        gain: ratio of the best constant gain, on validation titles.
+        caveat: how to read the scores; "" for an instrument with enough titles.
+    """
+    interval = row.get("ratio_interval")
+    spread = f"{short(row.get('ratio_mean'))} ± {short(row.get('ratio_sd'))} over {len(row.get('seeds', []))} seeds"
+    if interval:
+        spread += f" (interval {short(interval[0])} to {short(interval[1])})"
+    oracle = audio_number(row, "oracle_gain", "si_sdr_db")
+    lines = [
+        f"The {INSTRUMENTS.get(code, code)} model that `{name}` chose on validation titles: weights of `{unit}`.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| ratio (validation loss / identity loss; below 1 beats doing nothing) | **{short(row.get('ratio'))}** |",
+        f"| its configuration | {spread} |",
+        f"| best constant gain | {short(gain)} |",
+        f"| test ratio, measured once | {short(row.get('test_ratio'))} |",
+        f"| SI-SDR gain on test titles | {decibels(row.get('si_sdr_gain_db'))} |",
+        f"| the oracle mask's gain | {decibels(oracle)} |",
+        "",
+        "To see and hear it: tab Artifacts, `spectrograms.png` and `audio/`. "
+        f"To use it: `python -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav`.",
+    ]
+    if caveat:
+        lines += ["", f"**Read with care:** {caveat}."]
+    return "\n".join(lines)[:LONGEST_TAG]
+
+
+def audio_number(row: Mapping[str, Any], part: str, measure: str) -> float | None:
+    """A number of `audio` in an instrument's scores, such as ("gain", "sdr_db"); None where there is none."""
+    values = (row.get("audio") or {}).get(part) or {}
+    return values.get(measure) if isinstance(values, dict) else None
+
+
+def short(value: object, digits: int = 3) -> str:
+    """A number for people; a dash for none."""
+    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
+
+
+def decibels(value: object) -> str:
+    """A number of decibels for people."""
+    return f"{short(value, 1)} dB"
+
+
+def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
+    """What became of the champion of an instrument, in one line: before, now, why, and the command that undoes it.
+
+    Args:
+        code: of the instrument.
+        outcome: `Outcome.facts` of the registry.
+        uri: MLflow's address where the command needs it.
+    """
+    version, before, now, why = (outcome[key] for key in ("version", "before", "now", "why"))
+
+    def promote(number: str) -> str:
+        command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
+        return command + (f" --uri {quoted_uri(uri)}" if uri else "")
+
+    if now == before:
+        kept = f"version {now} stays champion" if now else "no champion"
+        command = "" if now == version else f"; to choose version {version}: {promote(version)}"
+        return one_line(f"{code}: {kept}; version {version}: {why}") + command
+    undo = f"; to undo: {promote(before)}" if before else ""
+    return (
+        one_line(f"{code}: champion is version {now}, before: {f'version {before}' if before else 'none'}; {why}")
+        + undo
+    )

@@ -1,0 +1,149 @@
+"""Write a run into MLflow from its journal: what is missing there is added, nothing is doubled."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sepsearch.runs.run_folder import JOURNAL
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.progress import Progress, Steps
+
+if TYPE_CHECKING:
+    from sepsearch.search.events import Event
+    from sepsearch.search.journal import Journal
+
+
+Answer = TypeVar("Answer")
+TRIES, PAUSE = 4, 0.5  # until MLflow counts as away, and the seconds between them
+LONGEST = 10.0  # seconds after which there is no further try
+
+
+def open_journal(path: Path) -> "Journal | str":
+    """The journal to write to; or why it can only be read: a search writes to it, most of all."""
+    from sepsearch.search.journal import Journal
+
+    try:
+        return Journal(path, resume=True)
+    except UserError as error:
+        return str(error)  # if it is damaged, reading it tells the same
+
+
+class Rebuild:
+    """The rebuilding of one run.
+
+    Args:
+        folder: of the run.
+        uri: MLflow's address.
+        journal: where registered models are noted; or why it can only be read.
+        progress: shows how far it is.
+        problems: gets a line for all that could not be done.
+    """
+
+    def __init__(
+        self, folder: Path, uri: str, journal: "Journal | str", progress: Progress, problems: list[str]
+    ) -> None:
+        from sepsearch.tracking.mapping import Projection
+        from sepsearch.tracking.tracker import make_writer
+
+        self.folder, self.uri, self.journal, self.progress, self.problems = folder, uri, journal, progress, problems
+        self.projection = Projection(folder)
+        self.notes: list[str] = []
+        self.writer = make_writer(uri, lambda text: problems.append(f"not recorded: {text}"), folder)
+        self.wanted = self.recorded = 0  # runs of the journal, and those of them that MLflow has
+        self.registered: dict[str, str] = {}
+
+    def runs(self) -> None:
+        """Send the journal. A search that keeps sending meanwhile waits: it could not know of runs made here."""
+        from sepsearch.search.journal import read_run
+        from sepsearch.tracking.mapping import PARENT
+
+        with self.writer.turn.taken():
+            path = self.folder / JOURNAL
+            last: Event = {}
+            for last in read_run(path):
+                self.projection.apply(last)
+            if not last:
+                raise UserError(f"{path}: empty, expected a search that has begun: wait for it or run it again")
+            if PARENT in self.projection.open and not isinstance(self.journal, str):
+                # Nobody is at work, and it did not come to its end: no run of it is running any more.
+                self.projection.apply({"event": "end", "time": last["time"], "state": "interrupted"})
+            try:
+                self.projection.draw()
+            except UserError as error:  # a damaged picture or sound
+                self.problems.append(str(error))
+            wanted = set(self.projection.work)
+            self._send("sending runs")
+            recorded = self._asking(lambda: self.writer.recorded(self.projection.search))
+            self.wanted, self.recorded = len(wanted), len(wanted & recorded)
+
+    def models(self) -> None:
+        """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
+        from sepsearch.runs.results import write_results
+        from sepsearch.tracking.descriptions import champion_line
+        from sepsearch.tracking.registry import register_models
+        from sepsearch.tracking.tracker import tracking_uri
+
+        chosen = self.projection.scores.get("final", {})
+        folders = {code: self.folder / "models" / code for code in chosen}
+        folders = {code: folder for code, folder in folders.items() if folder.is_dir()}
+        run_id = self.writer.run_id(self.projection.search["run"])
+        if not folders or isinstance(self.journal, str) or run_id is None:
+            return
+        noted = dict(self.projection.models)
+        advance = self._steps("registering models", len(folders))
+        done = register_models(folders, run_id, self.uri, advance, settled=noted)
+        self.registered = done.models
+        self.problems += done.problems
+        uri = None if self.uri == tracking_uri() else self.uri
+        self.notes += [champion_line(code, outcome.facts(), uri) for code, outcome in done.outcomes.items()]
+        new = {code: model for code, model in self.registered.items() if code not in noted}
+        if new:
+            champions = {code: outcome.facts() for code, outcome in done.outcomes.items() if code in new}
+            self.journal.append("registered", models=new, champions=champions)
+            write_results(self.folder)
+        if any(noted.get(code) != model for code, model in self.registered.items()):
+            # Another MLflow than the one that the journal names may count its versions otherwise.
+            self.projection.apply({"event": "registered", "time": time.time(), "models": self.registered})
+            self._send("describing the search")
+
+    def summary(self, name: str) -> str:
+        """What was done, in one line."""
+        from sepsearch.tracking.server_errors import without_password
+
+        part = "" if self.recorded == self.wanted else f" of {self.wanted}"
+        text = f"{name}: {self.recorded}{part} runs are in MLflow at {without_password(self.uri)}"
+        if self.problems:
+            text += ", but not all that belongs to them: see the warnings"
+        if self.registered:
+            text += f"; registered: {', '.join(self.registered.values())}"
+        if isinstance(self.journal, str):
+            text += f"; models are left alone: {self.journal}"
+        return text
+
+    def _steps(self, stage: str, total: int) -> Callable[[], object]:
+        return Steps(lambda done, total: self.progress(stage, done, total), total)
+
+    def _send(self, stage: str) -> None:
+        search, work = self.projection.search, self.projection.work
+        self._asking(lambda: self.writer.write(search, work, self._steps(stage, len(work))))
+
+    def _asking(self, call: Callable[[], Answer]) -> Answer:
+        """What a call of MLflow gives, tried a few times; raises `UserError` where it is away."""
+        begin = time.monotonic()
+        for attempt in range(TRIES):
+            try:
+                return call()
+            except Exception as error:  # whatever a server can answer with
+                if attempt + 1 == TRIES or time.monotonic() - begin > LONGEST:
+                    raise _away(self.uri, error) from error
+            time.sleep(PAUSE)
+        raise AssertionError("the last try returns or raises")
+
+
+def _away(uri: str, error: Exception) -> UserError:
+    from sepsearch.tracking.server_errors import refused_status, why_away, without_password
+
+    where = f"MLflow at {without_password(uri)} cannot be reached ({why_away(error)})"
+    start = "" if refused_status(error) else "start it, or "
+    return UserError(f"{where}: {start}name another with --uri, then run this again")

@@ -1,0 +1,264 @@
+"""Final models into MLflow's model registry, and back."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.models.card import model_text
+from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model
+from sepsearch.tracking.champion_alias import CHAMPION, Outcome, settle_champion
+from sepsearch.tracking.champion_rule import Compare, Verdict, beats_baselines, compare_recorded
+from sepsearch.tracking.logged_model import CHECKSUM, find_logged, log_model
+from sepsearch.tracking.server_errors import first_line, served, why_away, without_password
+from sepsearch.tracking.tracker import connect, database_file, tracking_uri
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.files import cache_folder, file_sha256, is_there, new_folder
+
+PREFIX = "sepsearch-"
+# Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
+REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
+USE = "N is the number of this version; without `--model` the champion is used."
+LONGEST_DESCRIPTION = 5000  # characters, MLflow's limit
+
+
+class Registration(NamedTuple):
+    """Instrument → "models:/sepsearch-vn/3" of the registered models; a line for every other one; and the champions.
+
+    `outcomes` has the instruments for which it was settled whether the new version is champion.
+    """
+
+    models: dict[str, str]
+    problems: list[str]
+    outcomes: dict[str, Outcome]
+
+
+def register_models(
+    folders: Mapping[str, Path],
+    run_id: str,
+    uri: str | None = None,
+    advance: Callable[[], object] = lambda: None,
+    compare: Compare = compare_recorded,
+    settled: Mapping[str, str] | None = None,
+) -> Registration:
+    """Register the models of a search; where MLflow is away for one of them, the others are not tried.
+
+    Args:
+        folders: instrument → folder, written by `save_model`.
+        run_id, uri, compare: as `register_model` takes them.
+        advance: called after every model.
+        settled: instrument → address of a version for which the alias was settled before; it is left as it is.
+    """
+    models: dict[str, str] = {}
+    problems: list[str] = []
+    outcomes: dict[str, Outcome] = {}
+    for code, folder in folders.items():
+        try:
+            outcome = register_model(folder, run_id, uri, compare, (settled or {}).get(code, ""))
+            models[code] = outcome.address
+            if outcome.why:
+                outcomes[code] = outcome
+        except UserError as error:
+            problems.append(f"{code} was not registered: {first_line(error)}")
+        except Exception as error:  # whatever a server can answer with
+            problems.append(f"{code} was not registered: {why_away(error)}")
+            break
+        advance()
+    return Registration(models, problems, outcomes)
+
+
+def register_model(
+    folder: Path, run_id: str, uri: str | None = None, compare: Compare = compare_recorded, settled: str = ""
+) -> Outcome:
+    """Log a model's folder to an MLflow run and register it as a version of `sepsearch-<instrument>`.
+
+    The same weights of the same run are logged and registered once, however often this is called and wherever it was
+    broken off before. The alias `champion` moves to it only if it beats identity, constant gain and the present
+    champion, and never away from a version that a person has picked.
+
+    Args:
+        folder: written by `save_model`.
+        run_id: MLflow's id of the search (`Tracker.run_id`); if it has a run of the instrument, the model goes there.
+        uri: MLflow's address; `tracking_uri()` if None.
+        compare: whether the new model is better than the champion.
+        settled: address of a version for which the alias was settled before: if it is this one and there is a
+            champion, the alias is left as it is.
+
+    Returns:
+        The version's address and what became of the alias; without a reason where that was settled before.
+
+    Raises:
+        UserError: the folder is damaged.
+        mlflow.exceptions.MlflowException: MLflow is away or refuses.
+    """
+    new = load_model(folder)
+    client = connect(uri or tracking_uri())
+    made = add_version(client, folder, new[1], run_id, uri)
+    if settled == f"models:/{made.name}/{made.version}":
+        champion = client.get_registered_model(made.name).aliases.get(CHAMPION)
+        if champion is not None:
+            return Outcome(made.name, str(made.version), str(champion), str(champion), "")
+
+    def compare_with(other: str) -> Verdict:
+        try:
+            return compare(new, load_model(resolve_model(f"models:/{made.name}/{other}", uri)))
+        except UserError as error:
+            return Verdict(None, f"version {other} cannot be fetched and scored ({first_line(error)})")
+
+    return settle_champion(client, made.name, str(made.version), beats_baselines(new[1]), compare_with)
+
+
+def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: str | None = None) -> Any:
+    """The registered version of a model and run, made if there is none; no alias moves (see `register_model`)."""
+    name, checksum = PREFIX + card.instrument, file_sha256(folder / WEIGHTS)
+    runs = [_run_of_instrument(client, run_id, card.instrument), run_id]
+    _make_registered(client, name, card)
+    versions = client.search_model_versions(f"name = '{name}'")
+    made = next((v for v in versions if v.tags.get(CHECKSUM) == checksum and v.run_id in runs), None)
+    run_id = made.run_id if made else runs[0]
+    model = find_logged(client, run_id, checksum)
+    if made is None:
+        tags = version_tags(card) | {CHECKSUM: checksum}
+        model = log_model(client, folder, card, run_id, checksum, model, tags)
+        # A database's store follows `models:/…` through MLflow's global address, a server wants nothing else.
+        over_http = served(uri or tracking_uri())
+        made = client.create_model_version(
+            name,
+            source=f"models:/{model.model_id}" if over_http else model.artifact_location,
+            run_id=run_id,
+            tags=tags,
+            description=f"{model_text(card, f'models:/{name}/N')}\n{USE}"[:LONGEST_DESCRIPTION],
+            model_id=model.model_id,
+        )
+    if model is not None:
+        link = json.dumps([{"name": name, "version": str(made.version)}])
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
+    return made
+
+
+def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
+    """The run of an instrument's final model among the children of a search's run; that run itself if there is none."""
+    run = client.get_run(run_id)
+    key = run.data.tags.get("sepsearch.run")
+    if key is None or "mlflow.parentRunId" in run.data.tags:
+        return run_id
+    found = client.search_runs([run.info.experiment_id], f"tags.`sepsearch.key` = '{key}/{code}'", max_results=1)
+    return found[0].info.run_id if found else run_id
+
+
+def _make_registered(client: Any, name: str, card: ModelCard) -> None:
+    from mlflow.exceptions import MlflowException
+
+    instrument = INSTRUMENTS[card.instrument]
+    text = (
+        f"Pulls the {instrument} out of a chamber recording: spectrogram of the mixture in, of the {instrument} out. "
+        f"The alias `{CHAMPION}` is the best search's model on validation titles, or what a person picked with "
+        f"`python -m sepsearch.promote RUN --instrument {card.instrument}`."
+    )
+    try:
+        client.create_registered_model(name, tags={"instrument": card.instrument}, description=text)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+            raise
+
+
+def version_tags(card: ModelCard) -> dict[str, str]:
+    """What a version is filtered and compared by."""
+    scores = {key: card.scores.get(key) for key in ("ratio", "ratio_mean", "ratio_sd", "test_ratio", "si_sdr_gain_db")}
+    tags = {key: f"{value:.3f}" for key, value in scores.items() if isinstance(value, int | float)}
+    tags |= {"instrument": card.instrument, "search": card.search, "seed": str(card.seed)}
+    tags |= {"configuration": str(card.scores.get("configuration") or ""), "family": card.config.family}
+    tags |= {"fingerprint": card.fingerprint, "caveat": card.caveat}
+    return {key: value for key, value in tags.items() if value}
+
+
+def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path:
+    """The folder of a model that is named by its folder, "models:/sepsearch-vn@champion" or "models:/sepsearch-vn/3".
+
+    Registered models are downloaded once, into the cache.
+
+    Raises:
+        UserError: there is no such folder, model, version or alias (those there are get listed), or no MLflow.
+    """
+    text = os.fspath(model)
+    if not text.startswith("models:/"):
+        if not is_there(Path(text) / CARD):
+            raise UserError(f"{text}: no model there, expected a folder with {CARD}, or models:/{PREFIX}vn@{CHAMPION}")
+        return Path(text)
+    if not REFERENCE.fullmatch(text):
+        raise UserError(
+            f"{text!r}: names no model, expected models:/{PREFIX}vn@{CHAMPION}, models:/{PREFIX}vn/3 or a folder"
+        )
+    uri = uri or tracking_uri()
+    database = database_file(uri)
+    if database and not database.is_file():
+        raise UserError(f"{text}: no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
+    try:
+        client = connect(uri)
+        found = find_version(client, text)
+        # Another store can have the same name and version.
+        identity = f"{found.name} {found.version} {found.run_id} {found.source} {found.creation_timestamp}"
+        folder = cache_folder() / "models" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        if not (folder / CARD).is_file():
+            # Not as `models:/…`: MLflow looks those up at its global address, which need not be ours.
+            _download(client.get_model_version_download_uri(found.name, found.version), folder, uri)
+    except UserError:
+        raise
+    except Exception as error:  # its own kinds and its database's
+        raise UserError(f"{text}: MLflow at {without_password(uri)} does not give it: {why_away(error)}") from error
+    return folder
+
+
+def find_version(client: Any, model: str) -> Any:
+    """The registered version of "models:/name@alias", "models:/name/3" or "models:/name/latest"."""
+    from mlflow.exceptions import MlflowException
+
+    name, alias = model.removeprefix("models:/"), ""
+    number = ""
+    if "@" in name:
+        name, _, alias = name.partition("@")
+    else:
+        name, _, number = name.partition("/")
+    versions = {int(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    if not versions:
+        there = sorted(m.name for m in client.search_registered_models() if m.name.startswith(PREFIX))
+        raise UserError(f"{model}: no such model, expected one of: {', '.join(there) or 'none is registered yet'}")
+    if alias:
+        try:
+            return client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            there = sorted(client.get_registered_model(name).aliases)
+            if not there:
+                newest = f"models:/{name}/{max(versions)}"
+                raise UserError(
+                    f"{model}: {name} has no champion, since no version has beaten the baselines: use a run's models"
+                    f" (--model runs/NAME), or a version all the same (--model {newest})"
+                ) from error
+            raise UserError(f"{model}: no such alias, expected one of: {', '.join(there)}") from error
+    if number in ("", "latest"):
+        return versions[max(versions)]
+    if not number.isdecimal() or int(number) not in versions:
+        raise UserError(f"{model}: no such version, expected one of: {', '.join(map(str, sorted(versions)))}")
+    return versions[int(number)]
+
+
+def _download(model: str, folder: Path, uri: str) -> None:
+    """Fetch weights and card of a logged model from its address; raises `UserError` if it is not one of ours."""
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as temporary, new_folder(folder) as new:
+        for name in (CARD, WEIGHTS):
+            source = f"{model.rstrip('/')}/artifacts/model/{name}"
+            try:
+                file = mlflow.artifacts.download_artifacts(
+                    artifact_uri=source, dst_path=temporary, tracking_uri=uri, registry_uri=uri
+                )
+                shutil.copy(file, new / name)
+            except OSError as error:
+                raise UserError(f"{source}: cannot be fetched: {error}: is it a model of sepsearch?") from error

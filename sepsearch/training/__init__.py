@@ -1,0 +1,4 @@
+"""Training of networks on spectrogram rows: loop, checkpoints, metrics.
+
+Front door: `loop.fit`.
+"""

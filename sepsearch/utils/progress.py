@@ -1,0 +1,138 @@
+"""Long work: on all cores, and told to whoever waits for it."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_THREADS = 16  # a thread may hold a whole piece in memory
+QUIET_SECONDS = 15.0  # between lines where there is no terminal
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], advance: Callable[[], object] | None = None
+) -> list[Result]:
+    """Results of `work` for every item, in order; the first error stops what has not begun, and is raised.
+
+    `advance` is called from the caller's own thread as items are finished. Threads are enough for audio, checksums
+    and transforms: libsndfile, hashlib, soxr, pocketfft, torch all let go of the interpreter while they work.
+    """
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
+    try:
+        running = [pool.submit(work, item) for item in items]
+        for future in as_completed(running):
+            future.result()
+            if advance is not None:
+                advance()
+        return [future.result() for future in running]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Threads in which torch computes alone; what torch uses in this process is as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads begin with what was set last, in whichever thread
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Steps:
+    """Counts the steps of long work for a callback that takes (steps done, steps in all), from (0, total) on."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, -1
+        self()
+
+    def __call__(self) -> None:
+        """One more step is done."""
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class Progress:
+    """Shows how far the stages of long work are; called with (stage, steps done, steps in all), from any thread.
+
+    On a terminal: bars with the time that has passed and the time that is left. Elsewhere, such as in a log: a line
+    when a stage begins, one when it is done, and between them at most one every `QUIET_SECONDS`. On standard error.
+    """
+
+    def __init__(self, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic) -> None:
+        from sepsearch.utils.terminal_console import make_console
+
+        self._console = console or make_console(error=True)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._done: dict[str, int] = {}
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_interactive:
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
+            from sepsearch.utils.terminal_console import LiteralColumn
+
+            columns = (
+                LiteralColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), LiteralColumn("left"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self._bars = Bars(*columns, console=self._console, redirect_stdout=False)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell that `done` of the `total` steps of a stage are done; calls that come late or twice are passed over."""
+        with self._lock:
+            if done <= self._done.get(stage, -1):
+                return
+            self._done[stage] = done
+            if self._bars is not None:
+                if stage not in self._tasks:
+                    self._tasks[stage] = self._bars.add_task(stage, total=total)
+                self._bars.update(self._tasks[stage], completed=done, total=total)
+            else:
+                self._say(stage, done, total)
+
+    def _say(self, stage: str, done: int, total: int) -> None:
+        """One line, if there is something new to be said."""
+        now = self._clock()
+        first = stage not in self._began
+        began = self._began.setdefault(stage, now)
+        if done >= total:
+            self._write(f"{stage}: {total} of {total}, done in {now - began:.1f} s")
+        elif first:
+            self._said[stage] = now
+            self._write(f"{stage}: {done} of {total}")
+        elif now - self._said[stage] >= QUIET_SECONDS:
+            self._said[stage] = now
+            left = (now - began) / max(done, 1) * (total - done)
+            self._write(f"{stage}: {done} of {total} in {now - began:.0f} s, about {left:.0f} s left")
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)

@@ -1,0 +1,65 @@
+"""Rich consoles, tables and progress bars whose text is taken literally: no markup, no control characters."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import Task, TextColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from sepsearch.utils.terminal_text import encodable, printable
+
+
+class LiteralConsole(Console):
+    """A console that prints text from files as it is, except for what would control the terminal, which it escapes.
+
+    - Square brackets and colons are characters, not markup or emoji, in lines and in the cells of tables.
+    - Characters that the output's encoding lacks are replaced before the layout, so that columns stay aligned.
+    - A string printed with `soft_wrap=True` is one line: line breaks in it are escaped.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """As rich's."""
+        if soft_wrap:
+            objects = tuple(printable(one, line_breaks=False) if isinstance(one, str) else one for one in objects)
+        super().print(*objects, soft_wrap=soft_wrap, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as rich's `Text`; rich calls it for every string that it prints or measures, cells included."""
+        return super().render_str(self._safe(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is drawn of anything: the last safeguard, for what came as rich's `Text`, and rich's own characters.
+
+        It comes after the layout; so escape text from files before it goes into a `Text` of a table.
+        """
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=self._safe(segment.text))
+
+    def _safe(self, text: str) -> str:
+        text = printable(text)
+        return text if self.encoding.startswith("utf") else encodable(text, self.encoding)
+
+
+def make_console(plain_width: int = 120, error: bool = False) -> LiteralConsole:
+    """The console of a command, on standard output or error.
+
+    Args:
+        plain_width: in columns where standard output is no terminal; on a terminal it is the terminal's.
+        error: write to standard error.
+    """
+    stream = sys.stderr if error else sys.stdout
+    return LiteralConsole(stderr=error, width=None if stream.isatty() else plain_width)
+
+
+class LiteralColumn(TextColumn):
+    """A progress bar's column of text, such as "{task.description}"."""
+
+    def render(self, task: Task) -> Text:
+        """As rich's, before the layout."""
+        return Text(printable(self.text_format.format(task=task)), style=self.style, justify=self.justify)

@@ -1,0 +1,96 @@
+"""The report's network, pinned shape by shape, and the space around it."""
+
+import itertools
+
+import pytest
+import torch
+
+from sepsearch.models.families import (
+    REPORT_FINAL,
+    REPORT_INITIAL,
+    ReportConfig,
+    ReportNetwork,
+    config_params,
+    count_parameters,
+    make_config,
+    make_network,
+)
+from sepsearch.utils.errors import UserError
+
+
+@pytest.mark.parametrize(("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REPORT_FINAL, 16, 54_658)])
+def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filters, parameters):
+    network = ReportNetwork(config)
+    shapes = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape[1:])))
+    output = network(torch.rand(2, 1, 128, 128))
+    assert shapes == [(filters, 64, 64), (filters, 64, 64), (1, 32, 25), (64,), (1, 129, 129)]
+    assert output.shape == (2, 1, 128, 128)
+    assert count_parameters(network) == parameters
+
+
+def test_the_final_architecture_uses_elu_and_the_initial_relu():
+    kinds = [
+        {type(m) for m in ReportNetwork(c).preparer if not isinstance(m, torch.nn.Conv2d)}
+        for c in (REPORT_FINAL, REPORT_INITIAL)
+    ]
+    assert kinds == [{torch.nn.ELU}, {torch.nn.ReLU}]
+
+
+def test_the_timeline_scales_every_frequency_and_channel_of_a_frame_alike():
+    network = ReportNetwork(REPORT_FINAL)
+    seen = {}
+    network.regenerator.register_forward_hook(lambda _m, inputs, _o: seen.update(product=inputs[0]))
+    network.preparer.register_forward_hook(lambda _m, _i, output: seen.update(prepared=output))
+    network(torch.rand(1, 1, 128, 128))
+    timeline = seen["product"] / seen["prepared"]
+    torch.testing.assert_close(timeline, timeline[:, :1, :, :1].expand_as(timeline), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "corner", itertools.product((8, 24), (3, 7), ("gelu", "silu"), (1, 4), (1, 2), (2, 5), ("relu", "mask"))
+)
+def test_every_corner_of_the_space_gives_a_spectrogram_of_the_inputs_shape(corner):
+    filters, kernel, activation, time, layers, regenerator, head = corner
+    config = ReportConfig(
+        filters=filters, preparer_kernel_1=kernel, activation=activation,
+        detector_kernel_time=time, detector_kernel_frequency=8 * time, detector_layers=layers, detector_width=32,
+        regenerator_kernel=regenerator, head=head,
+    )  # fmt: skip
+    assert make_network(config)(torch.rand(1, 1, 128, 128)).shape == (1, 1, 128, 128)
+
+
+def test_a_mask_never_exceeds_the_mixture():
+    mixture = torch.rand(2, 1, 128, 128)
+    output = make_network(ReportConfig(head="mask"))(mixture)
+    assert bool(((output >= 0) & (output <= mixture)).all())
+
+
+def test_a_configuration_survives_a_round_trip_through_plain_values():
+    config = ReportConfig(filters=24, head="mask", l2=1e-5)
+    assert make_config(config_params(config)) == config
+
+
+def test_a_misspelt_key_is_refused_with_the_valid_ones():
+    with pytest.raises(UserError, match=r"unknown key 'filter'.*did you mean filters.*preparer_kernel_1"):
+        make_config({"filter": 8})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("filters", 0),
+        ("filters", 2.5),
+        ("filters", True),
+        ("activation", "tanh"),
+        ("preparer_kernel_1", 4),
+        ("head", "softmax"),
+        ("learning_rate", float("nan")),
+        ("detector_kernel_frequency", 65),
+    ],
+)
+def test_a_value_no_network_can_be_built_from_is_refused_by_name(key, value):
+    with pytest.raises(UserError, match=key):
+        make_config({key: value})

@@ -1,0 +1,114 @@
+"""Fuzzing saved models: cards and weights damaged, or made to fit; pickles and archives under a model's name."""
+
+import hashlib
+import json
+import math
+import pickle
+import struct
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from fuzz_bytes import Case, damage, damage_tree, dump_json, expect, flip_bit
+
+from sepsearch.audio.spectrogram import FrontEnd
+from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
+
+CONFIG = ReportConfig(filters=1, detector_kernel_frequency=64)
+ODD = [None, True, False, -1, 0, 1, 2, 3, 31, 1024, 65536, 10**30, 10**400, 0.0, -1.0, 1e308, float("nan"),
+       float("inf"), "", "vn",
+       "kazoo", "elu", "mask", "x" * 5000, [], {}, [1], {"a": 1}, "\n", "\ud800", "../..", "0" * 64]  # fmt: skip
+
+
+class Pickled:
+    """Unpickling this would leave a trace."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("unpickled"),))
+
+
+def reseal(card: dict[str, Any]) -> dict[str, Any]:
+    """A card with the checksum that fits."""
+    facts = {key: value for key, value in card.items() if key != "card_sha256"}
+    return facts | {"card_sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
+
+
+class Target:
+    """`sepsearch.models.saved_model.load_model`: what it accepts is what was saved, and nothing is unpickled."""
+
+    typed = False
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "vn"
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        network = make_network(CONFIG)
+        self.state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        split = {"train": ["a"], "validation": ["b"], "test": ["c"]}
+        self.card = ModelCard("vn", CONFIG, FrontEnd(), 12.5, split, {"validation": {"identity": 0.25}}, {"ratio": 0.5},
+                              seeds=(0, 1), created="2026-01-01T00:00:00+00:00", version="0")  # fmt: skip
+        save_model(self.folder, network, self.card)
+        self.files = {name: (self.folder / name).read_bytes() for name in (CARD, WEIGHTS)}
+        self.values = json.loads(self.files[CARD])
+        self.header = struct.unpack("<Q", self.files[WEIGHTS][:8])[0]
+
+    def make(self, rng: Random) -> Case:
+        """The files that differ; half of them with checksums that fit."""
+        kind = rng.random()
+        if kind < 0.3:
+            tree = damage_tree(rng, self.values, ODD)
+            return {CARD: dump_json(rng, tree, reseal if rng.random() < 0.7 else None)}
+        if kind < 0.45:
+            return {CARD: rng.choice((damage, flip_bit))(rng, self.files[CARD])}
+        if kind < 0.48:
+            return {rng.choice((CARD, WEIGHTS)): None}
+        data = self.files[WEIGHTS]
+        if kind < 0.6:
+            data = damage(rng, data)
+        elif kind < 0.75:
+            data = flip_bit(rng, data, 8 + self.header)
+        elif kind < 0.9:
+            tree = damage_tree(
+                rng, json.loads(data[8 : 8 + self.header]), [*ODD, "F64", "F16", "BF16", "I8", "BOOL", "F8_E4M3"]
+            )
+            text = dump_json(rng, tree)
+            data = struct.pack("<Q", len(text)) + text + data[8 + self.header :]
+        elif kind < 0.95:
+            data = rng.choice(
+                (pickle.dumps(Pickled()), b"PK\3\4" + data, b"\x80\2." + data, b"", bytes(8), b"\xff" * 16)
+            )
+        else:
+            data = struct.pack("<Q", rng.choice((0, 1, 2**31, 2**63, 2**64 - 1, self.header + 1))) + data[8:]
+        if rng.random() < 0.3:
+            return {WEIGHTS: data}
+        card = reseal(self.values | {"weights_sha256": hashlib.sha256(data).hexdigest()})
+        return {WEIGHTS: data, CARD: dump_json(rng, card)}
+
+    def check(self, case: Case) -> bool:
+        """Load it; raises `Wrong` if it is another model, unless somebody made it fit, or anything was unpickled."""
+        try:
+            for name, data in case.items():
+                if data is None:
+                    (self.folder / name).unlink()
+                else:
+                    (self.folder / name).write_bytes(data)
+            network, card = load_model(self.folder)
+        finally:
+            for name in case:
+                (self.folder / name).write_bytes(self.files[name])
+            expect(not Path("unpickled").exists(), "a pickle was unpickled")
+        state = network.state_dict()
+        expect(all(bool(tensor.isfinite().all()) for tensor in state.values()), "weights that are not finite")
+        expect(0 < card.constant < math.inf and not network.training, "a constant that is none")
+        if case.get(WEIGHTS, self.files[WEIGHTS]) == self.files[WEIGHTS]:
+            expect(all(torch.equal(state[name], tensor) for name, tensor in self.state.items()), "other weights")
+        if self._digest(case.get(CARD)) in (None, self.values["card_sha256"]):
+            expect(card == self.card, "another card")
+        with torch.inference_mode():
+            network(torch.zeros(1, 1, 128, 128))
+        return True
+
+    def _digest(self, text: bytes | None) -> str | None:
+        return None if text is None else str(json.loads(text).get("card_sha256"))

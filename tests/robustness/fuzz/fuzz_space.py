@@ -1,0 +1,188 @@
+"""Fuzzing the space file: YAML with everything in it that YAML, Python and people know."""
+
+import json
+import math
+import re
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import yaml
+from fuzz_bytes import ODD_NAMES, Case, damage, damage_lines, damage_tree, expect
+
+from sepsearch.audio.spectrogram import PRESETS, band_matrix
+from sepsearch.models.families import make_config
+from sepsearch.search.space import Parameter, Space, load_space
+
+SHIPPED = sorted((Path(__file__).resolve().parents[3] / "search_spaces").glob("*.yaml"))
+
+
+class Raw(str):
+    """Text that goes into the file as it is."""
+
+
+ODD_TEXTS = [Raw(text) for text in (
+    "010", "0x1F", "0b11", "0o17", "1_000", "1:30", "190:20:30", "1:30.5", "+8", "-0", "8.", ".5", "8e0", "1e999",
+    "-1e999",
+    "1e-999", "5e-324", "1.7976931348623157e308", ".nan", ".NaN", ".inf", "-.inf", "nan", "inf", "Infinity", "1e",
+    "e3", "+",
+    "-", ".", "~", "null", "", "yes", "No", "ON", "off", "true", "2024-01-01", "2024-13-45", "2024-01-01T25:61:61Z",
+    "=", "<<",
+    "9" * 19, "9" * 5000, "-" + "9" * 5000, "9" * 400 + ".5", "0." + "0" * 4000 + "1", "٣", "²", "1٣", "８", "\u00a08",
+    "!!int '8'", "!!float '8'", "!!str 8", "!!bool 8", "!!null 8", "!!timestamp x", "!!binary =", "!!set {a, b}",
+    "!!omap [a: 1]",
+    "!!python/object/apply:os.system ['true']", "!!python/name:os.system", "!!python/object:object {}", "!x 8", "! 8",
+    "!!map 8", "!!seq 8", "!!map [a]", "!!seq {a: 1}", "&a 8", "*a", "&a [*a]", "? 8", "{? [a, b] : 1}", "{[1]: 2}",
+    "{8: 9}",
+    "{~: 1}", "{1.5: 1}", "{true: 1}", "{a: 1, a: 2}", "{<<: {filters: [8]}}", "[", "]", "{", "}", "'", '"', '"\\x00"',
+    '"\\ud800"', '"\\U0001F600"', "\"\\e[31m\"", "|", ">", "%", "@", "`", "#", "---", "...", "8 # nine", "'8'",
+    "\t8", "[8, , 9]",
+    "\x00", "\x7f", "\ufeff", "\u2028", "\ud7ff", "x" * 2000, "[" * 15 + "]" * 15, "[" * 2000, "{a: " * 500,
+    "[" * 500 + "]" * 500,
+)]  # fmt: skip
+ODD_NUMBERS = [0, -1, 1, 2, 3, 8, 64, 65, 1024, 1025, 10**6, 10**6 + 1, 2**63, 10**17, 0.0, 0.5, 1.0, 1e-5, 10.0, 1e5]
+NAMES = [Raw(json.dumps(name)) for name in ODD_NAMES] + ["filters", "head", "l2", "family", "fixed", "search", "when",
+         "choices", "low", "step", "split", "front_end", "parameters", "detector_layers", Raw("{a: 1}"), Raw("[a]"),
+         Raw("? a"), Raw("8"), Raw("~"), Raw("<<"), Raw("!!str a"), Raw("*a"), Raw("&a b"), Raw("yes")]  # fmt: skip
+PARAMETERS: dict[str, list[Any]] = {
+    "filters": [[8, 16], {"low": 4, "high": 32, "step": 4}, {"low": 1, "high": 64, "log": True}, 12],
+    "preparer_kernel_1": [[3, 5], {"low": 3, "high": 7, "step": 2}, {"low": 3, "high": 7}, {"low": 2, "high": 6}],
+    "activation": [["elu", "relu"], "gelu", {"choices": ["elu"], "when": {"detector_layers": 2}}],
+    "detector_kernel_frequency": [{"low": 4, "high": 48, "step": 4}, [4, 8]],
+    "detector_layers": [[1, 2], 2],
+    "detector_width": [{"choices": [64, 128], "when": {"detector_layers": 2}}, {"low": 8, "high": 900}],
+    "head": ["mask", ["relu", "mask"]],
+    "learning_rate": [{"low": Raw("3e-4"), "high": Raw("1e-2"), "log": True}, [1e-3, 0.01], {"low": 1, "high": 3}],
+    "l2": [[0.0, Raw("1e-7")], {"low": 0.0, "high": 0.1}, 0.0, 0],
+    "batch_size": [[16, 32], 32],
+}
+SECTIONS: dict[str, list[Any]] = {
+    "family": ["report"],
+    "fixed": [{"head": "mask"}, {"l2": 0.5}],
+    "search": [{"trials": 5, "epochs": 9, "sampler": "gp"}, {"startup_trials": 3, "grace_epochs": 1}],
+    "final": [{"configurations": 1, "seeds": 2, "epochs": 6}],
+    "split": [{"train": 0.6, "validation": 0.2, "test": 0.2}, {"train": 0.5, "validation": 0.25, "test": 0.25}],
+    "front_end": [{"preset": "mel"}, {"preset": "log", "low_hz": 20.0}, {"axis": "linear", "window": 2048},
+                  {"clip_seconds": 8.0, "high_hz": 9000.0}],
+}  # fmt: skip
+BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 107)
+)
+
+
+def emit(tree: Any) -> str:
+    """YAML of a tree, on one line."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{emit(key)}: {emit(value)}" for key, value in tree.items()) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(emit, tree)) + "]"
+    if isinstance(tree, Raw):
+        return tree
+    if isinstance(tree, str):
+        return tree if re.fullmatch(r"[a-z_]+[0-9]?", tree) else json.dumps(tree)
+    if isinstance(tree, float):
+        return repr(tree)
+    return json.dumps(tree)
+
+
+class Target:
+    """`sepsearch.search.space.load_space`: what it accepts must say what the file says, and build networks."""
+
+    typed = False
+
+    def __init__(self, folder: Path):
+        self.path = folder / "space.yaml"
+        self.shipped = [path.read_bytes() for path in SHIPPED]
+
+    def make(self, rng: Random) -> Case:
+        """A space file, mostly a small one that was sound before it was damaged."""
+        kind = rng.random()
+        if kind < 0.01:
+            text = rng.choice(self.shipped)
+            for _ in range(rng.randint(1, 2)):
+                text = rng.choice((damage, damage_lines))(rng, text)
+            return {"space.yaml": text}
+        if kind < 0.015:
+            return {"space.yaml": damage(rng, BOMB) if rng.random() < 0.5 else BOMB + b"parameters: *i\n"}
+        names = rng.sample(sorted(PARAMETERS), rng.choice((1, 1, 2)))
+        tree = {"parameters": {name: rng.choice(PARAMETERS[name]) for name in names}}
+        for name in rng.sample(sorted(SECTIONS), rng.choice((0, 0, 1))):
+            tree[name] = rng.choice(SECTIONS[name])
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            tree = damage_tree(rng, tree, rng.choice(([*ODD_TEXTS], [*ODD_NUMBERS])), NAMES)
+        if not isinstance(tree, dict) or rng.random() < 0.5:
+            text = emit(tree)
+        else:
+            text = "\n".join(f"{emit(key)}: {emit(value)}" for key, value in tree.items())
+        data = text.encode("utf-8", "surrogatepass")
+        if rng.random() < 0.25:
+            data = rng.choice((damage, damage, damage_lines))(rng, data)
+        return {"space.yaml": data}
+
+    def check(self, case: Case) -> bool:
+        """Load it; raises `Wrong` if what was accepted is not what is written there."""
+        data = case["space.yaml"] or b""
+        self.path.write_bytes(data)
+        space = load_space(self.path)
+        written = yaml.load(data.decode(), Loader=yaml.BaseLoader)
+        for name in ("family", "search", "final", "split", "front_end"):
+            _compare(getattr(space, name), written.get(name, {}), name)
+        for name, value in written["parameters"].items():
+            here = space.parameters.get(name, space.fixed.get(name))
+            _compare(here, {"choices": value} if isinstance(value, list) else value, name)
+        for name, value in written["fixed"].items() if isinstance(written.get("fixed"), dict) else ():
+            _compare(space.fixed[name], value, name)
+        _check_networks(space)
+        if (front_end := space.front_end.resolve()) not in PRESETS.values() and front_end.window <= 8192:
+            bands = band_matrix.__wrapped__(front_end).double().sum(0).numpy()
+            expect(bool(np.allclose(bands, 1, atol=1e-3)), "bands do not average")
+        return True
+
+
+def _compare(read: Any, written: Any, where: str) -> None:
+    """Raise `Wrong` unless a value means what is written, where all scalars are text."""
+    if isinstance(written, dict):
+        for key, value in written.items():
+            _compare(read[key] if isinstance(read, dict) else getattr(read, key), value, f"{where}: {key}")
+        return
+    if isinstance(written, list):
+        expect(len(read) == len(written), where)
+        for item, text in zip(read, written, strict=True):
+            _compare(item, text, where)
+        return
+    if isinstance(read, bool):
+        same = written.lower() in (("true", "yes", "on") if read else ("false", "no", "off"))
+    elif isinstance(read, int):
+        same = re.fullmatch(r"[-+]?[0-9]+", written) is not None and str(read) == written.removeprefix("+").replace(
+            "-0", "0"
+        )
+    elif isinstance(read, float):
+        exact = Decimal(written)
+        same = math.isfinite(read) and abs(Decimal(read) - exact) <= abs(exact) * Decimal("1e-15") + Decimal("5e-324")
+    elif isinstance(read, str):
+        same = read == written
+    else:
+        same = written.lower() in ("", "~", "null")
+    expect(same, f"{where}: {written[:50]!r} was read as {read!r}")
+
+
+def _reachable(parameter: Parameter, share: float) -> Any:
+    """The value at a share of a parameter's range."""
+    if parameter.choices is not None:
+        return parameter.choices[int(share * len(parameter.choices))]
+    low, high = parameter.low or 0, parameter.high or 0
+    if not parameter.whole:
+        return low + share * (high - low)
+    step = parameter.step or 1
+    return low + step * int(share * ((int(high) - int(low)) // step + 1))
+
+
+def _check_networks(space: Space) -> None:
+    for share in (0.0, 0.3, 0.6, 0.99):
+        values = {name: _reachable(parameter, share) for name, parameter in space.parameters.items()}
+        try:
+            make_config(space.complete(values))
+        except Exception as error:
+            expect(False, f"an accepted space gives {values}: {error}")

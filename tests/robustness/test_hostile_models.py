@@ -1,0 +1,168 @@
+"""Model folders of unknown origin, and what the package never does: unpickle."""
+
+import ast
+import hashlib
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hostile import few, fuzz, fuzz_models, fuzz_target, refusal, verdicts
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sepsearch
+from sepsearch.models.saved_model import CARD, WEIGHTS, load_model
+from sepsearch.utils.errors import UserError
+
+PACKAGE = Path(sepsearch.__file__).parent
+# What reads pickles, runs text, or makes objects of what a file says.
+FORBIDDEN = {
+    "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "torch.load", "torch.jit.load",
+    "torch.package", "pandas.read_pickle", "eval", "exec", "compile", "__import__", "yaml.unsafe_load", "yaml.full_load",
+    "yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.CLoader", "allow_pickle", "os.system", "os.popen",
+}  # fmt: skip
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with fuzz_target(fuzz_models, tmp_path) as target:
+        yield target
+
+
+def put(target, weights, **changes):
+    """Put weights into the folder, and a card whose checksums fit."""
+    (target.folder / WEIGHTS).write_bytes(weights)
+    values = target.values | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | changes
+    (target.folder / CARD).write_text(json.dumps(fuzz_models.reseal(values)))
+
+
+def test_a_pickle_under_the_name_of_weights_is_refused_and_not_unpickled(saved):
+    put(saved, pickle.dumps(fuzz_models.Pickled()))
+    assert "cannot be read as weights" in refusal(lambda: load_model(saved.folder))
+    assert not Path("unpickled").exists()
+
+
+def test_a_checkpoint_of_torch_under_the_name_of_weights_is_refused(saved):
+    torch.save(saved.state, "model.pt")
+    assert zipfile.is_zipfile("model.pt")
+    put(saved, Path("model.pt").read_bytes())
+    assert "cannot be read as weights" in refusal(lambda: load_model(saved.folder))
+
+
+def test_a_card_that_claims_a_giant_is_refused_before_it_is_built(saved, monkeypatch):
+    devices = []
+    real = torch.nn.Linear.__init__
+    monkeypatch.setattr(
+        torch.nn.Linear, "__init__", lambda self, *given: real(self, *given) or devices.append(self.weight.device.type)
+    )
+    giant = saved.values["config"] | {"filters": 1024, "detector_layers": 2, "detector_width": 65536}
+    put(saved, saved.files[WEIGHTS], config=giant)
+    assert "misfit" in refusal(lambda: load_model(saved.folder))
+    assert set(devices) == {"meta"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"constant": 0}, {"constant": float("nan")}, {"constant": 10**400}, {"scores": []}, {"instrument": ["vn"]}, {"search": 3},
+     {"schema": [1]}, {"front_end": {"window": 4096.0}}, {"front_end": {"low_hz": True}}, {"seeds": 3}, {"weights_sha256": None}],
+)  # fmt: skip
+def test_a_card_of_odd_values_is_refused_though_its_checksum_fits(saved, changes):
+    (saved.folder / CARD).write_text(json.dumps(fuzz_models.reseal(saved.values | changes)))
+    assert "\n" not in refusal(lambda: load_model(saved.folder))
+
+
+def test_a_card_of_brackets_is_refused(saved):
+    (saved.folder / CARD).write_text("[" * 100_000)
+    assert "no model card" in refusal(lambda: load_model(saved.folder))
+
+
+@few
+@given(st.data())
+def test_a_flipped_bit_of_a_saved_model_is_found(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp() / "flipped"
+    folder.mkdir(exist_ok=True)
+    with fuzz_target(fuzz_models, folder) as target:
+        name = data.draw(st.sampled_from([CARD, WEIGHTS]))
+        content = bytearray(target.files[name])
+        bit = data.draw(st.integers(0, 8 * len(content) - 1))
+        content[bit // 8] ^= 1 << bit % 8
+        try:
+            assert fuzz.judge(target, {name: bytes(content)})[0] == "refused" or chr(content[bit // 8]).isspace()
+        finally:
+            assert load_model(target.folder)[1] == target.card
+
+
+def test_the_fuzzers_models_are_refused_or_what_was_saved(saved):
+    kinds, wrong = verdicts(saved, "models", 80)
+    assert wrong == []
+    assert kinds == {"accepted", "refused"}
+
+
+def names_used(tree):
+    """Every dotted name that a module imports, calls or touches, by the names that modules have of their own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.keyword):
+            yield str(node.arg)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_nothing_is_unpickled_or_run_from_a_file(path):
+    used = set(names_used(ast.parse(path.read_text())))
+    assert not {name for name in used if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_yaml_is_read_by_the_loader_without_tags_alone(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    loads = [node for node in calls if ast.unparse(node.func) in ("yaml.load", "yaml.load_all", "yaml.safe_load")]
+    assert all(path.stem == "safe_yaml" and ast.unparse(node.keywords[0]) == "Loader=_Loader" for node in loads)
+
+
+def test_the_search_for_forbidden_names_finds_them():
+    text = "import pickle\nfrom torch import load\nimport numpy as np\nnp.load('x', allow_pickle=True)\neval('1')"
+    assert {"pickle", "torch.load", "allow_pickle", "eval"} <= set(names_used(ast.parse(text)))
+
+
+class Planted:
+    """A target with faults: it fails on an X, hangs on an H, and does not mind anything else."""
+
+    typed = False
+
+    def check(self, case):
+        data = case["file"]
+        if b"X" in data:
+            raise KeyError("X")
+        if b"L" in data:
+            raise UserError("two\nlines")
+        return True
+
+
+def test_the_fuzzer_finds_planted_faults_and_makes_them_small():
+    assert fuzz.judge(Planted(), {"file": b"abc"}) == ("accepted", "")
+    assert fuzz.judge(Planted(), {"file": b"L"})[0] == "wrong"
+    verdict, problem = fuzz.judge(Planted(), {"file": b"a" * 500 + b"X" + b"b" * 300})
+    assert (verdict, problem[:8]) == ("wrong", "KeyError")
+    assert fuzz.shrink(Planted(), {"file": b"a" * 500 + b"X" + b"b" * 300}, problem) == {"file": b"X"}
+
+
+def test_the_fuzzer_notices_a_hang(monkeypatch):
+    def wait(case):
+        while True:
+            pass
+
+    target = Planted()
+    target.check = wait
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.05)
+    assert fuzz.judge(target, {})[1].startswith("Hang")
