@@ -10,7 +10,7 @@ from sepsearch.search.space import load_space
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import exit_on_user_error
 from sepsearch.utils.progress import Progress
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.space:
         front_end = load_space(options.space).front_end.resolve()
     with Progress() as progress:
-        storage = open_place(options.storage) if options.storage else None
+        storage = open_storage(options.storage) if options.storage else None
         recordings, shards = prepare(options.folder, front_end, progress, storage)
     console = roster_console()
     # The same recordings may have been built from another folder: what is said is about this one.

@@ -29,7 +29,7 @@ def train(config: dict[str, Any]) -> None:
     from sepsearch.models.families import make_config
     from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from sepsearch.training.loop import Member, fit
-    from sepsearch.utils.storage import open_place
+    from sepsearch.utils.storage import open_storage
 
     torch.set_num_threads(1)
     unit = tune.get_context().get_trial_id()
@@ -38,7 +38,7 @@ def train(config: dict[str, Any]) -> None:
     state = None
     if before := tune.get_checkpoint():
         with before.as_directory() as folder:
-            found = load_checkpoint(open_place(folder), "state", {})
+            found = load_checkpoint(open_storage(folder), "state", {})
             assert found is not None
             state = found.state
     batches = max(1, round(config["examples_per_epoch"] / network.batch_size))
@@ -46,7 +46,7 @@ def train(config: dict[str, Any]) -> None:
     results = fit(network, data, members, epochs=EPOCHS, batches_per_epoch=batches, state=state)
     for result in traced(results, unit, state.epoch + 1 if state else 1, EPOCHS):
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(open_place(folder), "state", {}, Checkpoint(result.state(), {}, {}))
+            save_checkpoint(open_storage(folder), "state", {}, Checkpoint(result.state(), {}, {}))
             checkpoint = tune.Checkpoint.from_directory(folder)
             tune.report({"epoch": result.epoch, "ratio": result.ratio}, checkpoint=checkpoint)
 
@@ -70,7 +70,7 @@ def prepare_data(folder: Path, seed: int) -> Path:
 
     from sepsearch.data.dataset import Dataset, Rows
     from sepsearch.data.preparation import prepare
-    from sepsearch.data.prepared import gather_material
+    from sepsearch.data.prepared import gather_data
     from sepsearch.data.shards import spectrograms
     from sepsearch.search.space import load_space
 
@@ -78,11 +78,11 @@ def prepare_data(folder: Path, seed: int) -> Path:
     if not path.exists():
         space = load_space(folder.parent / "space.yaml")
         recordings, shards = prepare(folder.parent / "recordings", space.front_end.resolve(), lambda *args: None)
-        material = gather_material(
+        prepared = gather_data(
             recordings, shards, ("vn", "vc"), seed, space.split.fractions, space.search.validation_examples
         )
         rows = Rows([spectrograms(table) for table in shards.tables()], "cpu")
-        data = Dataset(rows, material.examples, material.baselines["validation"]["identity"])
+        data = Dataset(rows, prepared.examples, prepared.baselines["validation"]["identity"])
         torch.save(data, folder / "data.tmp")
         (folder / "data.tmp").rename(path)
     return path

@@ -67,15 +67,13 @@ def task_data(threads: int = 1) -> "Dataset":
     from sepsearch.data.dataset import Dataset
     from sepsearch.data.demo.rendering import demo_folder
     from sepsearch.data.preparation import prepare
-    from sepsearch.data.prepared import gather_material
+    from sepsearch.data.prepared import gather_data
 
     torch.set_num_threads(threads)
     space = task_space()
     recordings, shards = prepare(demo_folder(), space.front_end.resolve(), lambda *_: None)
-    material = gather_material(
-        recordings, shards, INSTRUMENTS, 0, space.split.fractions, space.search.validation_examples
-    )
-    return Dataset(material.rows, material.examples, material.baselines["validation"]["identity"])
+    prepared = gather_data(recordings, shards, INSTRUMENTS, 0, space.split.fractions, space.search.validation_examples)
+    return Dataset(prepared.rows, prepared.examples, prepared.baselines["validation"]["identity"])
 
 
 def train(params: dict[str, Any], data: "Dataset", seed: int, epochs: int, examples: int) -> Iterator[Step]:

@@ -6,11 +6,11 @@ from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.recordings import Recordings, read_folder
 from sepsearch.data.shards import Progress as Callback
 from sepsearch.data.shards import ShardSet, prepare_shards
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 
 def prepare(
-    folder: Path, front_end: FrontEnd, progress: Callback, storage: Place | None = None
+    folder: Path, front_end: FrontEnd, progress: Callback, storage: StorageFolder | None = None
 ) -> tuple[Recordings, ShardSet]:
     """Check the recordings in a folder, and open their shards or build them where they are not there yet.
 

@@ -19,7 +19,7 @@ TEST_EXAMPLES = 2048  # of the test side, per instrument
 
 
 @dataclass(frozen=True)
-class Material:
+class PreparedData:
     """What there is to learn from, before any training.
 
     `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
@@ -58,14 +58,14 @@ class Material:
         }
 
 
-def gather_material(
+def gather_data(
     recordings: Recordings,
     shards: ShardSet,
     instruments: tuple[str, ...] | None,
     seed: int,
     fractions: tuple[float, float, float],
     validation_examples: int,
-) -> Material:
+) -> PreparedData:
     """Split, examples and baselines of a shard set; all instruments unless some are named.
 
     Left out with a note are those that there is nothing to separate from (`choose_instruments`).
@@ -109,7 +109,9 @@ def gather_material(
     }
     baselines = all_baselines(rows, judged)
     notes += _zero_notes(baselines)
-    return Material(recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes)
+    return PreparedData(
+        recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes
+    )
 
 
 def _zero_notes(baselines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[str, ...]:

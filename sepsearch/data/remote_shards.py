@@ -8,17 +8,17 @@ from sepsearch.data.manifest import MANIFEST, read_manifest
 from sepsearch.utils.files import new_folder
 from sepsearch.utils.progress import Steps, in_threads
 from sepsearch.utils.safe_paths import path_below
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 Progress = Callable[[str, int, int], None]
 
 
-def shards_place(storage: Place, fingerprint: str) -> Place:
+def shards_place(storage: StorageFolder, fingerprint: str) -> StorageFolder:
     """Where a shard set is in a storage; no run can have such a name."""
     return storage / ".shards" / fingerprint
 
 
-def fetch_shards(place: Place, folder: Path, progress: Progress) -> bool:
+def fetch_shards(place: StorageFolder, folder: Path, progress: Progress) -> bool:
     """Bring a shard set to a folder that does not exist; whether there is one. `open_shards` tells if it is sound.
 
     Raises:
@@ -39,7 +39,7 @@ def fetch_shards(place: Place, folder: Path, progress: Progress) -> bool:
     return True
 
 
-def publish_shards(place: Place, folder: Path, progress: Progress) -> None:
+def publish_shards(place: StorageFolder, folder: Path, progress: Progress) -> None:
     """Write a shard set to a place that has none, its manifest last: until that is there nobody sees it."""
     if place.read(MANIFEST) is not None:
         return

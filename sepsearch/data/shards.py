@@ -27,7 +27,7 @@ from sepsearch.data.shard_writer import FULL_PLAYERS, SAMPLED_SUBSETS, count_row
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import cache_folder, file_sha256, new_folder, require_space
 from sepsearch.utils.progress import Steps, in_threads, one_torch_thread
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,7 +159,7 @@ def _check_table(table: "pa.Table", piece: dict[str, Any]) -> str:
 
 
 def prepare_shards(
-    recordings: Recordings, front_end: FrontEnd, progress: Progress, storage: Place | None = None
+    recordings: Recordings, front_end: FrontEnd, progress: Progress, storage: StorageFolder | None = None
 ) -> ShardSet:
     """The shard set of these recordings under this front end: opened or fetched where it is there, otherwise built.
 

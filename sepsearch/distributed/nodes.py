@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 from sepsearch.utils.versions import versions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ALIKE = ("ray", "torch")  # packages that must be the same on every node, beside
 NODE_SECONDS = 60.0  # for a node to answer
 TOKEN = "token"
 FILE_SECONDS = 5.0  # for a file to be seen over a network
-Look = Callable[[Place, str], dict[str, Any]]
+Look = Callable[[StorageFolder, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Node:
 
 
 def check_nodes(
-    place: Place, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
+    place: StorageFolder, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
 ) -> list[Node]:
     """See that every node of the cluster reads and writes at the run's place and has the versions of this process.
 
@@ -72,7 +72,7 @@ def check_nodes(
         return [_judge(answer, asked[answer], place, workers) for answer in done]
 
 
-def _judge(answer: Any, node: dict[str, Any], place: Place, workers: "Workers") -> Node:
+def _judge(answer: Any, node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
     """A node, from its answer; raises `UserError` if it is of no use."""
     import ray
 
@@ -117,7 +117,7 @@ def _name(node: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _token(place: Place) -> Iterator[tuple[Place, str]]:
+def _token(place: StorageFolder) -> Iterator[tuple[StorageFolder, str]]:
     """A new place below another, with a file of a random content; nothing of it is left at the end."""
     folder = place.local
     made = [path for path in (folder, *folder.parents) if not path.exists()] if folder else []
@@ -133,12 +133,12 @@ def _token(place: Place) -> Iterator[tuple[Place, str]]:
                 path.rmdir()
 
 
-def look_around(room: Place, token: str) -> dict[str, Any]:
+def look_around(room: StorageFolder, token: str) -> dict[str, Any]:
     """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
     return {"problem": _storage_problem(room, token), "versions": versions(ALIKE), "memory": _memory()}
 
 
-def _storage_problem(room: Place, token: str) -> str:
+def _storage_problem(room: StorageFolder, token: str) -> str:
     deadline = time.monotonic() + FILE_SECONDS
     own = f"{platform.node()}-{os.getpid()}"
     try:

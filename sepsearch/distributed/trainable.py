@@ -13,7 +13,7 @@ from sepsearch.models.families import make_config
 from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from sepsearch.training.loop import EpochResult, Member, TrainingFailed, fit
 from sepsearch.utils.errors import NodeUnfit, StorageFault, UserError
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 MARK = "mark"
 Fit = Callable[..., Iterator[EpochResult]]
@@ -37,8 +37,8 @@ class Task:
     examples_per_epoch: int
     threads: int
     gpu: bool
-    checkpoints: Place | None = None
-    weights: Place | None = None
+    checkpoints: StorageFolder | None = None
+    weights: StorageFolder | None = None
     mark: str = ""
     fit: Fit = fit
     search: str = ""

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sepsearch.audio.separation import separate_waveform
-from sepsearch.data.prepared import Material
+from sepsearch.data.prepared import PreparedData
 from sepsearch.evaluation.audio_samples import write_sample
 from sepsearch.evaluation.test_scores import Candidate, ClipScore, TestTitles, audio_table, typical_clip
 from sepsearch.models.families import make_config, make_network
@@ -43,7 +43,7 @@ class _Exam:
 
 def score_models(
     settings: Settings,
-    material: Material,
+    prepared: PreparedData,
     finals: FinalPlan,
     folds: FoldPlan,
     folder: Path,
@@ -59,46 +59,46 @@ def score_models(
     Returns:
         `final` and `reference_final` of `results.json`.
     """
-    titles = TestTitles(material.recordings, material.shards, material.index, material.rows)
-    exams = [exam for code in settings.instruments for exam in _exams(code, material, titles, finals, folds)]
+    titles = TestTitles(prepared.recordings, prepared.shards, prepared.index, prepared.rows)
+    exams = [exam for code in settings.instruments for exam in _exams(code, prepared, titles, finals, folds)]
     heard = iter(titles.listen([candidate for exam in exams for candidate in exam.candidates], advance))
     final: dict[str, Any] = {}
     reference_final: dict[str, Any] = {}
     for exam in exams:
         scores = [(score, candidate) for candidate in exam.candidates for score in next(heard)]
-        row = _row(exam, material, [score for score, _ in scores])
+        row = _row(exam, prepared, [score for score, _ in scores])
         if exam.code not in final:
             network = load_weights(exam.choice.run, exam.code, exam.code)
-            card = model_card(exam.code, settings.name, material, exam.choice, row)
+            card = model_card(exam.code, settings.name, prepared, exam.choice, row)
             save_model(folder / "models" / exam.code, network, card)
-            _write_sample(folder / "samples" / exam.code, exam.code, titles, material, scores)
+            _write_sample(folder / "samples" / exam.code, exam.code, titles, prepared, scores)
             final[exam.code] = {**row, "model_uri": str(folder / "models" / exam.code)}
         if exam.choice.finalist.reference and exam.code not in reference_final:
             reference_final[exam.code] = row
     return final, reference_final
 
 
-def _exams(code: str, material: Material, titles: TestTitles, finals: FinalPlan, folds: FoldPlan) -> list[_Exam]:
+def _exams(code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan) -> list[_Exam]:
     """The instrument's model and, behind it, the report's; one alone where they are the same."""
     chosen = choose_model(finals.runs, code, finals.finalists)
     opponent = choose_model(finals.runs, code, [finalist for finalist in finals.finalists if finalist.reference])
     choices = [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
-    exams = [_ordinary(code, choice, material, titles) for choice in choices]
-    if chosen and (left_out := _left_out(code, chosen, material, titles, folds)):
+    exams = [_ordinary(code, choice, prepared, titles) for choice in choices]
+    if chosen and (left_out := _left_out(code, chosen, prepared, titles, folds)):
         exams[0] = left_out
     return exams
 
 
-def _ordinary(code: str, choice: Choice, material: Material, titles: TestTitles) -> _Exam:
-    pairs = material.examples[code]["test"]
+def _ordinary(code: str, choice: Choice, prepared: PreparedData, titles: TestTitles) -> _Exam:
+    pairs = prepared.examples[code]["test"]
     network = load_weights(choice.run, code, code)
-    ratio = titles.ratio(network, pairs, material.baselines["test"]["identity"][code])
-    return _Exam(code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[material.rules.get(code, "")])
+    ratio = titles.ratio(network, pairs, prepared.baselines["test"]["identity"][code])
+    return _Exam(code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[prepared.rules.get(code, "")])
 
 
-def _left_out(code: str, choice: Choice, material: Material, titles: TestTitles, folds: FoldPlan) -> _Exam | None:
+def _left_out(code: str, choice: Choice, prepared: PreparedData, titles: TestTitles, folds: FoldPlan) -> _Exam | None:
     """The same configuration, trained without each title in turn; None unless all of these trainings finished."""
-    mine = [fold for fold in material.folds if fold.instrument == code]
+    mine = [fold for fold in prepared.folds if fold.instrument == code]
     runs = [folds.runs.get(fold.id) for fold in mine]
     if not mine or not all(run and run.weights for run in runs):
         return None
@@ -107,7 +107,7 @@ def _left_out(code: str, choice: Choice, material: Material, titles: TestTitles,
         assert run is not None
         network = load_weights(run, fold.id, code)
         candidates.append(Candidate(code, network, fold.sides["test"]))
-        ratios.append(titles.ratio(network, fold.sides["test"], material.fold_identity[fold.id]["test"]))
+        ratios.append(titles.ratio(network, fold.sides["test"], prepared.fold_identity[fold.id]["test"]))
     return _Exam(code, choice, candidates, ratios, LEFT_OUT)
 
 
@@ -123,7 +123,7 @@ def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
     return network.eval()
 
 
-def _row(exam: _Exam, material: Material, scores: Sequence[ClipScore]) -> dict[str, Any]:
+def _row(exam: _Exam, prepared: PreparedData, scores: Sequence[ClipScore]) -> dict[str, Any]:
     """An instrument's line of `final`."""
     choice, run, code = exam.choice, exam.choice.run, exam.code
     member = run.members[code]
@@ -135,7 +135,7 @@ def _row(exam: _Exam, material: Material, scores: Sequence[ClipScore]) -> dict[s
         "seed": run.seed,
         "seeds": list(choice.seeds),
         "epoch": member.epoch,
-        "identity_loss": material.baselines["validation"]["identity"][code],
+        "identity_loss": prepared.baselines["validation"]["identity"][code],
         "val_loss": member.val_loss,
         "ratio": member.ratio,
         "ratio_mean": choice.ratio_mean,
@@ -154,7 +154,7 @@ def _write_sample(
     folder: Path,
     code: str,
     titles: TestTitles,
-    material: Material,
+    prepared: PreparedData,
     scores: Sequence[tuple[ClipScore, Candidate]],
 ) -> None:
     """The instrument's typical clip; nothing where it never plays with others in the test titles."""
@@ -163,7 +163,7 @@ def _write_sample(
         return
     network = next(candidate.network for score, candidate in scores if score is clip)
     mixture, target = titles.waveforms(code, clip)
-    front_end, constant = material.shards.front_end, material.shards.constant
+    front_end, constant = prepared.shards.front_end, prepared.shards.constant
     write_sample(
         folder,
         network=network,
@@ -176,20 +176,20 @@ def _write_sample(
     )
 
 
-def model_card(code: str, search: str, material: Material, choice: Choice, row: Mapping[str, Any]) -> ModelCard:
+def model_card(code: str, search: str, prepared: PreparedData, choice: Choice, row: Mapping[str, Any]) -> ModelCard:
     """All that a model needs to be used and judged with nothing else at hand."""
     return ModelCard(
         instrument=code,
         config=make_config(choice.finalist.params),
-        front_end=material.shards.front_end,
-        constant=material.shards.constant,
-        split=material.split.titles(),
-        baselines={side: {n: of[code] for n, of in table.items()} for side, table in material.baselines.items()},
+        front_end=prepared.shards.front_end,
+        constant=prepared.shards.constant,
+        split=prepared.split.titles(),
+        baselines={side: {n: of[code] for n, of in table.items()} for side, table in prepared.baselines.items()},
         scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
-        caveat=material.caveats.get(code, ""),
-        fingerprint=material.shards.fingerprint,
+        caveat=prepared.caveats.get(code, ""),
+        fingerprint=prepared.shards.fingerprint,
         seeds=choice.seeds,
         seed=choice.run.seed,
         search=search,
-        data=trained_on(material.dataset()),
+        data=trained_on(prepared.dataset()),
     )

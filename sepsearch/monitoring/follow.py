@@ -27,10 +27,10 @@ class Watched:
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ):
-        from sepsearch.runs.state import Tally
+        from sepsearch.runs.state import RunState
         from sepsearch.search.journal import Follower
 
-        self.tally = Tally()
+        self.run = RunState()
         self._refresh, self._clock, self._steady, self._follower = refresh, clock, steady, Follower()
         self._age = self._seen = 0.0  # of the last event when it was seen, and when that was
         self._looked = False
@@ -43,10 +43,10 @@ class Watched:
         """
         found = False
         for event in self._follower.read(self._refresh()):
-            self.tally.handle(event)
+            self.run.handle(event)
             found = True
         if not self._looked:
-            self._age = max(0.0, self._clock() - self.tally.written)
+            self._age = max(0.0, self._clock() - self.run.written)
         elif found:
             self._age = 0.0
         if found or not self._looked:
@@ -55,8 +55,8 @@ class Watched:
 
     @property
     def now(self) -> float:
-        """The present as a moment of the run (see `Tally.last`); only the first look needs clocks that agree."""
-        return self.tally.last + self._age + self._steady() - self._seen
+        """The present as a moment of the run (see `RunState.last`); only the first look needs clocks that agree."""
+        return self.run.last + self._age + self._steady() - self._seen
 
 
 def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:
@@ -75,17 +75,17 @@ def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", ev
 
     watched.look()
     if once or not console.is_terminal:
-        console.print(make_view(watched.tally, watched.now, hints(), console))
+        console.print(make_view(watched.run, watched.now, hints(), console))
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         try:
-            while not watched.tally.end:
-                live.update(make_view(watched.tally, watched.now, hints(), console, fit=True), refresh=True)
+            while not watched.run.end:
+                live.update(make_view(watched.run, watched.now, hints(), console, fit=True), refresh=True)
                 time.sleep(every)
                 watched.look()
         finally:
             # What stays on the screen may be longer than it.
-            live.update(make_view(watched.tally, watched.now, hints(), console))
+            live.update(make_view(watched.run, watched.now, hints(), console))
 
 
 def local_hints(folder: Path) -> "Hints":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from sepsearch.distributed.worker_metrics import AGAIN_SECONDS, MEMORY, MEMORY_LABELS, MEMORY_TEXT, make_gauge
-from sepsearch.runs.state import STAGES, Tally
+from sepsearch.runs.state import STAGES, RunState
 from sepsearch.search.events import Event
 
 # Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
@@ -37,34 +37,34 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
 
 
-def unit_readings(tally: Tally, id: str) -> Iterator[Reading]:
+def unit_readings(run: RunState, id: str) -> Iterator[Reading]:
     """What there is to say of a running unit, once it has done an epoch."""
-    unit = tally.running[id]
+    unit = run.running[id]
     if not unit.epochs:
         return
-    labels = {"search": tally.name, "trial": id}
+    labels = {"search": run.name, "trial": id}
     yield "sepsearch_epoch", float(unit.epochs), labels
     for code, ratio in {"all": unit.ratio, **unit.ratios}.items():
         if ratio is not None and math.isfinite(ratio):
             yield "sepsearch_ratio", ratio, {**labels, "instrument": code}
 
 
-def readings(tally: Tally, now: float) -> Iterator[Reading]:
-    """All that there is to say of a run but what its workers say themselves; `now` is a moment as `Tally.last` is."""
-    search = {"search": tally.name}
-    for id in list(tally.running):
-        yield from unit_readings(tally, id)
-    if tally.best:
-        yield "sepsearch_best_ratio", tally.best.ratio, {**search, "instrument": "all"}
-    for code, (ratio, _) in tally.best_of.items():
+def readings(run: RunState, now: float) -> Iterator[Reading]:
+    """Values of all gauges but those that workers set themselves; `now` is a moment as `RunState.last` is."""
+    search = {"search": run.name}
+    for id in list(run.running):
+        yield from unit_readings(run, id)
+    if run.best:
+        yield "sepsearch_best_ratio", run.best.ratio, {**search, "instrument": "all"}
+    for code, (ratio, _) in run.best_of.items():
         yield "sepsearch_best_ratio", ratio, {**search, "instrument": code}
     for stage in STAGES.values():
-        if stage == tally.stage or tally.begun[stage]:
-            for state, count in tally.states(stage).items():
+        if stage == run.stage or run.begun[stage]:
+            for state, count in run.states(stage).items():
                 yield "sepsearch_trials", float(count), {**search, "stage": stage, "state": state}
-    yield "sepsearch_epochs_per_second", tally.pace.rate(now) or 0.0, search
-    yield "sepsearch_examples_per_second", tally.examples_per_second(now), search
-    if left := tally.remaining(now):
+    yield "sepsearch_epochs_per_second", run.throughput.rate(now) or 0.0, search
+    yield "sepsearch_examples_per_second", run.examples_per_second(now), search
+    if left := run.remaining(now):
         yield "sepsearch_remaining_seconds", left[0], search
 
 
@@ -73,7 +73,7 @@ class Gauges:
 
     def __init__(self) -> None:
         self._gauges = {name: make_gauge(name, *about) for name, about in GAUGES.items() if name != MEMORY}
-        self._tally = Tally()
+        self._tally = RunState()
         self._refreshed = -math.inf
         self._seen = time.monotonic()  # when the last event came
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.plots import short
-from sepsearch.runs.state import Tally
+from sepsearch.runs.state import RunState
 from sepsearch.utils.errors import one_line
 from sepsearch.utils.formatting import duration, number
 
@@ -39,28 +39,28 @@ class Hints:
     end: Sequence[str] = field(default_factory=tuple)
 
 
-def make_view(tally: Tally, now: float, hints: Hints, console: Console, fit: bool = False) -> RenderableType:
+def make_view(run: RunState, now: float, hints: Hints, console: Console, fit: bool = False) -> RenderableType:
     """All there is to see of a run.
 
     Args:
-        tally: of the run.
+        run: of the run.
         now: seconds since 1970, by the clock of the run's own machine.
         hints: what to type.
         console: where it will be shown; its width decides on the tables' columns.
         fit: leave tables out, the least important first, until the rest is not higher than the console.
     """
-    if not tally.search:
-        return _state(tally, now, hints)
+    if not run.search:
+        return _state(run, now, hints)
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    for label, text in [*_counts(tally, console.width), ("best", _best(tally)), ("speed", _pace(tally, now))]:
+    for label, text in [*_counts(run, console.width), ("best", _best(run)), ("speed", _pace(run, now))]:
         if text:
             facts.add_row(label, text)
-    head: list[RenderableType] = [_state(tally, now, hints), facts]
+    head: list[RenderableType] = [_state(run, now, hints), facts]
     # The most important first.
-    tables = [_instruments(tally, console.width), _running(tally), _rungs(tally), _failures(tally)]
-    foot = [Text(line, style="dim") for line in hints.end] if tally.end else []
+    tables = [_instruments(run, console.width), _running(run), _rungs(run), _failures(run)]
+    foot = [Text(line, style="dim") for line in hints.end] if run.end else []
     shown = [table for table in tables if table is not None]
     view = _arrange(head, shown, foot, console)
     while fit and shown and _height(view, console) >= console.height:
@@ -112,42 +112,42 @@ def _table(headings: Sequence[str], numeric: int = 1) -> Table:
     return table
 
 
-def _state(tally: Tally, now: float, hints: Hints) -> Text:
+def _state(run: RunState, now: float, hints: Hints) -> Text:
     """Name, state and stage, and since when; what to type where the run does not go on by itself."""
-    text = Text.assemble((one_line(tally.name) or "this run", "bold"), "  ")
-    if not tally.search:
+    text = Text.assemble((one_line(run.name) or "this run", "bold"), "  ")
+    if not run.search:
         return text.append("has not begun: its journal says nothing yet", "yellow")
-    if tally.end:
-        kind = {"finished": "green", "interrupted": "yellow"}.get(tally.end, "red")
-        text.append(one_line(tally.end), kind).append(f" after {duration(tally.pace.worked(tally.last))}")
-        text.append(f", {duration(max(0.0, now - tally.last))} ago")
-        return text if tally.end == "finished" else text.append(f"; to go on: {hints.resume}")
-    if quiet := tally.silence(now):
+    if run.end:
+        kind = {"finished": "green", "interrupted": "yellow"}.get(run.end, "red")
+        text.append(one_line(run.end), kind).append(f" after {duration(run.throughput.worked(run.last))}")
+        text.append(f", {duration(max(0.0, now - run.last))} ago")
+        return text if run.end == "finished" else text.append(f"; to go on: {hints.resume}")
+    if quiet := run.silence(now):
         text.append(f"nothing was written for {duration(quiet)}", "yellow")
-        text.append(f": its process may be gone. It was {_doing(tally)}.")
+        text.append(f": its process may be gone. It was {_doing(run)}.")
         return text.append(f" If it is gone, this goes on with it: {hints.resume}")
-    text.append(_doing(tally), "cyan").append(f" for {duration(now - tally.since)}")
-    if tally.begin < tally.since:
-        text.append(f", begun {duration(now - tally.begin)} ago")
-    quiet = now - tally.last
+    text.append(_doing(run), "cyan").append(f" for {duration(now - run.since)}")
+    if run.begin < run.since:
+        text.append(f", begun {duration(now - run.begin)} ago")
+    quiet = now - run.last
     return text.append(f"; last heard of {duration(quiet)} ago" if quiet > SOON_SECONDS else "", "dim")
 
 
-def _doing(tally: Tally) -> str:
-    if tally.scores:
+def _doing(run: RunState) -> str:
+    if run.scores:
         return "registering the models"
-    states = tally.states(tally.stage)
-    if tally.stage != "search" and not states["waiting"] and not states["running"]:
+    states = run.states(run.stage)
+    if run.stage != "search" and not states["waiting"] and not states["running"]:
         return "scoring the chosen models on the test titles"
-    return DOING[tally.stage]
+    return DOING[run.stage]
 
 
-def _counts(tally: Tally, width: int) -> Iterator[tuple[str, Text]]:
+def _counts(run: RunState, width: int) -> Iterator[tuple[str, Text]]:
     """Of every stage that has begun a bar, and how many of its units are in which state."""
     for stage, what in WHAT.items():
-        if not tally.begun[stage] and stage != "search":
+        if not run.begun[stage] and stage != "search":
             continue
-        states, wanted = tally.states(stage), tally.wanted(stage)
+        states, wanted = run.states(stage), run.wanted(stage)
         ended = wanted - states["waiting"] - states["running"]
         done = BAR * ended // max(1, wanted)
         text = Text.assemble(("━" * done, "green"), ("─" * (BAR - done), "dim"), " ") if width >= NARROW else Text()
@@ -158,17 +158,17 @@ def _counts(tally: Tally, width: int) -> Iterator[tuple[str, Text]]:
         yield what, text
 
 
-def _best(tally: Tally) -> Text:
+def _best(run: RunState) -> Text:
     """The best trial and its configuration, of which only what the space varies is named."""
     text = Text()
-    if tally.best is None:
-        return text.append(f"no trial has come to the end of its {tally.epochs} epochs yet")
-    text.append(number(tally.best.ratio), "bold green").append(f" ratio of {tally.best.trial}")
-    text.append(f" after {tally.best.epochs} epochs")
-    known = [value for value in tally.reference.values() if value is not None]
-    if known and tally.best.trial != tally.search.get("reference"):
+    if run.best is None:
+        return text.append(f"no trial has come to the end of its {run.epochs} epochs yet")
+    text.append(number(run.best.ratio), "bold green").append(f" ratio of {run.best.trial}")
+    text.append(f" after {run.best.epochs} epochs")
+    known = [value for value in run.reference.values() if value is not None]
+    if known and run.best.trial != run.search.get("reference"):
         text.append(f"; the report's network {number(sum(known) / len(known))}")
-    if params := configuration(tally.best.params, tally.search.get("space", {})):
+    if params := configuration(run.best.params, run.search.get("space", {})):
         text.append(f"\n{params}", "dim")
     return text
 
@@ -184,62 +184,62 @@ def configuration(params: Mapping[str, Any], space: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{name} {short(params[name])}" for name in shown))
 
 
-def _pace(tally: Tally, now: float) -> Text | None:
+def _pace(run: RunState, now: float) -> Text | None:
     """Speed and what is left; None where the run is over or nothing was done yet."""
-    if tally.end or (speed := tally.pace.rate(now)) is None:
+    if run.end or (speed := run.throughput.rate(now)) is None:
         return None
     text = Text(f"{speed:.2g} epochs/s" if speed >= 1 else f"an epoch every {duration(1 / speed)}")
-    if examples := tally.examples_per_second(now):
+    if examples := run.examples_per_second(now):
         text.append(f", {examples:.0f} training examples/s")
-    if (left := tally.remaining(now)) and not tally.silence(now):
-        text.append(f"; about {duration(left[0])} left for {AFTER[tally.stage]}")
+    if (left := run.remaining(now)) and not run.silence(now):
+        text.append(f"; about {duration(left[0])} left for {AFTER[run.stage]}")
         text.append(f", then {duration(left[1])} for the finalists" if left[1] else "")
     return text
 
 
-def _running(tally: Tally) -> Table | None:
-    if not tally.running or tally.end:
+def _running(run: RunState) -> Table | None:
+    if not run.running or run.end:
         return None
     table = _table(["At work", "epoch", "of", "ratio", "configuration"])
     table.columns[4].justify = "left"
-    units = sorted(tally.running.values(), key=lambda unit: (-unit.epochs, unit.id))
+    units = sorted(run.running.values(), key=lambda unit: (-unit.epochs, unit.id))
     for unit in units[:MOST_RUNNING]:
-        full = tally.epochs if unit.stage == "search" else tally.search["settings"].get("final_epochs", 0)
-        params = configuration(unit.params, tally.search.get("space", {}))
+        full = run.epochs if unit.stage == "search" else run.search["settings"].get("final_epochs", 0)
+        params = configuration(unit.params, run.search.get("space", {}))
         table.add_row(unit.id, str(unit.epochs), str(full), number(unit.ratio), Text(params, style="dim"))
     if len(units) > MOST_RUNNING:
         table.add_row(f"and {len(units) - MOST_RUNNING} more", "", "", "", "")
     return table
 
 
-def _rungs(tally: Tally) -> Table | None:
-    if tally.stage != "search" or not any(tally.rungs.values.values()):
+def _rungs(run: RunState) -> Table | None:
+    if run.stage != "search" or not any(run.rungs.values.values()):
         return None
     table = _table(["Rungs", "arrived", "stopped", "passes\nup to"])
-    for rung, values in tally.rungs.values.items():
-        table.add_row(f"epoch {rung}", str(len(values)), str(tally.stopped_at[rung]), number(tally.cutoff(rung)))
+    for rung, values in run.rungs.values.items():
+        table.add_row(f"epoch {rung}", str(len(values)), str(run.stopped_at[rung]), number(run.cutoff(rung)))
     return table
 
 
-def _instruments(tally: Tally, width: int) -> Table | None:
+def _instruments(run: RunState, width: int) -> Table | None:
     """The best ratio of every instrument beside those that it must beat; of finalists over the seeds that are done."""
-    validation = tally.search.get("baselines", {}).get("validation", {})
-    gains = {code: _ratio(validation, "gain", code) for code in tally.codes}
+    validation = run.search.get("baselines", {}).get("validation", {})
+    gains = {code: _ratio(validation, "gain", code) for code in run.codes}
     opponents = ["constant\ngain", "report's\nnetwork"]
-    if tally.scores:
+    if run.scores:
         headings = ["Final models", "ratio ± sd", "test\nratio", "SI-SDR\ngain, dB", *opponents]
-        rows = [_scored(tally.scores, code, gains[code]) for code in tally.codes]
-    elif any(run.weights for run in tally.retrained.runs.values()):
+        rows = [_scored(run.scores, code, gains[code]) for code in run.codes]
+    elif any(one.weights for one in run.retrained.runs.values()):
         headings = ["Finalists", "ratio ± sd", "seeds", "of", *opponents, "in the\nsearch"]
-        rows = [_retrained(tally, code, gains[code]) for code in tally.codes]
-    elif tally.best is None:
+        rows = [_retrained(run, code, gains[code]) for code in run.codes]
+    elif run.best is None:
         return None
     else:
         headings = ["Instruments", "best\nratio", "of", *opponents, "identity\nloss"]
-        rows = [_searched(tally, code, gains[code], validation) for code in tally.codes]
+        rows = [_searched(run, code, gains[code], validation) for code in run.codes]
     table = _table(headings)
-    caveats: Mapping[str, str] = tally.search.get("caveats") or {}
-    for code, row in zip(tally.codes, rows, strict=True):
+    caveats: Mapping[str, str] = run.search.get("caveats") or {}
+    for code, row in zip(run.codes, rows, strict=True):
         name = f"{code} {INSTRUMENTS.get(code, '')}".strip() if width >= NARROW else code
         table.add_row(f"{name}*" if code in caveats else name, *row)
     notes = ["ratio: loss / identity loss, 1 is doing nothing", *(f"* {code}: {caveats[code]}" for code in caveats)]
@@ -248,16 +248,16 @@ def _instruments(tally: Tally, width: int) -> Table | None:
     return table
 
 
-def _searched(tally: Tally, code: str, gain: float | None, validation: Mapping[str, Any]) -> list[RenderableType]:
-    ratio, trial = tally.best_of.get(code, (None, "–"))
+def _searched(run: RunState, code: str, gain: float | None, validation: Mapping[str, Any]) -> list[RenderableType]:
+    ratio, trial = run.best_of.get(code, (None, "–"))
     identity = validation.get("identity", {}).get(code)
-    own = tally.reference.get(code)
+    own = run.reference.get(code)
     return [_beside(number(ratio), ratio, gain), trial, number(gain), number(own), number(identity, 4)]
 
 
-def _retrained(tally: Tally, code: str, gain: float | None) -> list[RenderableType]:
-    chosen, own = tally.chosen(code)
-    search, _ = tally.best_of.get(code, (None, ""))
+def _retrained(run: RunState, code: str, gain: float | None) -> list[RenderableType]:
+    chosen, own = run.chosen(code)
+    search, _ = run.best_of.get(code, (None, ""))
     reference = _spread(own.ratio_mean, own.ratio_sd, len(own.seeds)) if own else "–"
     if chosen is None:
         return ["–", "–", "–", number(gain), reference, number(search)]
@@ -287,15 +287,15 @@ def _ratio(validation: Mapping[str, Any], baseline: str, code: str) -> float | N
     return loss / identity if loss is not None and identity else None
 
 
-def _failures(tally: Tally) -> Table | None:
-    if not tally.failures:
+def _failures(run: RunState) -> Table | None:
+    if not run.failures:
         return None
-    failed = sum(count for (_, state), count in tally.ended.items() if state == "failed")
-    counts = [(failed, "failed"), (tally.deaths, "went on after a worker's death")]
+    failed = sum(count for (_, state), count in run.ended.items() if state == "failed")
+    counts = [(failed, "failed"), (run.deaths, "went on after a worker's death")]
     table = _table(["Failures", ", ".join(f"{count} {what}" for count, what in counts if count)], 2)
     table.columns[1].no_wrap = False
     for column in table.columns:
         column.vertical = "top"
-    for unit, reason in tally.failures:
+    for unit, reason in run.failures:
         table.add_row(unit, Text(one_line(reason)))
     return table

@@ -25,12 +25,12 @@ from sepsearch.runs.start import (
 )
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sepsearch.data.prepared import Material
+    from sepsearch.data.prepared import PreparedData
     from sepsearch.pipeline.execution import Ready
     from sepsearch.runs.record import Settings
     from sepsearch.search.journal import Journal
@@ -49,19 +49,19 @@ def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") 
         look_at_cluster(begin)
     else:
         ray_folder()
-    material = _prepare(arguments, begin, console)
-    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, material)
+    prepared = _prepare(arguments, begin, console)
+    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, prepared)
     settings, note = limited_settings(begin, settings)
     if note:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
-    changed = _changes(arguments, begin, settings, material) if begin.journal else {}
+    changed = _changes(arguments, begin, settings, prepared) if begin.journal else {}
     with contextlib.ExitStack() as stack:
-        ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, material, console))
-        return _record(begin, ready.settings if ready else settings, material, changed, ready, console, clock)
+        ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, prepared, console))
+        return _record(begin, ready.settings if ready else settings, prepared, changed, ready, console, clock)
 
 
 def _record(
-    begin: Begin, settings: "Settings", material: "Material", changed: dict[str, Any], ready: "Ready | None",
+    begin: Begin, settings: "Settings", prepared: "PreparedData", changed: dict[str, Any], ready: "Ready | None",
     console: "Console", clock: float,
 ) -> str:  # fmt: skip
     """Nothing was written so far. From here on all that happens is in the journal, to its end."""
@@ -79,9 +79,9 @@ def _record(
         if not begin.journal or "space" in changed:
             _keep_space_file(begin)
         with _stopping_on_interrupt(stop, console):
-            _begin_journal(journal, begin, settings, material, tracker, changed, time.monotonic() - clock)
+            _begin_journal(journal, begin, settings, prepared, tracker, changed, time.monotonic() - clock)
             tell_resume(begin, settings, console)
-            state = run_stages(settings, begin, material, journal, ready, stop, tracker, console)
+            state = run_stages(settings, begin, prepared, journal, ready, stop, tracker, console)
     except BaseException as error:
         state = "interrupted" if isinstance(error, StorageFault) else state
         with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
@@ -96,7 +96,7 @@ def _record(
     if state == "interrupted":
         tell_interrupted(begin.folder, console)
     else:
-        tell_end(results, begin.folder, material.caveats, arrived, console)
+        tell_end(results, begin.folder, prepared.caveats, arrived, console)
     return state
 
 
@@ -151,7 +151,7 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
 
 
 def _begin_journal(
-    journal: "Journal", begin: Begin, settings: "Settings", material: "Material", tracker: "Tracker",
+    journal: "Journal", begin: Begin, settings: "Settings", prepared: "PreparedData", tracker: "Tracker",
     changed: dict[str, Any], seconds: float,
 ) -> None:  # fmt: skip
     """The first event, of the run or of this process; MLflow hears of all that came before it."""
@@ -163,23 +163,25 @@ def _begin_journal(
     if begin.journal:
         journal.append("resume", units=begin.history.unfinished(), changed=changed)
     else:
-        journal_begin(journal, settings, begin.space, material, seconds)
+        journal_begin(journal, settings, begin.space, prepared, seconds)
 
 
-def _changes(arguments: argparse.Namespace, begin: Begin, settings: "Settings", material: "Material") -> dict[str, Any]:
+def _changes(
+    arguments: argparse.Namespace, begin: Begin, settings: "Settings", prepared: "PreparedData"
+) -> dict[str, Any]:
     from sepsearch.runs.record import search_facts
 
-    return changed_facts(begin, search_facts(settings, begin.space, material), arguments.accept_changes)
+    return changed_facts(begin, search_facts(settings, begin.space, prepared), arguments.accept_changes)
 
 
-def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") -> "Material":
+def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") -> "PreparedData":
     """Recordings (the demo ensemble without --data), shards, split, baselines."""
     from sepsearch.data.preparation import prepare
-    from sepsearch.data.prepared import gather_material
+    from sepsearch.data.prepared import gather_data
     from sepsearch.utils.progress import Progress
 
     before = begin.history.search.get("settings", {})
-    storage = open_place(begin.options["storage"]) if begin.options["storage"] else None
+    storage = open_storage(begin.options["storage"]) if begin.options["storage"] else None
     with Progress() as progress:
         if begin.options["data"] is None:
             from sepsearch.data.demo.rendering import demo_folder
@@ -190,10 +192,10 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress, storage)
     instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
     seed = before.get("seed", arguments.seed or 0)
-    material = gather_material(
+    prepared = gather_data(
         recordings, shards, instruments, seed, begin.space.split.fractions, begin.space.search.validation_examples
     )
-    dataset = material.dataset()
+    dataset = prepared.dataset()
     titles = ", ".join(f"{len(names)} {side}" for side, names in dataset["split"].items())
     console.print(
         f"{dataset['pieces']} pieces, {dataset['clips']} clips, {dataset['rows']} rows of {dataset['source']};"
@@ -201,12 +203,12 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for note in (*material.notes, *(f"{code}: {text}" for code, text in material.caveats.items())):
+    for note in (*prepared.notes, *(f"{code}: {text}" for code, text in prepared.caveats.items())):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
-    return material
+    return prepared
 
 
-def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material") -> "Settings":
+def _settings(arguments: argparse.Namespace, begin: Begin, prepared: "PreparedData") -> "Settings":
     from sepsearch.runs.record import Settings
 
     most = arguments.max_epochs or sys.maxsize
@@ -216,7 +218,7 @@ def _settings(arguments: argparse.Namespace, begin: Begin, material: "Material")
         trials=arguments.trials or begin.space.search.trials,
         epochs=min(most, begin.space.search.epochs),
         final_epochs=min(most, begin.space.final.epochs),
-        instruments=tuple(material.examples),
+        instruments=tuple(prepared.examples),
         options=begin.options,
     )
 

@@ -1,4 +1,4 @@
-"""The course of a run once its material is there: Ray and preflight, then search, finalists, scores and registry."""
+"""A run once its data is prepared: Ray, preflight, search, finalists, scores, registry."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from sepsearch.utils.errors import StorageFault, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sepsearch.data.prepared import Material
+    from sepsearch.data.prepared import PreparedData
     from sepsearch.distributed.session import Session
     from sepsearch.distributed.trainable import Task
     from sepsearch.monitoring.console import Screen
@@ -69,7 +69,9 @@ def look_at_cluster(begin: Begin) -> None:
 
 
 @contextlib.contextmanager
-def getting_ready(settings: "Settings", begin: Begin, material: "Material", console: "Console") -> "Iterator[Ready]":
+def getting_ready(
+    settings: "Settings", begin: Begin, prepared: "PreparedData", console: "Console"
+) -> "Iterator[Ready]":
     """Start Ray or join it, and look at everything that could go wrong; raises `UserError` if something would."""
     from sepsearch.distributed.object_store import store_shards
     from sepsearch.distributed.session import ray_session
@@ -83,13 +85,13 @@ def getting_ready(settings: "Settings", begin: Begin, material: "Material", cons
         # A whole GPU each until it is known how many trials share one.
         gpus = float(session.gpus > 0) if automatic else options["gpus_per_trial"]
         workers = session.workers(options["cpus_per_trial"], gpus, options["workers"])
-        key = f"{material.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
-        identity = dict(material.baselines["validation"]["identity"])
-        identity |= {fold: losses["validation"] for fold, losses in material.fold_identity.items()}
-        examples = {**material.examples, **{fold.id: fold.sides for fold in material.folds}}
+        key = f"{prepared.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
+        identity = dict(prepared.baselines["validation"]["identity"])
+        identity |= {fold: losses["validation"] for fold, losses in prepared.fold_identity.items()}
+        examples = {**prepared.examples, **{fold.id: fold.sides for fold in prepared.folds}}
         with Progress() as progress:
-            stored = store_shards(key, material.shards, examples, identity, workers, progress)
-            task = search_task(settings, begin.space, material, workers, stored, begin.place)
+            stored = store_shards(key, prepared.shards, examples, identity, workers, progress)
+            task = search_task(settings, begin.space, prepared, workers, stored, begin.place)
             task = dataclasses.replace(task, search=settings.name)
             if automatic:
                 workers, task = _share_gpus(session, workers, task, options, begin, console)
@@ -130,7 +132,7 @@ def _share_gpus(
 
 
 def run_stages(
-    settings: "Settings", begin: Begin, material: "Material", journal: "Journal", ready: Ready | None,
+    settings: "Settings", begin: Begin, prepared: "PreparedData", journal: "Journal", ready: Ready | None,
     stop: "StopSignal", tracker: "Tracker", console: "Console",
 ) -> str:  # fmt: skip
     """What is still to do of a run; returns how it ended: "finished", "interrupted" or "failed".
@@ -144,7 +146,7 @@ def run_stages(
 
     past = begin.history
     if ready is None:
-        return _register(journal, begin, (past.scores or {})["final"], material, tracker, console)
+        return _register(journal, begin, (past.scores or {})["final"], prepared, tracker, console)
     gauges, screen = Gauges(), Screen(console, settings.epochs)
     for event in read_run(journal.path):  # its beginning is there already
         gauges.remember(event)
@@ -153,7 +155,7 @@ def run_stages(
         screen.remember(event)
     journal.listen(screen.handle)
     stages = Stages(
-        settings, begin.space, material, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
+        settings, begin.space, prepared, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
         gauges.refresh, past, settings.options["retries"],
         lambda line: console.print(line, markup=False, soft_wrap=True),
     )  # fmt: skip
@@ -162,7 +164,7 @@ def run_stages(
             final = _stages(begin, stages, screen, console)
         except StorageFault as fault:
             raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
-    return "interrupted" if final is None else _register(journal, begin, final, material, tracker, console)
+    return "interrupted" if final is None else _register(journal, begin, final, prepared, tracker, console)
 
 
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
@@ -200,7 +202,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         shutil.rmtree(begin.folder / name, ignore_errors=True)
     with Progress() as progress:
         final, reference = score_models(
-            settings, stages.material, finals, folds, begin.folder,
+            settings, stages.prepared, finals, folds, begin.folder,
             lambda done, total: progress("listening to the chosen models on the test titles", done, total),
         )  # fmt: skip
     seconds = past.seconds("finalists") + time.monotonic() - clock
@@ -223,11 +225,11 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
     from sepsearch.search.selection import choose_model
 
     chosen = {
-        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.material.folds
+        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.prepared.folds
     }
     folds = [
         (fold.id, fold.instrument, fold.title, choice)
-        for fold in stages.material.folds
+        for fold in stages.prepared.folds
         if (choice := chosen[fold.instrument])
     ]
     if folds:
@@ -236,7 +238,7 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
 
 
 def _register(
-    journal: "Journal", begin: Begin, final: dict[str, Any], material: "Material", tracker: "Tracker",
+    journal: "Journal", begin: Begin, final: dict[str, Any], prepared: "PreparedData", tracker: "Tracker",
     console: "Console",
 ) -> str:  # fmt: skip
     """Register every model; where the registry is away they stay in the run's folder, and the end says how to go on."""
@@ -254,7 +256,7 @@ def _register(
             stage = "registering the models and comparing them with the champions"
             advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
             settled = {c: m for e in begin.history.events if e["event"] == "registered" for c, m in e["models"].items()}
-            done = register_models(folders, run_id, None, advance, compare_on(material), settled)
+            done = register_models(folders, run_id, None, advance, compare_on(prepared), settled)
         if done.models:
             outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
             journal.append("registered", models=done.models, champions=outcomes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.data.prepared import Material
+from sepsearch.data.prepared import PreparedData
 from sepsearch.distributed.storage_wait import StorageWait
 from sepsearch.runs.history import History
 from sepsearch.runs.record import Settings
@@ -19,7 +19,7 @@ from sepsearch.search.scheduler import SearchPlan, best_trials
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
 from sepsearch.search.space import Space
 from sepsearch.utils.errors import UserError, storage_fault
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.distributed.object_store import StoredData
@@ -30,12 +30,17 @@ PROBE = "probe"  # a file beside the checkpoints, to see whether they can be wri
 
 
 def search_task(
-    settings: Settings, space: Space, material: Material, workers: "Workers", stored: "StoredData", place: Place
+    settings: Settings,
+    space: Space,
+    prepared: PreparedData,
+    workers: "Workers",
+    stored: "StoredData",
+    place: StorageFolder,
 ) -> "Task":
     """What all workers of a search have in common; `place` is the run's."""
     from sepsearch.distributed.trainable import Task
 
-    most = max(len(sides["train"]) for sides in material.examples.values())
+    most = max(len(sides["train"]) for sides in prepared.examples.values())
     return Task(
         data=stored,
         instruments=settings.instruments,
@@ -63,10 +68,10 @@ class Stages:
 
     settings: Settings
     space: Space
-    material: Material
+    prepared: PreparedData
     journal: Journal
     folder: Path
-    place: Place
+    place: StorageFolder
     workers: "Workers"
     task: "Task"
     stop: "StopSignal"

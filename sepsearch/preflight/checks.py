@@ -17,7 +17,7 @@ from sepsearch.tracking.tracker import database_file, tracking_uri
 from sepsearch.utils.errors import UserError, no_space
 from sepsearch.utils.files import cache_folder
 from sepsearch.utils.formatting import size
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.distributed.trainable import Task
@@ -34,7 +34,7 @@ def preflight(
     task: "Task",
     workers: "Workers",
     folder: Path,
-    place: Place,
+    place: StorageFolder,
     *,
     time_budget: float | None = None,
     corners: bool = True,
@@ -101,7 +101,7 @@ def _job(space: "Space", settings: "Settings", task: "Task", workers: "Workers")
     )
 
 
-def check_place(place: Place) -> None:
+def check_place(place: StorageFolder) -> None:
     """See that a run's place can be written; nothing is left there. Raises `UserError` if it cannot be."""
     if place.local is None:
         name = f"preflight-{secrets.token_hex(4)}"

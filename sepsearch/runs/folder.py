@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.search.remote_journal import Mirror
-from sepsearch.utils.storage import Place, open_place
+from sepsearch.search.remote_journal import RemoteJournal
+from sepsearch.utils.storage import StorageFolder, open_storage
 from sepsearch.runs.run_folder import JOURNAL, check_name, find_run
 from sepsearch.utils.run_lock import RunLock
 from sepsearch.utils.safe_paths import path_below
@@ -17,7 +17,7 @@ FOLDERS = ("models", "samples")
 WEIGHTS = ("finalists", "folds")  # workers leave them in the place themselves
 
 
-def run_places(runs: Path, storage: str | None, name: str) -> tuple[Path, Place, Mirror | None]:
+def run_places(runs: Path, storage: str | None, name: str) -> tuple[Path, StorageFolder, RemoteJournal | None]:
     """A run's folder on this machine, its place, and its journal over there where that is not a folder.
 
     Args:
@@ -28,11 +28,11 @@ def run_places(runs: Path, storage: str | None, name: str) -> tuple[Path, Place,
     Raises:
         UserError: nothing is behind such a URI.
     """
-    place = open_place(storage) / name if storage else None
+    place = open_storage(storage) / name if storage else None
     if place is None or place.local:
         folder = place.local if place and place.local else runs / name
-        return folder, Place(str(folder.absolute())), None
-    return runs / name, place, Mirror(place / "journal")
+        return folder, StorageFolder(str(folder.absolute())), None
+    return runs / name, place, RemoteJournal(place / "journal")
 
 
 def follow_run(runs: Path, storage: str | None, name: str, copies: Path) -> tuple[Path, Callable[[], Path]]:
@@ -47,21 +47,21 @@ def follow_run(runs: Path, storage: str | None, name: str, copies: Path) -> tupl
     Raises:
         UserError: there is no such run.
     """
-    folder, _, mirror = run_places(runs, storage, check_name(name, "NAME"))
-    if mirror is None:
+    folder, _, remote = run_places(runs, storage, check_name(name, "NAME"))
+    if remote is None:
         path = find_run(folder.parent, name, "NAME") / JOURNAL
         return folder, lambda: path
-    _require(mirror, storage, "NAME", name)
+    _require(remote, storage, "NAME", name)
     copy = copies / JOURNAL
 
     def refresh() -> Path:
-        mirror.fetch(copy)
+        remote.fetch(copy)
         return copy
 
     return copies, refresh
 
 
-def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> str:
+def take_over(place: StorageFolder, remote: RemoteJournal, folder: Path, name: str) -> str:
     """Become the writer of a run, and bring its journal and space file to a folder of this machine.
 
     Returns:
@@ -70,14 +70,14 @@ def take_over(place: Place, mirror: Mirror, folder: Path, name: str) -> str:
     Raises:
         UserError: there is no such run, another process is at work on it, or the folder holds another run's journal.
     """
-    _require(mirror, str(place), "--resume", name)
-    mirror.claim()
-    note = bring_journal(mirror, folder / JOURNAL)
+    _require(remote, str(place), "--resume", name)
+    remote.claim()
+    note = bring_journal(remote, folder / JOURNAL)
     _bring(place, "space.yaml", folder)
     return note
 
 
-def bring_journal(mirror: Mirror, path: Path) -> str:
+def bring_journal(remote: RemoteJournal, path: Path) -> str:
     """Replace a journal of this machine by the storage's, which is the run's; nothing that only this one has is lost.
 
     The last line here may be missing in the storage: the process that wrote it was killed before it arrived there, so
@@ -89,14 +89,14 @@ def bring_journal(mirror: Mirror, path: Path) -> str:
     Raises:
         UserError: the journal here is another run's, or has more lines that the storage has not.
     """
-    lines = mirror.read_all()
+    lines = remote.read_all()
     content = b"".join(lines)
     here = path.read_bytes() if path.exists() else b""
     if content == here:
         return ""
     note = ""
     if not content.startswith(here):
-        reason = _lacking(path, here.splitlines(keepends=True), lines, mirror.place)
+        reason = _lacking(path, here.splitlines(keepends=True), lines, remote.place)
         aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.{n}")).exists())
         write_atomically(aside, here)
         note = f"{path}: {reason}; the old file is {aside.name} now"
@@ -104,7 +104,7 @@ def bring_journal(mirror: Mirror, path: Path) -> str:
     return note
 
 
-def _lacking(path: Path, here: Sequence[bytes], there: Sequence[bytes], place: Place) -> str:
+def _lacking(path: Path, here: Sequence[bytes], there: Sequence[bytes], place: StorageFolder) -> str:
     """Why a journal of this machine is no beginning of the storage's, if it may be set aside.
 
     Raises:
@@ -143,13 +143,13 @@ def fetch_run(storage: str, name: str, folder: Path) -> str:
         UserError: there is no such run, a process of this machine is at work on it, the folder holds another run's
             journal, or a name in the storage or a link in the folder leads out of the folder.
     """
-    _, place, mirror = run_places(folder.parent, storage, check_name(name, "NAME"))
-    if mirror is None:
+    _, place, remote = run_places(folder.parent, storage, check_name(name, "NAME"))
+    if remote is None:
         raise UserError(f"--storage {storage}: a folder already, expected a URI: use --runs {storage}")
-    _require(mirror, storage, "NAME", name)
+    _require(remote, storage, "NAME", name)
     lock = RunLock(folder / JOURNAL)
     try:
-        note = bring_journal(mirror, folder / JOURNAL)
+        note = bring_journal(remote, folder / JOURNAL)
         for file in SMALL:
             _bring(place, file, folder)
         for part in (*FOLDERS, *WEIGHTS):
@@ -159,7 +159,7 @@ def fetch_run(storage: str, name: str, folder: Path) -> str:
     return note
 
 
-def publish_run(place: Place, folder: Path) -> None:
+def publish_run(place: StorageFolder, folder: Path) -> None:
     """Write what a process has made of a run beside its journal, where all machines see it."""
     if place.local:
         return
@@ -170,12 +170,12 @@ def publish_run(place: Place, folder: Path) -> None:
         (place / part).publish(folder / part)
 
 
-def _bring(place: Place, file: str, folder: Path) -> None:
+def _bring(place: StorageFolder, file: str, folder: Path) -> None:
     content = place.read(file)
     if content is not None:
         write_atomically(folder / file, content)
 
 
-def _require(mirror: Mirror, storage: str | None, what: str, name: str) -> None:
-    if not mirror.exists():
+def _require(remote: RemoteJournal, storage: str | None, what: str, name: str) -> None:
+    if not remote.exists():
         raise UserError(f"{what} {name}: no such run in {storage}, expected one that has begun: is the name right?")

@@ -13,7 +13,7 @@ from sepsearch.search.journal import Journal
 from sepsearch.utils.versions import versions
 
 if TYPE_CHECKING:
-    from sepsearch.data.prepared import Material
+    from sepsearch.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
     options: Mapping[str, Any]
 
 
-def search_facts(settings: Settings, space: Space, material: "Material") -> dict[str, Any]:
+def search_facts(settings: Settings, space: Space, prepared: "PreparedData") -> dict[str, Any]:
     """All that a search depends on, as the journal's first event keeps it."""
     return {
         "space": space.model_dump(mode="json", exclude_none=True),
@@ -38,15 +38,15 @@ def search_facts(settings: Settings, space: Space, material: "Material") -> dict
             **space.search.model_dump(include={"sampler", "reduction_factor"}),
         },
         "versions": versions(),
-        "dataset": material.dataset(),
-        "baselines": material.baselines,
-        "caveats": material.caveats,
+        "dataset": prepared.dataset(),
+        "baselines": prepared.baselines,
+        "caveats": prepared.caveats,
     }
 
 
-def journal_begin(journal: Journal, settings: Settings, space: Space, material: "Material", seconds: float) -> None:
+def journal_begin(journal: Journal, settings: Settings, space: Space, prepared: "PreparedData", seconds: float) -> None:
     """The first event: all that the search depends on, and a name that no other run has."""
-    identity = f"{settings.name}/{material.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
+    identity = f"{settings.name}/{prepared.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
     run = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    facts = search_facts(settings, space, material)
+    facts = search_facts(settings, space, prepared)
     journal.append("search", name=settings.name, run=run, **facts, reference="t0000", seconds=seconds)

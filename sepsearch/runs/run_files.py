@@ -8,7 +8,7 @@ from sepsearch.runs.history import History
 from sepsearch.search.journal import read_run
 from sepsearch.search.events import Event
 from sepsearch.models.saved_model import load_model
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 SCORED = ("models", "samples")
 
@@ -18,7 +18,7 @@ def scored_files(folder: Path) -> dict[str, str]:
     return {f"{part}/{name}": digest for part in SCORED for name, digest in folder_sha256(folder / part).items()}
 
 
-def read_history(journal: Path, place: Place) -> History:
+def read_history(journal: Path, place: StorageFolder) -> History:
     """A run so far, from its journal; scores whose files are missing or damaged do not count.
 
     Args:

@@ -14,9 +14,9 @@ from sepsearch.search.configurations import limit_trials
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there
 from sepsearch.runs.history import History, differences, summary
-from sepsearch.search.remote_journal import Mirror
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.runs.options import run_options
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 from sepsearch.runs.run_files import read_history
 from sepsearch.runs.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
 from sepsearch.utils.run_lock import RunLock
@@ -35,7 +35,7 @@ class Begin:
     """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
 
     `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
-    counts in the end, and `mirror` the journal over there. `notes` say, a line each, what was done to damaged files.
+    counts in the end, and `remote` the journal over there. `notes` say, a line each, what was done to damaged files.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Begin:
     space_file: Path
     options: Mapping[str, Any]
     history: History
-    place: Place
+    place: StorageFolder
     lock: RunLock
-    mirror: Mirror | None = None
+    remote: RemoteJournal | None = None
     journal: "Journal | None" = None
     notes: tuple[str, ...] = ()
 
@@ -54,8 +54,8 @@ class Begin:
         """Let other processes go on with the run."""
         if self.journal:
             self.journal.close()
-        if self.mirror:
-            self.mirror.release()
+        if self.remote:
+            self.remote.release()
         self.lock.release()
 
 
@@ -66,17 +66,17 @@ def new_run(arguments: argparse.Namespace) -> Begin:
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     options = run_options(arguments, {})
-    folder, place, mirror = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
-    _require_new(folder, place, mirror)
+    folder, place, remote = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
+    _require_new(folder, place, remote)
     with contextlib.ExitStack() as undo:
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
-        if mirror:
-            undo.callback(mirror.release)
-            mirror.claim()
-        _require_new(folder, place, mirror)  # the answer may have changed before the lock was held
+        if remote:
+            undo.callback(remote.release)
+            remote.claim()
+        _require_new(folder, place, remote)  # the answer may have changed before the lock was held
         undo.pop_all()
-        return Begin(name, folder, space, arguments.space, options, History([]), place, lock, mirror)
+        return Begin(name, folder, space, arguments.space, options, History([]), place, lock, remote)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -95,9 +95,9 @@ def _has_begun(folder: Path) -> bool:
     return journal.exists() and any(event["event"] == "search" for event in read_journal(journal))
 
 
-def _require_new(folder: Path, place: Place, mirror: Mirror | None) -> None:
+def _require_new(folder: Path, place: StorageFolder, remote: RemoteJournal | None) -> None:
     """Raise `UserError` if a run of this name has begun."""
-    taken = folder if _has_begun(folder) else place if mirror and mirror.exists() else None
+    taken = folder if _has_begun(folder) else place if remote and remote.exists() else None
     if taken:
         raise UserError(
             f"{taken}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
@@ -112,10 +112,10 @@ def new_journal(begin: Begin) -> "Journal":
     """
     from sepsearch.search.journal import Journal
 
-    _require_new(begin.folder, begin.place, begin.mirror)
+    _require_new(begin.folder, begin.place, begin.remote)
     remove_leftovers(begin.folder)
     discard_unbegun(begin.folder)
-    return Journal(begin.folder / JOURNAL, mirror=begin.mirror, lock=begin.lock)
+    return Journal(begin.folder / JOURNAL, remote=begin.remote, lock=begin.lock)
 
 
 def resumed_run(arguments: argparse.Namespace) -> Begin:
@@ -129,17 +129,17 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
     if storage is None and is_there(arguments.runs / name / JOURNAL):
         first = next(read_journal(arguments.runs / name / JOURNAL), {})
         storage = first.get("settings", {}).get("options", {}).get("storage")
-    folder, place, mirror = run_places(arguments.runs, storage, name)
+    folder, place, remote = run_places(arguments.runs, storage, name)
     with contextlib.ExitStack() as undo:
         note = ""
-        if mirror is None:
+        if remote is None:
             find_run(folder.parent, name, "--resume")
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
-        if mirror:
-            undo.callback(mirror.release)
-            note = take_over(place, mirror, folder, name)
-        journal = Journal(folder / JOURNAL, resume=True, mirror=mirror, lock=lock)
+        if remote:
+            undo.callback(remote.release)
+            note = take_over(place, remote, folder, name)
+        journal = Journal(folder / JOURNAL, resume=True, remote=remote, lock=lock)
         undo.callback(journal.close)
         history = read_history(journal.path, place)
         search = history.search
@@ -150,17 +150,17 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         space_file = arguments.space or folder / "space.yaml"
         _refuse_other(arguments, history)
         options = run_options(arguments, search["settings"].get("options", {}))
-        if mirror and not arguments.address:
+        if remote and not arguments.address:
             _refuse_address(options["address"], arguments.resume, place)
         space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
         remove_leftovers(folder)
         remove_stale_checkpoints(place, history)
         undo.pop_all()
         notes = tuple(filter(None, (note, journal.notice)))
-        return Begin(name, folder, space, space_file, options, history, place, lock, mirror, journal, notes)
+        return Begin(name, folder, space, space_file, options, history, place, lock, remote, journal, notes)
 
 
-def remove_stale_checkpoints(place: Place, history: History) -> None:
+def remove_stale_checkpoints(place: StorageFolder, history: History) -> None:
     """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
     checkpoints = place / "checkpoints"
     if history.finished:
@@ -172,7 +172,7 @@ def remove_stale_checkpoints(place: Place, history: History) -> None:
         )
 
 
-def _refuse_address(address: str | None, name: str, place: Place) -> None:
+def _refuse_address(address: str | None, name: str, place: StorageFolder) -> None:
     """Raise `UserError` for a cluster that only a bucket's journal names: it would get the token and run code here."""
     if address not in (None, "auto"):
         raise UserError(
@@ -227,7 +227,7 @@ def limited_settings(begin: Begin, settings: "Settings") -> "tuple[Settings, str
 
 
 def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[str, Any]:
-    """The facts (see `material.search_facts`) that are not what they were.
+    """The facts (see `record.search_facts`) that are not what they were.
 
     Raises:
         UserError: one of COMPARED is, and that is not to be accepted.

@@ -12,7 +12,7 @@ from sepsearch.utils.errors import UserError
 from sepsearch.search.selection import Choice, choose_model
 from sepsearch.runs.history import RunClock
 from sepsearch.search.events import Event
-from sepsearch.runs.throughput import Pace, SearchLength
+from sepsearch.runs.throughput import Throughput, SearchLength
 from sepsearch.search.protocol import reopens
 from sepsearch.runs.results import Retrained
 from sepsearch.search.asha import Rungs
@@ -47,7 +47,7 @@ class Best:
     params: Mapping[str, Any]
 
 
-class Tally:
+class RunState:
     """Listens to a journal's events, from the first on.
 
     Attributes:
@@ -84,7 +84,7 @@ class Tally:
         self.deaths = 0
         self.retrained = Retrained()
         self.scores: Event | None = None
-        self.pace = Pace()
+        self.throughput = Throughput()
         self._length = SearchLength()
         self._reopening: dict[str, tuple[Running, Event]] = {}  # units that a resumed run goes on with, and their ends
         self._spared: set[str] = set()
@@ -147,7 +147,7 @@ class Tally:
             for id, value in values.items():
                 self.rungs.report(id, rung, value)
         self._length.begin(settings, space)
-        self.pace.begin(self.last)
+        self.throughput.begin(self.last)
         for unit, end in [self._reopening.pop(id) for id in event.get("units", ()) if id in self._reopening]:
             self.ended[unit.stage, end["state"]] -= 1
             self.running[unit.id] = unit
@@ -162,7 +162,7 @@ class Tally:
         unit.epochs, unit.ratio = event["epoch"], ratio
         unit.ratios = {member["instrument"]: member["ratio"] for member in event["members"]}
         unit.seconds = event.get("seconds") or 0.0
-        self.pace.add(self.last, unit.seconds, event.get("examples_per_second") or 0.0)
+        self.throughput.add(self.last, unit.seconds, event.get("examples_per_second") or 0.0)
         if unit.stage != "search" or ratio is None:
             return
         if unit.id not in self._spared:
@@ -257,14 +257,14 @@ class Tally:
 
     def examples_per_second(self, now: float) -> float:
         """Training examples per second of all running units together, while they train."""
-        return len(self.running) * self.pace.examples_per_second(now)
+        return len(self.running) * self.throughput.examples_per_second(now)
 
     def remaining(self, now: float) -> tuple[float, float] | None:
         """Seconds that the stage is likely to take from now on, and those of the finalists after it (0 if they run).
 
         None where nothing can be said: no epoch has been seen, or the run is over.
         """
-        speed = self.pace.rate(now)
+        speed = self.throughput.rate(now)
         if not speed or self.end or self.scores:
             return None
         running = [unit for unit in self.running.values() if unit.stage == self.stage]
@@ -277,5 +277,5 @@ class Tally:
         if self.stage != "search":
             return left, 0.0
         if budget := (self.search["settings"].get("options") or {}).get("time_budget"):
-            left = min(left, max(0.0, budget - self.pace.worked(now)))
+            left = min(left, max(0.0, budget - self.throughput.worked(now)))
         return left, length.finalists * final / speed

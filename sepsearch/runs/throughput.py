@@ -13,7 +13,7 @@ FEW = 5  # epochs: fewer in a window say too little
 PRIOR = 5  # trials that the forecast counts for, beside those that have ended
 
 
-class Pace:
+class Throughput:
     """How fast epochs were done over the last minutes, and how long processes have worked.
 
     Times are seconds since 1970. "The last minutes" are WINDOW_SECONDS, or as far back as the last FEW epochs.

@@ -24,7 +24,7 @@ from sepsearch.utils.files import sync_folder
 from sepsearch.utils.run_lock import RunLock
 
 if TYPE_CHECKING:
-    from sepsearch.search.remote_journal import Mirror
+    from sepsearch.search.remote_journal import RemoteJournal
 
 
 class Journal:
@@ -36,7 +36,7 @@ class Journal:
     Args:
         path: a file that does not exist yet or, to go on with one, that does.
         resume: which of the two. A last line that is torn or damaged is cut off; `notice` then says so.
-        mirror: gets every line, too, before any listener does.
+        remote: gets every line, too, before any listener does.
         lock: of the run; taken, and released by `close`, if None.
 
     Raises:
@@ -44,10 +44,12 @@ class Journal:
             (then and at every event).
     """
 
-    def __init__(self, path: Path, resume: bool = False, mirror: "Mirror | None" = None, lock: "RunLock | None" = None):
+    def __init__(
+        self, path: Path, resume: bool = False, remote: "RemoteJournal | None" = None, lock: "RunLock | None" = None
+    ):
         self.path, self.notice = path, ""
         self._listeners: list[Callable[[Event], None]] = []
-        self._mirror, self._own_lock = mirror, None if lock else RunLock(path)
+        self._mirror, self._own_lock = remote, None if lock else RunLock(path)
         self._end = _End()
         self._opened = time.monotonic()
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from sepsearch.utils.errors import StorageFault, UserError
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 Params = dict[str, Any]
 
@@ -113,7 +113,7 @@ class Attempts:
         return ending.reason or "the worker returned early"
 
 
-def remove_checkpoints(place: Place | None, units: Iterable[str]) -> None:
+def remove_checkpoints(place: StorageFolder | None, units: Iterable[str]) -> None:
     """Remove the checkpoints of units that have ended; one that cannot be removed now goes at the end of the run."""
     if place is not None:
         with contextlib.suppress(UserError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.process_identity import ProcessIdentity, current_process, parse_identity
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 GATHERED = 256  # lines of a gathered object
 FOLDER = "gathered"
@@ -29,14 +29,14 @@ RENEWAL_SECONDS = 30.0
 WRITER = "writer.json"
 
 
-class Mirror:
+class RemoteJournal:
     """The journal of one run in a place.
 
     Args:
         place: where its objects are.
     """
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StorageFolder):
         self.place = place
         self.lines = 0  # number of lines read or written so far; the next one to write has this number
         self._ungathered: list[bytes] = []  # the last of them

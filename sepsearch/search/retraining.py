@@ -11,7 +11,7 @@ from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending
 from sepsearch.search.scheduler import EPOCH_FIELDS, Appends
 from sepsearch.search.selection import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.utils.files import damage, folder_sha256
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 
 def weights_problem(folder: Path, sha256: Mapping[str, str] | None) -> str:
@@ -63,8 +63,8 @@ class RunPlan:
         epochs: int,
         *,
         retries: int = 0,
-        checkpoints: Place | None = None,
-        weights: Place | None = None,
+        checkpoints: StorageFolder | None = None,
+        weights: StorageFolder | None = None,
     ):
         self.kind, self.journal, self.folder, self.epochs = kind, journal, folder, epochs
         self._waiting = {run.id: run for run in runs}

@@ -11,7 +11,7 @@ from sepsearch.search.configurations import configuration_key
 from sepsearch.search.events import Event
 from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
 from sepsearch.search.sampler import Sampler
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 EPOCH_FIELDS = ("epoch", "ratio", "seconds", "examples_per_second", "members")
 
@@ -73,7 +73,7 @@ class SearchPlan:
         *,
         retries: int = 0,
         spared_share: float = 0.0,
-        checkpoints: Place | None = None,
+        checkpoints: StorageFolder | None = None,
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
         self.wanted, self.epochs, self.seed = trials, epochs, seed

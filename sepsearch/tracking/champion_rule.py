@@ -15,7 +15,7 @@ from torch import nn
 from sepsearch.models.saved_model import ModelCard
 
 if TYPE_CHECKING:
-    from sepsearch.data.prepared import Material
+    from sepsearch.data.prepared import PreparedData
 
 Model = tuple[nn.Module, ModelCard]
 SAME_LOSS = 1e-6  # relative difference of identity losses that were measured on the same examples
@@ -58,7 +58,7 @@ def compare_recorded(new: Model, old: Model) -> Verdict:
     return _by_ratio([_number(c.scores.get("ratio")) for c in (card, other)], "the same validation titles")
 
 
-def compare_on(material: "Material") -> Compare:
+def compare_on(prepared: "PreparedData") -> Compare:
     """What compares two models of an instrument on the validation titles of a run's data set.
 
     The returned function takes the new model, trained on this data set, and any other one. `better` is None where the
@@ -67,38 +67,38 @@ def compare_on(material: "Material") -> Compare:
 
     def compare(new: Model, old: Model) -> Verdict:
         (_, card), (_, other) = new, old
-        code, shards = card.instrument, material.shards
-        pairs = material.examples[code]["validation"]
+        code, shards = card.instrument, prepared.shards
+        pairs = prepared.examples[code]["validation"]
         same_data = _same_data(card, other)
-        if code in material.rules and not same_data:
+        if code in prepared.rules and not same_data:
             # Too few titles: the new model has learned from clips of the titles it is validated on.
             return Verdict(None, f"the champion knows other data, and here {code} has too few titles to compare fairly")
-        titles = {material.index.titles[piece] for piece in pairs.piece}
+        titles = {prepared.index.titles[piece] for piece in pairs.piece}
         where = f"{len(titles)} validation title{'s' * (len(titles) > 1)}"
         if not same_data and (known := titles & set(other.split.get("train", ()))):
             where += f" ({len(known)} of which the champion was trained on, in its favour)"
         if other.front_end == shards.front_end and math.isclose(other.constant, shards.constant, rel_tol=1e-6):
-            return _by_ratio(_ratios(material, code, new, old), where)
-        return _by_gain(_gains(material, code, new, old), where)
+            return _by_ratio(_ratios(prepared, code, new, old), where)
+        return _by_gain(_gains(prepared, code, new, old), where)
 
     return compare
 
 
-def _ratios(material: "Material", code: str, *models: Model) -> list[float]:
+def _ratios(prepared: "PreparedData", code: str, *models: Model) -> list[float]:
     """Losses on the validation examples over the identity's loss."""
     from sepsearch.training.loop import evaluate
 
-    identity = material.baselines["validation"]["identity"][code]
-    losses = [evaluate(network, material.rows, material.examples[code]["validation"])[0] for network, _ in models]
+    identity = prepared.baselines["validation"]["identity"][code]
+    losses = [evaluate(network, prepared.rows, prepared.examples[code]["validation"])[0] for network, _ in models]
     return [loss / identity if identity > 0 else math.nan for loss in losses]
 
 
-def _gains(material: "Material", code: str, *models: Model) -> list[float]:
+def _gains(prepared: "PreparedData", code: str, *models: Model) -> list[float]:
     """SI-SDR gains of the separated validation clips in dB: median over titles of the median over clips."""
     from sepsearch.evaluation.test_scores import Candidate, TestTitles, over_titles
 
-    scorer = TestTitles(material.recordings, material.shards, material.index, material.rows)
-    pairs = material.examples[code]["validation"]
+    scorer = TestTitles(prepared.recordings, prepared.shards, prepared.index, prepared.rows)
+    pairs = prepared.examples[code]["validation"]
     candidates = [Candidate(code, network, pairs, card.front_end, card.constant) for network, card in models]
     return [_number(over_titles(scores, lambda score: score.gain)) for scores in scorer.listen(candidates)]
 

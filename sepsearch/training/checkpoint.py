@@ -17,7 +17,7 @@ from sepsearch.training.loop import BankState, Member, MemberState
 from sepsearch.utils.errors import storage_fault
 from sepsearch.utils.files import damage, new_folder
 from sepsearch.utils.safe_paths import path_below
-from sepsearch.utils.storage import Place
+from sepsearch.utils.storage import StorageFolder
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -34,7 +34,7 @@ class Checkpoint:
     best: Mapping[Member, tuple[float, Weights]]
 
 
-def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+def save_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     """Replace the checkpoint `name`; `unit` (plain values) says what was trained, and must be given to load it.
 
     Raises:
@@ -57,7 +57,7 @@ def save_checkpoint(place: Place, name: str, unit: Mapping[str, Any], checkpoint
         place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
-def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
+def load_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint `name` of a unit; None if there is none, if it is damaged, or if something else was trained there.
 
     Without one a unit begins anew: that costs time, and gives no wrong number.
@@ -89,7 +89,7 @@ def load_checkpoint(place: Place, name: str, unit: Mapping[str, Any]) -> Checkpo
     return Checkpoint(BankState(content["epoch"], states), content["report"], best)
 
 
-def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:
+def save_weights(place: StorageFolder, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:
     """Keep the weights of a unit's networks, by instrument; in a folder all of them appear at once, on the disk.
 
     Weights that are there already, of an earlier attempt, are replaced: they may be damaged.
@@ -114,7 +114,7 @@ def save_weights(place: Place, unit: str, weights: Mapping[str, Weights]) -> dic
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def bring_weights(place: Place, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:
+def bring_weights(place: StorageFolder, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:
     """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet, or not as they should.
 
     Args:

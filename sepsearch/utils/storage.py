@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Place:
+class StorageFolder:
     """A folder of files, by `root` (an absolute path or a URI, as a person gives it) and a path below it.
 
     Every method raises `UserError` for a name that is not a plain relative path, and where the place refuses or, after
@@ -40,9 +40,9 @@ class Place:
     root: str
     path: str = ""
 
-    def __truediv__(self, name: str) -> "Place":
+    def __truediv__(self, name: str) -> "StorageFolder":
         require_plain(name, self)
-        return Place(self.root, f"{self.path}/{name}" if self.path else name)
+        return StorageFolder(self.root, f"{self.path}/{name}" if self.path else name)
 
     def __str__(self) -> str:
         base, _, _ = self.root.partition("?")
@@ -195,7 +195,9 @@ class Place:
 
     def publish(self, folder: Path) -> None:
         """Write all files of a folder of this machine."""
-        _together(lambda name: self.write(name, (folder / name).read_bytes()), Place(str(folder.absolute())).names())
+        _together(
+            lambda name: self.write(name, (folder / name).read_bytes()), StorageFolder(str(folder.absolute())).names()
+        )
 
     @property
     def _store(self) -> "ObjectStore":
@@ -232,7 +234,7 @@ class Place:
         )
 
 
-def open_place(text: str | Path, option: str = "--storage") -> Place:
+def open_storage(text: str | Path, option: str = "--storage") -> StorageFolder:
     """A place by a path or a URI; nothing is written and no store is asked.
 
     Raises:
@@ -240,14 +242,14 @@ def open_place(text: str | Path, option: str = "--storage") -> Place:
     """
     if "://" not in str(text):
         try:
-            return Place(str(Path(text).expanduser().absolute()))
+            return StorageFolder(str(Path(text).expanduser().absolute()))
         except RuntimeError as error:
             raise UserError(f"{option} {text}: there is no such home folder: give the whole path") from error
     text = str(text)
     if text.startswith("file://"):
-        return Place(urlsplit(text).path)
+        return StorageFolder(urlsplit(text).path)
     parse_address(text, option)
-    return Place(text)
+    return StorageFolder(text)
 
 
 @functools.lru_cache(maxsize=16)

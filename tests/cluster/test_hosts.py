@@ -151,7 +151,7 @@ def test_a_host_that_comes_later_gets_work(searched, cluster):
 
 
 def test_what_a_run_leaves_is_in_the_storage_and_checkpoints_are_not(searched, cluster):
-    code = "from sepsearch.utils.storage import open_place; print(*(open_place('s3://bucket/runs') / 'far').names(), sep='\\n')"
+    code = "from sepsearch.utils.storage import open_storage; print(*(open_storage('s3://bucket/runs') / 'far').names(), sep='\\n')"
     names = cluster.head.run([str(BIN / "python"), "-c", code], 60).stdout.split()
     assert {"results.json", "report.html", "space.yaml", "models/vn/model.safetensors"} <= set(names)
     assert not [name for name in names if name.startswith("checkpoints/")]

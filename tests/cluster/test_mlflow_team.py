@@ -92,7 +92,7 @@ class Search:
 
 
 @dataclass
-class Place:
+class StorageFolder:
     """Where one user searches: passwords in a file, or in the environment."""
 
     folder: Path
@@ -109,17 +109,17 @@ class Place:
         return Search(self.folder, name, process, time.monotonic())
 
 
-def place_of(server: TeamServer, user: str, folder: Path, in_file: bool) -> Place:
+def place_of(server: TeamServer, user: str, folder: Path, in_file: bool) -> StorageFolder:
     environment = quiet_environment() | {"HOME": str(folder), "SEPSEARCH_CACHE": str(folder / "cache")}
     if not in_file:
-        return Place(folder, environment | server.credentials(user))
+        return StorageFolder(folder, environment | server.credentials(user))
     (folder / ".mlflow").mkdir(exist_ok=True)
     (folder / ".mlflow" / "credentials").write_bytes((server.folder / f"{user}.credentials").read_bytes())
-    return Place(folder, environment | {"MLFLOW_TRACKING_URI": server.uri})
+    return StorageFolder(folder, environment | {"MLFLOW_TRACKING_URI": server.uri})
 
 
 @pytest.fixture(scope="module")
-def places(server, tmp_path_factory) -> dict[str, Place]:
+def places(server, tmp_path_factory) -> dict[str, StorageFolder]:
     return {
         name: place_of(server, name, tmp_path_factory.mktemp(name), in_file=name == "alice")
         for name in ("alice", "bob")

@@ -13,9 +13,9 @@ import pytest
 from hosts import BIN, wait_until
 
 from sepsearch.search.journal import read_journal
-from sepsearch.search.remote_journal import Mirror
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import Place, open_place
+from sepsearch.utils.storage import StorageFolder, open_storage
 
 SPACE = """
 parameters: {filters: [4, 8], learning_rate: {low: 1e-3, high: 5e-3, log: true}, head: [mask]}
@@ -113,11 +113,11 @@ def machines(environment: dict[str, str], tree: Path, tmp_path_factory: pytest.T
 
 RACE = """
 import sys
-from sepsearch import mirror
+from sepsearch import remote
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import open_place
-mirror.ALIVE_SECONDS = 0.0
-writer = mirror.Mirror(open_place("s3://bucket/race") / "journal")
+from sepsearch.utils.storage import open_storage
+remote.ALIVE_SECONDS = 0.0
+writer = remote.RemoteJournal(open_storage("s3://bucket/race") / "journal")
 writer.claim()
 print("claimed", flush=True)
 sys.stdin.readline()
@@ -132,12 +132,12 @@ writer.release()
 
 
 @pytest.fixture
-def far(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Place:
+def far(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> StorageFolder:
     """The run's place, for this process."""
     for name, value in environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    return open_place(STORAGE) / "far"
+    return open_storage(STORAGE) / "far"
 
 
 def race(environment, name):
@@ -151,8 +151,8 @@ def journal(environment, monkeypatch):
     for name, value in environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    place = open_place("s3://bucket/race")
-    yield Mirror(place / "journal")
+    place = open_storage("s3://bucket/race")
+    yield RemoteJournal(place / "journal")
     place.remove_all()
 
 
@@ -178,7 +178,7 @@ def test_a_process_that_was_stopped_while_another_took_the_run_over_stops_and_da
     slow.stdin.flush()
     assert slow.stdout.readline() == "0\n"
     slow.send_signal(signal.SIGSTOP)
-    successor = Mirror(journal.place)
+    successor = RemoteJournal(journal.place)
     while True:
         taken = len(successor.read_all())
         try:
@@ -218,7 +218,7 @@ def test_what_the_first_machine_knew_is_the_beginning_of_what_the_second_has(mac
 
 
 def test_the_storage_has_the_journal_and_all_that_counts(machines, far, tmp_path):
-    Mirror(far / "journal").fetch(tmp_path / "copy")
+    RemoteJournal(far / "journal").fetch(tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (machines[1].folder / "runs" / "far" / "journal.jsonl").read_bytes()
     names = far.names()
     assert {"results.json", "report.html", "space.yaml", "models/vc/model.json"} <= set(names)

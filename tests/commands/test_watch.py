@@ -25,7 +25,7 @@ from rich.console import Console
 
 from sepsearch.monitoring.follow import Watched, watch
 from sepsearch.monitoring.terminal import Hints, make_view
-from sepsearch.runs.state import Tally
+from sepsearch.runs.state import RunState
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal
@@ -35,18 +35,18 @@ from sepsearch.watch import main
 HINTS = Hints("RESUME", ["PAGE"])
 
 
-def tally_of(events: list[Event]) -> Tally:
-    tally = Tally()
+def tally_of(events: list[Event]) -> RunState:
+    run = RunState()
     for event in events:
-        tally.handle(event)
-    return tally
+        run.handle(event)
+    return run
 
 
 def shown(events: list[Event], width: int = 100, later: float = 1.0, height: int = 200, terminal: bool = False) -> str:
     """What is seen some seconds after the last event."""
-    tally = tally_of(events)
+    run = tally_of(events)
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=terminal, highlight=False)
-    console.print(make_view(tally, tally.last + later, HINTS, console, fit=terminal))
+    console.print(make_view(run, run.last + later, HINTS, console, fit=terminal))
     return console.file.getvalue()
 
 
@@ -205,16 +205,16 @@ def least(events: list[Event], width: int) -> int:
 
 
 def test_the_cut_off_of_a_rung_is_what_the_search_judges_by():
-    rng, tally, rungs = random.Random(0), Tally(), Rungs(1, 3, 9)
+    rng, run, rungs = random.Random(0), RunState(), Rungs(1, 3, 9)
     kind, begin = search_event()
     begin["settings"] = {"trials": 40, "epochs": 9, "reduction_factor": 3}
-    tally.handle(journal([(kind, begin)])[0])
+    run.handle(journal([(kind, begin)])[0])
     judged = 0
     for number in range(40):
         id, ratio = f"t{number:04d}", rng.random()
         for event in journal([("trial", {"id": id, "params": {}}), epoch_event("epoch", id, 1)]):
-            tally.handle({**event, **({"ratio": ratio} if "ratio" in event else {})})
-        stops, cutoff = rungs.report(id, 1, ratio) is not None, tally.cutoff(1)
+            run.handle({**event, **({"ratio": ratio} if "ratio" in event else {})})
+        stops, cutoff = rungs.report(id, 1, ratio) is not None, run.cutoff(1)
         assert stops == (cutoff is not None and ratio > cutoff)
         judged += stops
     assert judged > 10
@@ -265,7 +265,7 @@ def test_it_follows_a_run_and_leaves_when_that_has_ended(tmp_path):
     events, path = journal(story()), tmp_path / "journal.jsonl"
     steps = [lambda part=events[n : n + 4]: write_lines(path, part) for n in range(0, len(events), 4)]
     watched, text = follow(tmp_path, *steps)
-    assert watched.tally.end == "finished"
+    assert watched.run.end == "finished"
     last = without_colours(text)
     assert "searching" in last
     assert "finished after" in last
@@ -281,8 +281,8 @@ def test_looks_in_between_come_to_what_one_look_comes_to(tmp_path):
         watched.look()
     one = tally_of(events)
     for name in ("end", "stage", "last", "running", "ended", "begun", "best", "best_of", "failures", "deaths"):
-        assert getattr(watched.tally, name) == getattr(one, name)
-    assert watched.tally.rungs.values == one.rungs.values
+        assert getattr(watched.run, name) == getattr(one, name)
+    assert watched.run.rungs.values == one.rungs.values
 
 
 def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path):
@@ -294,10 +294,10 @@ def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path):
     path.write_bytes(all_of_it[: len(whole) + 40])
     watched = Watched(lambda: path)
     watched.look()
-    assert watched.tally.running["t0000"].epochs == 0
+    assert watched.run.running["t0000"].epochs == 0
     path.write_bytes(all_of_it)
     watched.look()
-    assert watched.tally.running["t0000"].epochs == 1
+    assert watched.run.running["t0000"].epochs == 1
 
 
 def test_a_damaged_journal_is_one_line_that_names_the_place(tmp_path):
@@ -322,10 +322,10 @@ def test_a_clock_that_is_ahead_of_the_runs_is_seen_through(tmp_path):
     write_lines(path, events[:3])
     watched = Watched(lambda: path, clock=lambda: events[-1]["time"] + 1000.0)
     watched.look()
-    assert watched.tally.silence(watched.now)
+    assert watched.run.silence(watched.now)
     write_lines(path, events[3:])
     watched.look()
-    assert not watched.tally.silence(watched.now)
+    assert not watched.run.silence(watched.now)
 
 
 def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path):

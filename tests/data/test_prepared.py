@@ -7,7 +7,7 @@ from recording_fixtures import write_plain_tree
 
 from sepsearch.data.dataset import Dataset
 from sepsearch.data.preparation import prepare
-from sepsearch.data.prepared import Material, gather_material
+from sepsearch.data.prepared import PreparedData, gather_data
 from sepsearch.models.families import ReportConfig
 from sepsearch.search.space import parse_space
 from sepsearch.training.loop import Member, fit
@@ -31,20 +31,20 @@ def prepared(tmp_path_factory):
     return prepare(folder, SPACE.front_end.resolve(), lambda *_: None)
 
 
-def gather(prepared, instruments=None, seed=0) -> Material:
-    return gather_material(*prepared, instruments, seed, SPACE.split.fractions, SPACE.search.validation_examples)
+def gather(prepared, instruments=None, seed=0) -> PreparedData:
+    return gather_data(*prepared, instruments, seed, SPACE.split.fractions, SPACE.search.validation_examples)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_with_more_solos_than_duets_every_ratio_is_finite_and_above_zero(prepared, seed):
-    material = gather(prepared, seed=seed)
-    data = Dataset(material.rows, material.examples, material.baselines["validation"]["identity"])
-    members = [Member(code, 0) for code in material.examples]
+    found = gather(prepared, seed=seed)
+    data = Dataset(found.rows, found.examples, found.baselines["validation"]["identity"])
+    members = [Member(code, 0) for code in found.examples]
     (epoch,) = fit(ReportConfig(filters=2, head="mask"), data, members, epochs=1, batches_per_epoch=1)
     assert {member.member.instrument for member in epoch.members} == {"vn", "vc"}
     assert all(0 < member.ratio < math.inf for member in epoch.members)
     assert 0 < epoch.ratio < math.inf
-    assert all(loss > 0 for loss in material.baselines["test"]["identity"].values())
+    assert all(loss > 0 for loss in found.baselines["test"]["identity"].values())
 
 
 def test_an_instrument_that_only_plays_alone_is_left_out_with_one_note_unless_it_is_named(prepared):

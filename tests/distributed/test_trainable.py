@@ -10,7 +10,7 @@ import pytest
 from sepsearch.distributed.task_ending import task_ending
 from sepsearch.distributed.trainable import MARK, Task, _require_mark, train_unit
 from sepsearch.utils.errors import StorageFault, UserError
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 
 def task(place, mark="abc") -> Task:
@@ -21,7 +21,7 @@ def task(place, mark="abc") -> Task:
 
 
 def test_a_node_that_sees_what_the_driver_wrote_may_train(tmp_path):
-    place = open_place(tmp_path)
+    place = open_storage(tmp_path)
     place.write(MARK, b"abc")
     assert _require_mark(task(place)) is None
 
@@ -29,9 +29,9 @@ def test_a_node_that_sees_what_the_driver_wrote_may_train(tmp_path):
 @pytest.mark.parametrize("content", [None, b"of an earlier run"])
 def test_a_node_that_came_later_without_the_storage_may_not(tmp_path, content):
     if content is not None:
-        open_place(tmp_path).write(MARK, content)
+        open_storage(tmp_path).write(MARK, content)
     with pytest.raises(UserError, match="is the storage mounted"):
-        _require_mark(task(open_place(tmp_path)))
+        _require_mark(task(open_storage(tmp_path)))
 
 
 def test_a_unit_of_an_unfit_node_counts_as_one_whose_worker_died(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sepsearch.data.preparation import prepare
-from sepsearch.data.prepared import gather_material
+from sepsearch.data.prepared import gather_data
 from sepsearch.evaluation.audio_samples import read_samples
 from sepsearch.evaluation.final_models import LEFT_OUT, score_models
 from sepsearch.models.families import make_config, make_network
@@ -45,42 +45,42 @@ def train(plan: RunPlan) -> None:
 
 @pytest.fixture(scope="module")
 def judged(tree, tmp_path_factory):
-    """Folder, material, plan of the folds, `final` and `reference_final`."""
+    """Folder, prepared, plan of the folds, `final` and `reference_final`."""
     folder: Path = tmp_path_factory.mktemp("judged")
     space = parse_space(
         {"parameters": {"filters": [2, 3]}, "front_end": {"clip_seconds": 1.0}, "search": {"validation_examples": 8}},
         "test",
     )
     recordings, shards = prepare(tree, space.front_end.resolve(), lambda *_: None)
-    material = gather_material(recordings, shards, CODES, 0, (0.6, 0.2, 0.2), space.search.validation_examples)
+    prepared = gather_data(recordings, shards, CODES, 0, (0.6, 0.2, 0.2), space.search.validation_examples)
     journal = Journal(folder / "journal.jsonl")
     finals = FinalPlan(FINALISTS, [1, 2], journal, folder / "finalists", 1)
     train(finals)
     choices = {code: choose_model(finals.runs, code, finals.finalists) for code in CODES}
-    wanted = [(f.id, f.instrument, f.title, choices[f.instrument]) for f in material.folds]
+    wanted = [(f.id, f.instrument, f.title, choices[f.instrument]) for f in prepared.folds]
     assert all(isinstance(choice, Choice) for *_, choice in wanted)
     folds = FoldPlan(wanted, journal, folder / "folds", 1)
     train(folds)
     settings = Settings("x", 0, 2, 1, 1, CODES, {})
-    return folder, material, folds, *score_models(settings, material, finals, folds, folder)
+    return folder, prepared, folds, *score_models(settings, prepared, finals, folds, folder)
 
 
 def test_an_instrument_with_two_titles_is_scored_with_each_left_out_in_turn(judged):
-    _, material, folds, final, _ = judged
-    assert [fold.instrument for fold in material.folds] == ["fl", "fl"]
+    _, prepared, folds, final, _ = judged
+    assert [fold.instrument for fold in prepared.folds] == ["fl", "fl"]
     assert set(folds.runs) == {"fl-1", "fl-2"}
     assert final["fl"]["protocol"] == LEFT_OUT
     assert final["fl"]["audio"]["titles"] == 2
 
 
 def test_its_test_ratio_is_the_mean_over_the_titles_left_out(judged):
-    _, material, folds, final, _ = judged
+    _, prepared, folds, final, _ = judged
     ratios = []
-    for fold in material.folds:
+    for fold in prepared.folds:
         network = make_network(make_config(MASK))
         network.load_state_dict(load_file(folds.runs[fold.id].weights / f"{fold.id}.safetensors"))
-        loss, _ = evaluate(network, material.rows, fold.sides["test"])
-        ratios.append(loss / material.fold_identity[fold.id]["test"])
+        loss, _ = evaluate(network, prepared.rows, fold.sides["test"])
+        ratios.append(loss / prepared.fold_identity[fold.id]["test"])
     assert final["fl"]["test_ratio"] == pytest.approx(fmean(ratios))
 
 

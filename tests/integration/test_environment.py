@@ -9,7 +9,7 @@ from planned_search import EPOCHS, FINALISTS, search_plan
 from sepsearch.monitoring.console import Screen
 from sepsearch.runs.history import History
 from sepsearch.runs.results import build_results
-from sepsearch.runs.state import Tally
+from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, STORAGE, Ending, reopens
@@ -133,11 +133,11 @@ def test_a_history_counts_it_as_unfinished_until_the_search_is_over():
 def test_results_and_tally_take_its_end_back_when_it_goes_on():
     events = story(RESUME)
     assert build_results(events)["trials"][0]["state"] == "running"
-    tally = Tally()
+    run = RunState()
     for event in events:
-        tally.handle(event)
-    assert set(tally.running) == {"t0000", "t0001"}
-    assert tally.states("search")["failed"] == 0
+        run.handle(event)
+    assert set(run.running) == {"t0000", "t0001"}
+    assert run.states("search")["failed"] == 0
 
 
 def test_a_finalist_that_failed_with_its_worker_is_trained_on_and_scores_without_any_model_are_none(tmp_path):

@@ -22,7 +22,7 @@ from sepsearch.search.selection import Finalist
 from sepsearch.search.space import Space, parse_space, stored_space
 from sepsearch.training.checkpoint import bring_weights, save_weights
 from sepsearch.utils.errors import StorageFault, UserError
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 SMALL = {"family": "report", "filters": 2}
 FINALISTS = [Finalist("c0", "t0001", SMALL, False), Finalist("c1", "t0000", {"family": "report", "filters": 3}, True)]
@@ -40,7 +40,7 @@ def make_plan(folder: Path, resume: bool = False) -> FinalPlan:
 
 def train(plan: FinalPlan, unit: str) -> None:
     """What a worker does for a run: weights, then its last epoch's report with their checksums."""
-    checksums = save_weights(open_place(plan.folder), unit, weights(plan.runs[unit].finalist.params))
+    checksums = save_weights(open_storage(plan.folder), unit, weights(plan.runs[unit].finalist.params))
     numbers = {"ratio": 0.5, "seconds": 1.0, "examples_per_second": 1.0, "members": members(1)}
     plan.result(unit, {"epoch": 1, **numbers, "weights": list(checksums.items())})
 
@@ -143,7 +143,7 @@ def test_damaged_weights_that_no_report_tells_of_are_no_success_either(tmp_path)
 
 
 def test_damaged_weights_of_an_earlier_attempt_are_replaced_by_the_next(tmp_path):
-    place = open_place(tmp_path)
+    place = open_storage(tmp_path)
     save_weights(place, "c0-s1", weights(SMALL))
     empty(tmp_path / "c0-s1" / "vn.safetensors")
     save_weights(place, "c0-s1", weights(SMALL))
@@ -156,14 +156,14 @@ class Far:
     local = None
 
     def __init__(self, folder: Path):
-        self.place = open_place(folder)
+        self.place = open_storage(folder)
 
     def __truediv__(self, name):
         return self.place / name
 
 
 def test_a_damaged_copy_of_weights_that_are_elsewhere_is_brought_again(tmp_path):
-    checksums = save_weights(open_place(tmp_path / "far"), "c0-s1", weights(SMALL))
+    checksums = save_weights(open_storage(tmp_path / "far"), "c0-s1", weights(SMALL))
     for _ in range(2):
         bring_weights(Far(tmp_path / "far"), "c0-s1", tmp_path / "here", checksums)
         assert load_file(tmp_path / "here" / "c0-s1" / "vn.safetensors")
@@ -200,7 +200,7 @@ def scored(folder: Path, old: bool = False) -> Path:
 
 
 def test_scores_whose_files_are_all_there_count(tmp_path):
-    history = read_history(scored(tmp_path), open_place(tmp_path))
+    history = read_history(scored(tmp_path), open_storage(tmp_path))
     assert (history.finished, history.registered, history.lost) == (True, True, "")
 
 
@@ -209,7 +209,7 @@ def test_scores_whose_files_are_all_there_count(tmp_path):
 def test_scores_whose_model_or_sample_is_damaged_do_not(file, harm, tmp_path):
     journal = scored(tmp_path)
     harm(tmp_path / file)
-    history = read_history(journal, open_place(tmp_path))
+    history = read_history(journal, open_storage(tmp_path))
     assert file in history.lost
     assert (history.finished, history.registered, history.scores) == (False, False, None)
 
@@ -218,9 +218,9 @@ def test_scores_of_an_older_journal_are_checked_by_what_the_models_say_themselve
     journal = scored(tmp_path, old=True)
     (tmp_path / "samples" / "vn" / "mixture.mp3").unlink()
     (tmp_path / "samples" / "vn").rmdir()
-    assert read_history(journal, open_place(tmp_path)).finished
+    assert read_history(journal, open_storage(tmp_path)).finished
     flip(tmp_path / "models" / "vn" / "model.safetensors")
-    assert "model.safetensors" in read_history(journal, open_place(tmp_path)).lost
+    assert "model.safetensors" in read_history(journal, open_storage(tmp_path)).lost
 
 
 def test_models_that_were_scored_again_are_registered_again():
@@ -275,5 +275,5 @@ def test_what_a_worker_cannot_write_is_a_fault_of_the_storage_with_the_size_of_t
 
     monkeypatch.setattr("sepsearch.utils.files.os.fsync", full)
     with pytest.raises(StorageFault, match="No space left on device") as caught:
-        save_weights(open_place(tmp_path), "c0-s1", weights(SMALL))
+        save_weights(open_storage(tmp_path), "c0-s1", weights(SMALL))
     assert caught.value.size == sum(len(save(tensors)) for tensors in weights(SMALL).values())

@@ -13,7 +13,7 @@ from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, Ending
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ def test_a_spared_trial_reaches_the_full_budget_and_says_where_it_would_have_bee
 
 def test_checkpoints_of_ended_trials_are_removed_and_those_of_interrupted_ones_stay(tmp_path):
     plan = search_plan(tmp_path, Journal(tmp_path / "journal.jsonl"))
-    plan._checkpoints = open_place(tmp_path)
+    plan._checkpoints = open_storage(tmp_path)
     first, second = plan.next()[0], plan.next()[0]
     for unit in (first, second):
         (tmp_path / f"{unit}.checkpoint").touch()

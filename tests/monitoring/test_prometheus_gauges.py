@@ -10,17 +10,17 @@ from event_fixtures import epoch_event, interrupted_story, journal, members, sea
 
 from sepsearch.distributed.worker_metrics import memory_bytes
 from sepsearch.monitoring.prometheus import GAUGES, readings
-from sepsearch.runs.state import Tally
+from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 
 
 def told(events: list[Event], now: float | None = None) -> dict[tuple[str, ...], float]:
     """Name and label values → value, without the search's name."""
-    tally = Tally()
+    run = RunState()
     for event in events:
-        tally.handle(event)
+        run.handle(event)
     found = {}
-    for name, value, labels in readings(tally, tally.last if now is None else now):
+    for name, value, labels in readings(run, run.last if now is None else now):
         assert tuple(labels) == GAUGES[name][1]
         assert labels["search"] == "duets"
         found[name.removeprefix("sepsearch_"), *list(labels.values())[1:]] = value

@@ -36,7 +36,7 @@ from sepsearch.search.space import load_space, parse_space
 from sepsearch.training.loop import TrainingFailed, fit
 from sepsearch.utils import storage
 from sepsearch.utils.errors import UserError, no_space
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 DISK = Disk(checkpoints=3_000_000_000, journal=1_000_000, tracking=2_000_000_000)
@@ -193,7 +193,7 @@ def by_value() -> None:
 
 
 def test_a_node_that_sees_the_folder_is_told_with_its_memory_and_nothing_is_left_there(ray_workers, tmp_path):
-    (node,) = check_nodes(open_place(tmp_path / "runs" / "new"), ray_workers)
+    (node,) = check_nodes(open_storage(tmp_path / "runs" / "new"), ray_workers)
     assert node.trials == 2
     total, unused = node.memory
     assert 0 < unused <= total
@@ -210,7 +210,7 @@ def answer(problem: str = "", **other):
 def test_a_node_that_does_not_see_the_folder_is_named(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(open_place(tmp_path), ray_workers, answer("is not seen there"))
+        check_nodes(open_storage(tmp_path), ray_workers, answer("is not seen there"))
     text = one_line(error)
     assert text.startswith(f"node {os.uname().nodename} (127.0.0.1): {tmp_path} is not seen there")
     assert "--storage" in text
@@ -219,7 +219,7 @@ def test_a_node_that_does_not_see_the_folder_is_named(ray_workers, tmp_path):
 def test_a_node_with_another_version_is_named_with_both(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(open_place(tmp_path), ray_workers, answer(torch="1.0"))
+        check_nodes(open_storage(tmp_path), ray_workers, answer(torch="1.0"))
     assert f"(127.0.0.1): torch is 1.0, expected {nodes.versions()['torch']} as here" in one_line(error)
 
 
@@ -229,22 +229,22 @@ def test_a_node_that_cannot_run_the_check_is_named_with_the_reason(ray_workers, 
 
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(open_place(tmp_path), ray_workers, look)
+        check_nodes(open_storage(tmp_path), ray_workers, look)
     assert "cannot run sepsearch (ModuleNotFoundError: No module named 'sepsearch')" in one_line(error)
 
 
 def test_a_node_that_does_not_answer_in_time_is_named(ray_workers, tmp_path):
     by_value()
     with pytest.raises(UserError) as error:
-        check_nodes(open_place(tmp_path), ray_workers, lambda path, token: time.sleep(1.5), patience=0.3)
+        check_nodes(open_storage(tmp_path), ray_workers, lambda path, token: time.sleep(1.5), patience=0.3)
     assert "(127.0.0.1): no answer within 0.3 s" in one_line(error)
 
 
 def test_a_node_with_an_empty_or_another_folder_under_the_path_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(nodes, "FILE_SECONDS", 0.0)
-    assert look_around(open_place(tmp_path), "abc")["problem"] == "is not seen there"
+    assert look_around(open_storage(tmp_path), "abc")["problem"] == "is not seen there"
     (tmp_path / "token").write_text("xyz")
-    assert look_around(open_place(tmp_path), "abc")["problem"] == "is another folder there"
+    assert look_around(open_storage(tmp_path), "abc")["problem"] == "is another folder there"
 
 
 def test_a_node_that_can_read_but_not_write_says_so(tmp_path, monkeypatch):
@@ -252,9 +252,9 @@ def test_a_node_that_can_read_but_not_write_says_so(tmp_path, monkeypatch):
         raise no_space(OSError(30, "Read-only file system"), path)
 
     (tmp_path / "token").write_text("abc")
-    assert look_around(open_place(tmp_path), "abc")["problem"] == ""
+    assert look_around(open_storage(tmp_path), "abc")["problem"] == ""
     monkeypatch.setattr(storage, "write_atomically", refuse)
-    found = look_around(open_place(tmp_path), "abc")["problem"]
+    found = look_around(open_storage(tmp_path), "abc")["problem"]
     assert found == "there: cannot be written: Read-only file system"
 
 
@@ -293,7 +293,7 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
         task,
         Workers(1, 1.0, 0.0),
         tmp_path / "runs" / "new",
-        open_place(tmp_path / "runs" / "new"),
+        open_storage(tmp_path / "runs" / "new"),
         time_budget=1e6,
         progress=lambda *step: told.append(step),
     )
@@ -311,7 +311,7 @@ def test_preflight_without_corners_trains_nothing(task, ray_workers, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "rehearse", None)
     settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3, instruments=("vn", "vc"))
-    found = preflight(space(SMALL), settings, task, ray_workers, tmp_path, open_place(tmp_path), corners=False)
+    found = preflight(space(SMALL), settings, task, ray_workers, tmp_path, open_storage(tmp_path), corners=False)
     assert found.times is None
     assert found.line().startswith("preflight: checkpoints at most")
 

@@ -148,18 +148,18 @@ class AwayTracker:
 
 
 @contextlib.contextmanager
-def _getting_ready(settings: Any, begin: Any, material: Any, console: Any) -> Iterator[Any]:
+def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> Iterator[Any]:
     """`course.getting_ready` with the shards in this process's memory."""
     from sepsearch.distributed.object_store import StoredData, put_shards
     from sepsearch.pipeline.driver import Ready
     from sepsearch.pipeline.stages import search_task
 
     workers = Workers(1, 1.0, 0.0)
-    identity = dict(material.baselines["validation"]["identity"])
-    identity |= {fold: losses["validation"] for fold, losses in material.fold_identity.items()}
-    examples = {**material.examples, **{fold.id: fold.sides for fold in material.folds}}
-    stored = StoredData(material.shards.fingerprint, put_shards(material.shards), examples, identity)
-    task = search_task(settings, begin.space, material, workers, stored, begin.place)
+    identity = dict(prepared.baselines["validation"]["identity"])
+    identity |= {fold: losses["validation"] for fold, losses in prepared.fold_identity.items()}
+    examples = {**prepared.examples, **{fold.id: fold.sides for fold in prepared.folds}}
+    stored = StoredData(prepared.shards.fingerprint, put_shards(prepared.shards), examples, identity)
+    task = search_task(settings, begin.space, prepared, workers, stored, begin.place)
     yield Ready(workers, dataclasses.replace(task, fit=remembered_fit), settings)
 
 

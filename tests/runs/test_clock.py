@@ -4,7 +4,7 @@ import pytest
 from event_fixtures import epoch_event, journal, search_event
 
 from sepsearch.runs.history import History, RunClock
-from sepsearch.runs.state import Tally
+from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 from sepsearch.monitoring.follow import Watched
 
@@ -34,12 +34,12 @@ def test_a_clock_set_back_under_an_older_journal_costs_one_step_at_most():
 
 @pytest.mark.parametrize("step", [-DAY, DAY])
 def test_speed_and_time_left_do_not_depend_on_the_clock(step):
-    plain, other = Tally(), Tally()
+    plain, other = RunState(), RunState()
     for event, shifted in zip(events(0.0), events(step), strict=True):
         plain.handle(event)
         other.handle(shifted)
     assert other.last == plain.last
-    assert other.pace.rate(other.last) == plain.pace.rate(plain.last)
+    assert other.throughput.rate(other.last) == plain.throughput.rate(plain.last)
     assert other.remaining(other.last) == plain.remaining(plain.last)
 
 
@@ -63,7 +63,7 @@ def test_a_clock_set_under_a_watcher_does_not_make_a_run_look_dead(step, tmp_pat
     assert watched.now == watched_at
     wall["now"] += step
     watched.look()
-    assert not watched.tally.silence(watched.now)
+    assert not watched.run.silence(watched.now)
     assert watched.now == watched_at
 
 
@@ -74,7 +74,7 @@ def test_gauges_follow_the_drivers_monotonic_clock(monkeypatch):
     monkeypatch.setattr("sepsearch.monitoring.prometheus.time.monotonic", lambda: now["monotonic"])
     monkeypatch.setattr("sepsearch.monitoring.prometheus.make_gauge", lambda *about: None)
     found: list[float] = []
-    monkeypatch.setattr("sepsearch.monitoring.prometheus.readings", lambda tally, moment: found.append(moment) or ())
+    monkeypatch.setattr("sepsearch.monitoring.prometheus.readings", lambda run, moment: found.append(moment) or ())
     driver = prometheus.Gauges()
     for event in events(-DAY)[:2]:
         driver.handle(event)

@@ -8,10 +8,10 @@ from sepsearch.data.remote_shards import fetch_shards
 from sepsearch.runs.folder import fetch_run, take_over
 from sepsearch.runs.options import parse_arguments
 from sepsearch.runs.start import resumed_run
-from sepsearch.search.remote_journal import Mirror
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.training.checkpoint import bring_weights
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 RUN = "bucket/runs/far/"
 
@@ -69,7 +69,7 @@ def test_a_link_in_the_runs_folder_is_not_followed_out_of_it(server, tmp_path, l
 def test_weights_of_a_unit_with_a_planted_id_are_not_brought(server, tmp_path):
     server.objects["bucket/runs/evil/vn.safetensors"] = b"evil"
     with pytest.raises(UserError, match=r"the name '\.\./\.\./evil' has a part '\.\.'"):
-        bring_weights(open_place(storage(server)) / "far" / "finalists", "../../evil", tmp_path / "a" / "b" / "c")
+        bring_weights(open_storage(storage(server)) / "far" / "finalists", "../../evil", tmp_path / "a" / "b" / "c")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +78,7 @@ def test_a_planted_manifest_of_shards_names_no_file_outside(server, tmp_path):
         b'{"schema_version": 1, "pieces": [{"shard": {"file": "../x"}}]}'
     )
     with pytest.raises(UserError, match=r"delete s3://bucket/runs/.shards/f and run again"):
-        fetch_shards(open_place(storage(server)) / ".shards" / "f", tmp_path / "cache" / "f", lambda *_: None)
+        fetch_shards(open_storage(storage(server)) / ".shards" / "f", tmp_path / "cache" / "f", lambda *_: None)
     assert files(tmp_path) == []
 
 
@@ -89,16 +89,16 @@ OTHER = fuzz_journal.write_lines([{**fuzz_journal.make_story(1)[0], "run": "r2"}
 @pytest.fixture
 def resume(server, tmp_path):
     """Takes over the run, with a journal of its own in this machine's folder; gives the note and the folder."""
-    folder, place = tmp_path / "runs" / "far", open_place(storage(server)) / "far"
+    folder, place = tmp_path / "runs" / "far", open_storage(storage(server)) / "far"
 
     def act(here):
         folder.mkdir(parents=True)
         (folder / "journal.jsonl").write_bytes(here)
-        mirror = Mirror(place / "journal")
+        remote = RemoteJournal(place / "journal")
         try:
-            return take_over(place, mirror, folder, "far"), folder
+            return take_over(place, remote, folder, "far"), folder
         finally:
-            mirror.release()
+            remote.release()
 
     return act
 

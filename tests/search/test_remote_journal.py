@@ -8,20 +8,20 @@ import pytest
 
 from sepsearch.search import remote_journal
 from sepsearch.search.journal import Journal, read_journal
-from sepsearch.search.remote_journal import WRITER, Mirror
+from sepsearch.search.remote_journal import WRITER, RemoteJournal
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder: to a mirror it is a place like any other."""
-    return open_place(tmp_path / "there") / "journal"
+    """A folder: for the remote journal it is a storage like any other."""
+    return open_storage(tmp_path / "there") / "journal"
 
 
 def lines(place, path):
     """What a machine that has nothing reads."""
-    Mirror(place).fetch(path)
+    RemoteJournal(place).fetch(path)
     return path.read_bytes()
 
 
@@ -42,7 +42,7 @@ def failing(monkeypatch, place, method, refused):
 
 
 def test_a_line_is_there_before_anyone_hears_of_the_event(place, tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     heard = []
     journal.listen(lambda event: heard.append(len(objects(place))))
     journal.append("end", state="finished")
@@ -53,7 +53,7 @@ def test_a_line_is_there_before_anyone_hears_of_the_event(place, tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 9, 12])
 def test_a_reader_finds_every_line_once_however_they_are_gathered(place, tmp_path, monkeypatch, count):
     monkeypatch.setattr(remote_journal, "GATHERED", 4)
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     for number in range(count):
         journal.append("end", state=str(number))
     assert lines(place, tmp_path / "copy") == (tmp_path / "journal.jsonl").read_bytes()
@@ -62,8 +62,8 @@ def test_a_reader_finds_every_line_once_however_they_are_gathered(place, tmp_pat
 
 def test_a_reader_that_follows_adds_what_is_new(place, tmp_path, monkeypatch):
     monkeypatch.setattr(remote_journal, "GATHERED", 3)
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
-    reader = Mirror(place)
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
+    reader = RemoteJournal(place)
     for number in range(10):
         journal.append("end", state=str(number))
         reader.fetch(tmp_path / "copy")
@@ -89,10 +89,10 @@ def test_a_journal_of_an_earlier_version_is_read_and_gone_on_with(place, tmp_pat
         journal.append("end", state=str(number))
     journal.close()
     old_journal(place, journal.path, gathered)
-    there = Mirror(place)
+    there = RemoteJournal(place)
     there.fetch(tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == journal.path.read_bytes()
-    resumed = Journal(tmp_path / "copy.jsonl", resume=True, mirror=there)
+    resumed = Journal(tmp_path / "copy.jsonl", resume=True, remote=there)
     resumed.append("end", state="9")
     assert lines(place, tmp_path / "again") == (tmp_path / "copy.jsonl").read_bytes()
     assert [event["state"] for event in read_journal(tmp_path / "again")] == [str(number) for number in range(10)]
@@ -101,7 +101,7 @@ def test_a_journal_of_an_earlier_version_is_read_and_gone_on_with(place, tmp_pat
 def test_a_reader_that_follows_a_writer_of_an_earlier_version_finds_what_was_gathered_meanwhile(place):
     for number in range(3):
         place.write(f"{number:09d}.jsonl", b"%d\n" % number)
-    reader = Mirror(place)
+    reader = RemoteJournal(place)
     assert reader.read_all() == [b"0\n", b"1\n", b"2\n"]
     place.write("000000000.jsonl", b"0\n1\n2\n3\n")
     place.remove("000000001.jsonl", "000000002.jsonl")
@@ -125,7 +125,7 @@ def test_names_that_are_no_lines_are_passed_over(place, tmp_path):
 
 def test_lines_are_read_though_only_a_gathered_object_holds_them(place, tmp_path, monkeypatch):
     monkeypatch.setattr(remote_journal, "GATHERED", 4)
-    writer, reader = Mirror(place), Mirror(place)
+    writer, reader = RemoteJournal(place), RemoteJournal(place)
     for number in range(3):
         writer.append(b"%d\n" % number)
     reader.read_all()
@@ -143,30 +143,30 @@ def test_a_missing_object_is_told_with_its_line(place, tmp_path):
 
 
 def test_a_copy_loses_what_never_reached_the_place(place, tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     journal.append("end", state="known")
     journal.close()
     reached = (tmp_path / "journal.jsonl").read_bytes()
     with (tmp_path / "journal.jsonl").open("ab") as file:
         file.write(b'{"event":"end","sum":"00000000"}\n')
-    Mirror(place).fetch(tmp_path / "journal.jsonl")
+    RemoteJournal(place).fetch(tmp_path / "journal.jsonl")
     assert (tmp_path / "journal.jsonl").read_bytes() == reached
 
 
 def test_another_machine_goes_on_where_the_first_one_ended(place, tmp_path):
-    first = Journal(tmp_path / "first.jsonl", mirror=Mirror(place))
+    first = Journal(tmp_path / "first.jsonl", remote=RemoteJournal(place))
     first.append("end", state="one")
     first.close()
-    there = Mirror(place)
+    there = RemoteJournal(place)
     there.fetch(tmp_path / "second.jsonl")
-    second = Journal(tmp_path / "second.jsonl", resume=True, mirror=there)
+    second = Journal(tmp_path / "second.jsonl", resume=True, remote=there)
     second.append("end", state="two")
     lines(place, tmp_path / "copy")
     assert [event["state"] for event in read_journal(tmp_path / "copy")] == ["one", "two"]
 
 
 def test_an_event_that_cannot_reach_the_place_is_not_in_the_journal_either(place, tmp_path, monkeypatch):
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     journal.append("end", state="one")
     heard = []
     journal.listen(heard.append)
@@ -186,7 +186,7 @@ def test_an_outage_while_lines_are_gathered_loses_no_line_and_is_made_up_for_lat
     place, tmp_path, monkeypatch, refused
 ):
     monkeypatch.setattr(remote_journal, "GATHERED", 4)
-    journal = Journal(tmp_path / "journal.jsonl", mirror=Mirror(place))
+    journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     with monkeypatch.context() as patch:
         failing(patch, place, "write", lambda name: refused in name)
         failing(patch, place, "remove", lambda name: True)
@@ -201,7 +201,7 @@ def test_an_outage_while_lines_are_gathered_loses_no_line_and_is_made_up_for_lat
 
 
 def test_letting_go_raises_nothing_while_the_place_is_away(place, monkeypatch):
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     mine.claim()
     mine.append(b"0\n")
     for method in ("read", "write", "remove", "create", "modified"):
@@ -211,21 +211,21 @@ def test_letting_go_raises_nothing_while_the_place_is_away(place, monkeypatch):
 
 
 def test_a_writer_that_let_go_leaves_few_objects_to_read(place, monkeypatch):
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     mine.claim()
     for number in range(5):
         mine.append(b"%d\n" % number)
     mine.release()
     asked = []
     failing(monkeypatch, place, "read", lambda name: asked.append(name))
-    assert len(Mirror(place).read_all()) == 5
+    assert len(RemoteJournal(place).read_all()) == 5
     assert asked == ["gathered/000000000.jsonl"]
 
 
 def test_of_two_writers_that_race_exactly_one_has_each_line_and_the_other_stops(place, monkeypatch):
     """Both believe to be the run's writer: a claim is no more than a sign."""
     monkeypatch.setattr(remote_journal, "ALIVE_SECONDS", 0.0)
-    writers, written, stopped = [Mirror(place), Mirror(place)], {}, []
+    writers, written, stopped = [RemoteJournal(place), RemoteJournal(place)], {}, []
     for writer in writers:
         writer.claim()
     both = threading.Barrier(2)
@@ -250,32 +250,32 @@ def test_of_two_writers_that_race_exactly_one_has_each_line_and_the_other_stops(
     assert "has written this line of the journal, so it has taken this run over" in stopped[0]
     assert sorted(written) == list(range(100))
     assert all(len(who) == 1 for who in written.values())
-    assert Mirror(place).read_all() == [b"%d of %d\n" % (line, written[line][0]) for line in range(100)]
+    assert RemoteJournal(place).read_all() == [b"%d of %d\n" % (line, written[line][0]) for line in range(100)]
 
 
 def test_a_writer_that_was_stopped_for_hours_cannot_replace_a_line_that_was_gathered_meanwhile(place, monkeypatch):
     monkeypatch.setattr(remote_journal, "GATHERED", 4)
-    slow, fast = Mirror(place), Mirror(place)
+    slow, fast = RemoteJournal(place), RemoteJournal(place)
     slow.append(b"0\n")
     fast.read_all()
     for number in range(1, 9):
         fast.append(b"%d\n" % number)
     with pytest.raises(UserError, match="has taken this run over"):
         slow.append(b"other\n")
-    assert Mirror(place).read_all() == [b"%d\n" % number for number in range(9)]
+    assert RemoteJournal(place).read_all() == [b"%d\n" % number for number in range(9)]
 
 
 def test_a_line_whose_answer_was_lost_counts_as_written(place):
     """The client tries again and finds the line there: its own."""
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     place.write("000000000.jsonl", b"mine\n")
     mine.append(b"mine\n")
     mine.append(b"next\n")
-    assert Mirror(place).read_all() == [b"mine\n", b"next\n"]
+    assert RemoteJournal(place).read_all() == [b"mine\n", b"next\n"]
 
 
 def test_an_event_that_arrives_after_it_was_given_up_is_told(place, monkeypatch):
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     with monkeypatch.context() as patch:
         failing(patch, place, "create", lambda name: True)
         with pytest.raises(UserError, match="does not answer"):
@@ -283,31 +283,31 @@ def test_an_event_that_arrives_after_it_was_given_up_is_told(place, monkeypatch)
     place.write("000000000.jsonl", b"late\n")
     with pytest.raises(UserError, match=r"reached the storage after all.*go on with --resume: this process stops"):
         mine.append(b"next\n")
-    assert Mirror(place).read_all() == [b"late\n"]
+    assert RemoteJournal(place).read_all() == [b"late\n"]
 
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(place):
-    first = Mirror(place)
+    first = RemoteJournal(place)
     first.claim()
     with pytest.raises(UserError, match=rf"another process is at work on this run \(.*, process {os.getpid()}"):
-        Mirror(place).claim()
+        RemoteJournal(place).claim()
     first.release()
     assert place.names() == []
 
 
 def test_a_writer_that_let_go_leaves_the_run_to_others(place):
-    first = Mirror(place)
+    first = RemoteJournal(place)
     first.claim()
     first.release()
     assert WRITER not in place.names()
-    second = Mirror(place)
+    second = RemoteJournal(place)
     second.claim()
     second.release()
 
 
 def test_a_writer_of_this_machine_that_has_died_is_no_hindrance(place):
-    place.write(WRITER, json.dumps({**Mirror(place)._identity.as_dict(), "pid": 999999999}).encode())
-    mine = Mirror(place)
+    place.write(WRITER, json.dumps({**RemoteJournal(place)._identity.as_dict(), "pid": 999999999}).encode())
+    mine = RemoteJournal(place)
     mine.claim()
     assert json.loads(place.read(WRITER))["pid"] == os.getpid()
     mine.release()
@@ -318,7 +318,7 @@ def test_a_writer_in_another_container_of_the_same_host_name_keeps_its_run(place
     other = {"host": os.uname().nodename, "pid": 999999999, "id": "x", "boot": "other", "namespace": "pid:[1]"}
     place.write(WRITER, json.dumps(other).encode())
     with pytest.raises(UserError, match=r"another process is at work on this run \(.*, process 999999999, heard of"):
-        Mirror(place).claim()
+        RemoteJournal(place).claim()
     assert json.loads(place.read(WRITER)) == other
 
 
@@ -326,7 +326,7 @@ def test_a_writer_in_another_container_of_the_same_host_name_keeps_its_run(place
 def test_a_name_that_was_not_renewed_for_long_or_is_none_does_not_hold_the_run(place, monkeypatch, content):
     place.write(WRITER, content)
     monkeypatch.setattr(remote_journal, "ALIVE_SECONDS", 0.0)
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     mine.claim()
     assert json.loads(place.read(WRITER))["pid"] == os.getpid()
     mine.release()
@@ -334,7 +334,7 @@ def test_a_name_that_was_not_renewed_for_long_or_is_none_does_not_hold_the_run(p
 
 def test_a_writers_name_is_renewed_until_another_process_has_taken_its_place(place, monkeypatch):
     monkeypatch.setattr(remote_journal, "RENEWAL_SECONDS", 0.01)
-    mine = Mirror(place)
+    mine = RemoteJournal(place)
     mine.claim()
     signed = threading.Event()
     monkeypatch.setattr(mine, "_sign", signed.set)

@@ -1,4 +1,4 @@
-"""A small S3 server in this process: enough of the protocol for places and mirrors, with faults on request."""
+"""A small S3 server in this process: enough of the protocol for storages and remote journals, with faults on request."""
 
 import contextlib
 import re

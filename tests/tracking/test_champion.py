@@ -12,7 +12,7 @@ from torch import nn
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.preparation import prepare
-from sepsearch.data.prepared import gather_material
+from sepsearch.data.prepared import gather_data
 from sepsearch.models.families import ReportConfig, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.monitoring.messages import champion_line
@@ -175,67 +175,67 @@ def test_baselines_are_those_of_the_models_own_validation_titles():
 
 
 @pytest.fixture(scope="module")
-def material(tree):
+def prepared(tree):
     space = parse_space({"parameters": {"filters": [2]}, "front_end": {"clip_seconds": 1.0}}, "test")
     recordings, shards = prepare(tree, space.front_end.resolve(), lambda *_: None)
-    return gather_material(recordings, shards, ("vn", "ob"), 0, (0.6, 0.2, 0.2), space.search.validation_examples)
+    return gather_data(recordings, shards, ("vn", "ob"), 0, (0.6, 0.2, 0.2), space.search.validation_examples)
 
 
 @pytest.fixture
-def own(material):
+def own(prepared):
     """A card of a model of this data set; `changes` make it another model's."""
 
     def made(**changes):
-        facts = {"fingerprint": material.shards.fingerprint, "split": material.split.titles(),
-                 "front_end": material.shards.front_end, "constant": material.shards.constant}  # fmt: skip
+        facts = {"fingerprint": prepared.shards.fingerprint, "split": prepared.split.titles(),
+                 "front_end": prepared.shards.front_end, "constant": prepared.shards.constant}  # fmt: skip
         return card(**{**facts, **changes})
 
     return made
 
 
-def test_models_of_one_front_end_are_compared_by_ratio_on_the_runs_validation_titles(material, own):
-    losses = {name: material.baselines["validation"][name]["vn"] for name in ("identity", "zero")}
-    verdict = compare_on(material)((Gain(0.0), own()), (Gain(1.0), own()))
+def test_models_of_one_front_end_are_compared_by_ratio_on_the_runs_validation_titles(prepared, own):
+    losses = {name: prepared.baselines["validation"][name]["vn"] for name in ("identity", "zero")}
+    verdict = compare_on(prepared)((Gain(0.0), own()), (Gain(1.0), own()))
     expected = losses["zero"] / losses["identity"]
     assert verdict.why.startswith(f"ratio {expected:.3f} against 1.000 on ")
     assert verdict.better is (expected < 1)
-    assert compare_on(material)((Gain(1.0), own()), (Gain(0.0), own())).better is (expected > 1)
+    assert compare_on(prepared)((Gain(1.0), own()), (Gain(0.0), own())).better is (expected > 1)
 
 
-def test_equal_models_leave_the_champion(material, own):
-    assert compare_on(material)((Gain(1.0), own()), (Gain(1.0), own())).better is False
+def test_equal_models_leave_the_champion(prepared, own):
+    assert compare_on(prepared)((Gain(1.0), own()), (Gain(1.0), own())).better is False
 
 
 @pytest.mark.parametrize("other", [{"front_end": FrontEnd(axis="log", low_hz=30.0)}, {"constant": 1e3}])
-def test_models_of_other_front_ends_are_compared_by_separated_audio(material, own, other):
+def test_models_of_other_front_ends_are_compared_by_separated_audio(prepared, own, other):
     passing, low = (Gain(1.0), own()), (LowBands(), own(**other))
     verdict, reverse = (
-        compare_on(material)(passing, low),
-        compare_on(material)((LowBands(), own()), (Gain(1.0), own(**other))),
+        compare_on(prepared)(passing, low),
+        compare_on(prepared)((LowBands(), own()), (Gain(1.0), own(**other))),
     )
     assert "SI-SDR gain 0.0 dB against" in verdict.why
     assert "the front ends differ" in verdict.why
     assert verdict.better is not reverse.better
 
 
-def test_it_is_said_how_many_validation_titles_the_champion_was_trained_on(material, own):
-    titles = sorted({material.index.titles[piece] for piece in material.examples["vn"]["validation"].piece})
+def test_it_is_said_how_many_validation_titles_the_champion_was_trained_on(prepared, own):
+    titles = sorted({prepared.index.titles[piece] for piece in prepared.examples["vn"]["validation"].piece})
     known = own(fingerprint="other", split={"train": titles[:1]})
-    verdict = compare_on(material)((Gain(0.0), own()), (Gain(1.0), known))
+    verdict = compare_on(prepared)((Gain(0.0), own()), (Gain(1.0), known))
     assert f"on {len(titles)} validation title" in verdict.why
     assert "(1 of which the champion was trained on, in its favour)" in verdict.why
-    assert "in its favour" not in compare_on(material)((Gain(0.0), own()), (Gain(1.0), own())).why
+    assert "in its favour" not in compare_on(prepared)((Gain(0.0), own()), (Gain(1.0), own())).why
 
 
-def test_an_instrument_validated_on_titles_it_was_trained_on_is_not_compared_with_a_model_of_other_data(material, own):
-    assert "ob" in material.rules
+def test_an_instrument_validated_on_titles_it_was_trained_on_is_not_compared_with_a_model_of_other_data(prepared, own):
+    assert "ob" in prepared.rules
     mine = Gain(0.0), own(instrument="ob")
-    assert compare_on(material)(mine, (Gain(1.0), own(instrument="ob", fingerprint="other"))).better is None
-    assert compare_on(material)(mine, (Gain(1.0), own(instrument="ob"))).better is not None
+    assert compare_on(prepared)(mine, (Gain(1.0), own(instrument="ob", fingerprint="other"))).better is None
+    assert compare_on(prepared)(mine, (Gain(1.0), own(instrument="ob"))).better is not None
 
 
-def test_a_model_that_gives_no_numbers_leaves_the_champion(material, own):
-    assert compare_on(material)((Gain(1.0), own()), (Gain(math.nan), own())).better is None
+def test_a_model_that_gives_no_numbers_leaves_the_champion(prepared, own):
+    assert compare_on(prepared)((Gain(1.0), own()), (Gain(math.nan), own())).better is None
 
 
 def test_a_line_says_what_the_champion_was_and_is_and_the_command_that_restores_it():
@@ -362,9 +362,9 @@ def test_a_damaged_model_changes_no_alias(client, uri, run_id, tmp_path):
     assert champion(client) == "1"
 
 
-def test_a_version_is_compared_with_its_own_weights(material, own):
+def test_a_version_is_compared_with_its_own_weights(prepared, own):
     """Another seed's network of one card is another model."""
     torch.manual_seed(0)
     networks = [make_network(CONFIG).eval() for _ in range(2)]
-    verdicts = [compare_on(material)((a, own()), (b, own())).better for a, b in (networks, networks[::-1])]
+    verdicts = [compare_on(prepared)((a, own()), (b, own())).better for a, b in (networks, networks[::-1])]
     assert sorted(verdicts) == [False, True]

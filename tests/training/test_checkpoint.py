@@ -11,7 +11,7 @@ from sepsearch.models.families import ReportConfig
 from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sepsearch.training.loop import EpochResult, Member, fit
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 CONFIG = ReportConfig(filters=4, head="mask", batch_size=8, l2=1e-4)
 MEMBERS = [Member("vn", 1), Member("vc", 1)]
@@ -30,7 +30,7 @@ def saved(path, epochs=2):
     *_, last = itertools.islice(results, epochs)
     weights = {name: tensor.clone() for name, tensor in last.members[0].network.state_dict().items()}
     checkpoint = Checkpoint(last.state(), {"epoch": epochs, "ratio": 0.1 + 0.2}, {MEMBERS[0]: (1 / 3, weights)})
-    save_checkpoint(open_place(path.parent), path.name, UNIT, checkpoint)
+    save_checkpoint(open_storage(path.parent), path.name, UNIT, checkpoint)
     return copy.deepcopy(checkpoint)
 
 
@@ -38,7 +38,7 @@ def test_training_goes_on_from_a_checkpoint_with_exactly_the_same_numbers(tmp_pa
     data = synthetic_data()
     whole = list(fit(CONFIG, data, MEMBERS, epochs=5, batches_per_epoch=3))
     saved(tmp_path / "x.checkpoint")
-    checkpoint = load_checkpoint(open_place(tmp_path), "x.checkpoint", UNIT)
+    checkpoint = load_checkpoint(open_storage(tmp_path), "x.checkpoint", UNIT)
     assert checkpoint is not None
     rest = list(fit(CONFIG, data, MEMBERS, epochs=5, batches_per_epoch=3, state=checkpoint.state))
     assert numbers(rest) == numbers(whole[2:])
@@ -46,14 +46,14 @@ def test_training_goes_on_from_a_checkpoint_with_exactly_the_same_numbers(tmp_pa
 
 def test_a_checkpoint_of_the_last_epoch_leaves_nothing_to_train(tmp_path):
     saved(tmp_path / "x.checkpoint")
-    checkpoint = load_checkpoint(open_place(tmp_path), "x.checkpoint", UNIT)
+    checkpoint = load_checkpoint(open_storage(tmp_path), "x.checkpoint", UNIT)
     assert checkpoint is not None
     assert list(fit(CONFIG, synthetic_data(), MEMBERS, epochs=2, batches_per_epoch=3, state=checkpoint.state)) == []
 
 
 def test_report_and_best_weights_come_back_as_they_were(tmp_path):
     before = saved(tmp_path / "x.checkpoint")
-    after = load_checkpoint(open_place(tmp_path), "x.checkpoint", UNIT)
+    after = load_checkpoint(open_storage(tmp_path), "x.checkpoint", UNIT)
     assert after is not None
     assert (after.state.epoch, after.report) == (2, {"epoch": 2, "ratio": 0.1 + 0.2})
     assert list(after.best) == [MEMBERS[0]]
@@ -69,7 +69,7 @@ def test_a_flipped_bit_anywhere_makes_it_no_checkpoint(byte, tmp_path):
     blob = bytearray(path.read_bytes())
     blob[byte] ^= 4
     path.write_bytes(blob)
-    assert load_checkpoint(open_place(path.parent), path.name, UNIT) is None
+    assert load_checkpoint(open_storage(path.parent), path.name, UNIT) is None
 
 
 @pytest.mark.parametrize("size", [0, 3, 11, 1000, -1])
@@ -77,16 +77,16 @@ def test_a_truncated_file_is_no_checkpoint(size, tmp_path):
     path = tmp_path / "x.checkpoint"
     saved(path)
     path.write_bytes(path.read_bytes()[:size])
-    assert load_checkpoint(open_place(path.parent), path.name, UNIT) is None
+    assert load_checkpoint(open_storage(path.parent), path.name, UNIT) is None
 
 
 def test_a_checkpoint_of_another_configuration_is_not_taken(tmp_path):
     saved(tmp_path / "x.checkpoint")
-    assert load_checkpoint(open_place(tmp_path), "x.checkpoint", {**UNIT, "seed": 2}) is None
+    assert load_checkpoint(open_storage(tmp_path), "x.checkpoint", {**UNIT, "seed": 2}) is None
 
 
 def test_a_missing_file_is_no_checkpoint(tmp_path):
-    assert load_checkpoint(open_place(tmp_path), "nothing", UNIT) is None
+    assert load_checkpoint(open_storage(tmp_path), "nothing", UNIT) is None
 
 
 def test_where_a_checkpoint_cannot_be_written_the_old_one_stays(tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_where_a_checkpoint_cannot_be_written_the_old_one_stays(tmp_path, monkey
     monkeypatch.setattr("sepsearch.utils.files.os.replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         saved(path, epochs=2)
-    checkpoint = load_checkpoint(open_place(path.parent), path.name, UNIT)
+    checkpoint = load_checkpoint(open_storage(path.parent), path.name, UNIT)
     assert checkpoint is not None
     assert checkpoint.state.epoch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["x.checkpoint"]

@@ -13,7 +13,7 @@ from sepsearch.preflight.checks import check_folders
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import cache_folder, require_space
 from sepsearch.utils.home import home_problem, provide_home
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 VARIABLES = ("HOME", "SEPSEARCH_CACHE", "XDG_CACHE_HOME", "MPLCONFIGDIR", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -133,7 +133,7 @@ def test_ray_is_told_where_the_token_is_if_only_the_password_database_knows_the_
 
 def test_a_place_in_the_home_of_nobody_is_one_line(nobody):
     with pytest.raises(UserError, match="--storage ~/runs: there is no such home folder: give the whole path"):
-        open_place("~/runs")
+        open_storage("~/runs")
 
 
 @pytest.mark.parametrize(

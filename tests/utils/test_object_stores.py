@@ -3,11 +3,11 @@
 import pytest
 from fake_s3 import fake_s3
 
-from sepsearch.search.remote_journal import Mirror
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.utils import object_stores
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.object_stores import Address, open_store, parse_address
-from sepsearch.utils.storage import open_place
+from sepsearch.utils.storage import open_storage
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def server(monkeypatch):
 
 def storage(server, bucket="bucket"):
     host = server.address.removeprefix("http://")
-    return open_place(f"s3://{bucket}/runs?endpoint_override={host}&scheme=http&region=eu-west-1")
+    return open_storage(f"s3://{bucket}/runs?endpoint_override={host}&scheme=http&region=eu-west-1")
 
 
 def once(fault, method="PUT"):
@@ -102,16 +102,16 @@ def test_a_planted_key_is_named_and_nothing_is_written(server, tmp_path, key):
 
 
 def test_a_line_of_a_journal_is_one_request(server):
-    mirror = Mirror(storage(server) / "run" / "journal")
-    mirror.append(b"0\n")
+    remote = RemoteJournal(storage(server) / "run" / "journal")
+    remote.append(b"0\n")
     server.requests.clear()
-    mirror.append(b"1\n")
+    remote.append(b"1\n")
     assert server.requests == [("PUT", "bucket/runs/run/journal/000000001.jsonl")]
 
 
 def test_following_a_journal_asks_for_what_is_new_alone(server):
     place = storage(server) / "run" / "journal"
-    writer, reader = Mirror(place), Mirror(place)
+    writer, reader = RemoteJournal(place), RemoteJournal(place)
     for number in range(5):
         writer.append(b"%d\n" % number)
     assert len(reader.read_all()) == 5
@@ -126,7 +126,7 @@ def test_a_store_that_does_not_honour_conditions_is_refused_at_the_start(server)
     with pytest.raises(
         UserError, match=r"s3://bucket/runs/run/journal: this store replaces an object .*update the store"
     ):
-        Mirror(storage(server) / "run" / "journal").claim()
+        RemoteJournal(storage(server) / "run" / "journal").claim()
     assert server.objects == {}
 
 
