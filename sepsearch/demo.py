@@ -1,14 +1,9 @@
 """Render the demo ensemble and print its folder: python -m sepsearch.demo."""
 
-from typing import TYPE_CHECKING
-
+from sepsearch.data.demo.rendering import demo_folder
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import exit_on_user_error
 from sepsearch.utils.terminal_text import write_line
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.data.demo.rendering import demo_folder
 
 
 def main(argv: list[str] | None = None) -> None:

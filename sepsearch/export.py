@@ -2,15 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sepsearch.pipeline.export_model import EXAMPLE, export_model
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import exit_on_user_error
 from sepsearch.utils.terminal_text import write_line
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.pipeline.export_model import EXAMPLE, export_model
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,25 +5,30 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.audio.spectrogram import PRESETS
-from sepsearch.search.space import load_space
 from sepsearch.utils.command_line import ArgumentParser
-from sepsearch.utils.errors import exit_on_user_error
-from sepsearch.utils.progress import Progress
-from sepsearch.utils.storage import open_storage
+from sepsearch.utils.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from rich.console import Console
-from sepsearch.data.preparation import prepare
-from sepsearch.reporting.recordings_report import heading, line, print_roster, print_shards, roster_console
 
 DEFAULT_SPACE = Path("search_spaces/detector.yaml")
+DEFAULT_PRESET = "mel"
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; raises `UserError` for anything the user can mend."""
     options = _parse(argv)
-    front_end = PRESETS[options.preset or "mel"]
+    # Below is torch, which a mistake on the command line need not wait for.
+    from sepsearch.audio.spectrogram import PRESETS
+    from sepsearch.data.preparation import prepare
+    from sepsearch.reporting.recordings_report import print_roster, print_shards, roster_console
+    from sepsearch.search.space import load_space
+    from sepsearch.utils.progress import Progress
+    from sepsearch.utils.storage import open_storage
+
+    if (options.preset or DEFAULT_PRESET) not in PRESETS:
+        raise UserError(f"--preset {options.preset!r}: unknown, expected one of {', '.join(sorted(PRESETS))}")
+    front_end = PRESETS[options.preset or DEFAULT_PRESET]
     if options.space:
         front_end = load_space(options.space).front_end.resolve()
     with Progress() as progress:
@@ -44,18 +49,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder of pieces: URMP's layout, or stems by name")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--space", metavar="FILE", type=Path, help="take the front end from this space file")
-    group.add_argument("--preset", choices=sorted(PRESETS), help="front end (default: mel)")
+    group.add_argument("--preset", metavar="NAME", help=f"front end (default: {DEFAULT_PRESET})")
     parser.add_argument("--storage", metavar="WHERE", help="leave the shards there, too: a shared folder or a URI")
     return parser.parse_args(argv)
 
 
 def _print_next(console: "Console", options: argparse.Namespace) -> None:
+    from sepsearch.reporting.recordings_report import heading, line
+
     space = options.space or DEFAULT_SPACE
     heading(console, "Next")
     line(
         console, f"python -m sepsearch.run --space {shlex.quote(str(space))} --data {shlex.quote(str(options.folder))}"
     )
-    if options.preset not in (None, "mel"):
+    if options.preset not in (None, DEFAULT_PRESET):
         line(console, f"with 'front_end: {{preset: {options.preset}}}' in the space file, so that it uses these shards")
 
 

@@ -2,16 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sepsearch.data.instruments import INSTRUMENTS, instrument_code
+from sepsearch.tracking.promotion import EXAMPLES, Promotion
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error, one_line
 from sepsearch.utils.terminal_text import write_line
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.tracking.promotion import EXAMPLES, Promotion
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sepsearch.runs.run_folder import find_run
-from sepsearch.simulation.recorded_runs import load_runs, make_pool
-from sepsearch.simulation.replay import GP_SEEDS, Job, make_strategies, replay
 from sepsearch.utils.command_line import ArgumentParser, positive
 from sepsearch.utils.errors import UserError, exit_on_user_error
 from sepsearch.utils.files import write_atomically
 
 MOST_TRIALS = 24
+GP_SEEDS = 3  # its proposals take half a second each, a hundred times TPE's
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,10 +31,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay recorded searches under other samplers, rungs and tells; a table, a picture, and what ASHA has missed."""
+    options = _parse(argv)
+    # Below are torch and Optuna's space, which a mistake on the command line need not wait for.
     from sepsearch.simulation import comparison
+    from sepsearch.simulation.recorded_runs import load_runs, make_pool
+    from sepsearch.simulation.replay import Job, make_strategies, replay
     from sepsearch.utils.terminal_console import make_console
 
-    options = _parse(argv)
     recorded = load_runs(options.runs, options.names)
     pool = make_pool(recorded, options.epochs, options.partial)
     trials = options.trials or max(2, min(MOST_TRIALS, len(pool) // 2))

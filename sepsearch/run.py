@@ -1,25 +1,19 @@
 """`python -m sepsearch.run`: recordings and a search space in, the best network for every instrument out."""
 
 import sys
-from typing import TYPE_CHECKING
 
 from sepsearch.runs.options import parse_arguments
-from sepsearch.runs.start import (
-    new_run,
-    resumed_run,
-)
 from sepsearch.utils.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.pipeline.driver import rebuild_outputs, run_search
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
+    arguments = parse_arguments(argv)
+    # Below are torch and a second of imports, which a mistake on the command line need not wait for.
+    from sepsearch.pipeline.driver import rebuild_outputs, run_search
+    from sepsearch.runs.start import new_run, resumed_run
     from sepsearch.utils.terminal_console import make_console
 
-    arguments = parse_arguments(argv)
     console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:

@@ -9,20 +9,16 @@ is written as a whole or not at all.
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sepsearch.audio.reading import RATE
 from sepsearch.audio.streams import FORMATS, open_sound, written_bytes
 from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.pipeline.separate_files import SHORTEST, Job, check_all, codes_of, is_file, separate_job, targets_of
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error
 from sepsearch.utils.files import require_space
 from sepsearch.utils.progress import one_torch_thread
 from sepsearch.utils.terminal_text import write_line
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.pipeline.separate_files import SHORTEST, Job, check_all, codes_of, is_file, separate_job, targets_of
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,17 +5,13 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sepsearch.runs.run_folder import JOURNAL, find_run
+from sepsearch.tracking.rebuild import Rebuild, open_journal
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import EXIT_FAILED, exit_on_user_error
 from sepsearch.utils.progress import Progress
 from sepsearch.utils.terminal_text import write_line
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.tracking.rebuild import Rebuild, open_journal
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,11 +19,12 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
     """
+    arguments = _parse(argv)
+    # Below is torch, which a mistake on the command line need not wait for.
     from sepsearch.tracking.access import check_access
     from sepsearch.tracking.tracker import tracking_uri, ui_command
     from sepsearch.utils.programs import program
 
-    arguments = _parse(argv)
     folder = find_run(arguments.runs, arguments.name, "NAME")
     uri = arguments.uri or tracking_uri()
     check_access(uri)

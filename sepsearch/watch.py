@@ -4,15 +4,11 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sepsearch.monitoring.follow import Watched, far_hints, local_hints, watch
 from sepsearch.runs.folder import follow_run
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error
-
-if TYPE_CHECKING:
-    pass
-from sepsearch.monitoring.follow import Watched, far_hints, local_hints, watch
 
 EVERY = 2.0  # seconds
 LEAST, MOST = 0.2, 3600.0

@@ -4,13 +4,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sepsearch.runs.run_folder import JOURNAL, check_name, find_run
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.search.remote_journal import RemoteJournal
-from sepsearch.utils.storage import StorageFolder, open_storage
-from sepsearch.runs.run_folder import JOURNAL, check_name, find_run
 from sepsearch.utils.run_lock import RunLock
 from sepsearch.utils.safe_paths import path_below
+from sepsearch.utils.storage import StorageFolder, open_storage
 
 SMALL = ("space.yaml", "results.json", "report.html")
 FOLDERS = ("models", "samples")

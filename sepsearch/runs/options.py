@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sepsearch.data.instruments import INSTRUMENTS, instrument_code
 from sepsearch.utils.command_line import ArgumentParser, positive
 from sepsearch.utils.errors import UserError
-from sepsearch.data.instruments import INSTRUMENTS, instrument_code
 
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."

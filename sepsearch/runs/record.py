@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.space import Space
 from sepsearch.search.journal import Journal
+from sepsearch.search.space import Space
 from sepsearch.utils.versions import versions
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.utils.errors import UserError
+from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.search.journal import read_run
 from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.training.metrics import mean_and_sd, mean_interval
+from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.formatting import number
-from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.training.metrics import mean_and_sd, mean_interval
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from sepsearch.models.saved_model import load_model
+from sepsearch.runs.history import History
+from sepsearch.search.events import Event
+from sepsearch.search.journal import read_run
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import damage, folder_sha256
-from sepsearch.runs.history import History
-from sepsearch.search.journal import read_run
-from sepsearch.search.events import Event
-from sepsearch.models.saved_model import load_model
 from sepsearch.utils.storage import StorageFolder
 
 SCORED = ("models", "samples")

@@ -9,22 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.space import Space, load_space, stored_space
+from sepsearch.runs.folder import run_places, take_over
+from sepsearch.runs.history import History, differences, summary
+from sepsearch.runs.options import run_options
+from sepsearch.runs.run_files import read_history
+from sepsearch.runs.run_folder import (
+    JOURNAL,
+    check_name,
+    discard_unbegun,
+    find_run,
+    may_precede_journal,
+    remove_leftovers,
+)
 from sepsearch.search.configurations import limit_trials
+from sepsearch.search.remote_journal import RemoteJournal
+from sepsearch.search.space import Space, load_space, stored_space
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there
-from sepsearch.runs.history import History, differences, summary
-from sepsearch.search.remote_journal import RemoteJournal
-from sepsearch.runs.options import run_options
-from sepsearch.utils.storage import StorageFolder
-from sepsearch.runs.run_files import read_history
-from sepsearch.runs.run_folder import JOURNAL, check_name, discard_unbegun, find_run, may_precede_journal, remove_leftovers
 from sepsearch.utils.run_lock import RunLock
-from sepsearch.runs.folder import run_places, take_over
+from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
-    from sepsearch.search.journal import Journal
     from sepsearch.runs.record import Settings
+    from sepsearch.search.journal import Journal
 
 # Fields of the journal's first event that may change under a run, each with what a person calls it.
 COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baselines", "versions": "versions"}

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sepsearch.utils.errors import UserError
-from sepsearch.search.selection import Choice, choose_model
 from sepsearch.runs.history import RunClock
-from sepsearch.search.events import Event
-from sepsearch.runs.throughput import Throughput, SearchLength
-from sepsearch.search.protocol import reopens
 from sepsearch.runs.results import Retrained
+from sepsearch.runs.throughput import SearchLength, Throughput
 from sepsearch.search.asha import Rungs
+from sepsearch.search.events import Event
+from sepsearch.search.protocol import reopens
+from sepsearch.search.selection import Choice, choose_model
+from sepsearch.utils.errors import UserError
 
 ENDS = {"search": "trial_end", "finalists": "final_end", "titles left out": "fold_end"}
 STAGES = {end.removesuffix("_end"): stage for stage, end in ENDS.items()}  # by the event that begins a unit

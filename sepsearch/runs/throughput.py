@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from sepsearch.search.asha import expected_epochs
 from sepsearch.search.space import parse_space
 from sepsearch.utils.errors import UserError
-from sepsearch.search.asha import expected_epochs
 
 WINDOW_SECONDS = 300.0
 FEW = 5  # epochs: fewer in a window say too little

@@ -12,7 +12,6 @@ from sepsearch.simulation.simulator import Outcome, Strategy, simulate
 
 FACTORS = (2, 3, 4)
 TELLS = get_args(SearchSettings.model_fields["tell"].annotation)
-GP_SEEDS = 3  # its proposals take half a second each, a hundred times TPE's
 
 
 def make_strategies(space: Space, epochs: int) -> list[Strategy]:
@@ -41,12 +40,20 @@ class Job:
                         workers=self.workers, seed=seed)  # fmt: skip
 
 
-def replay(job: Job, strategies: Sequence[Strategy], seeds: int, gp_seeds: int = GP_SEEDS,
-           processes: int = 1) -> dict[Strategy, list[Outcome]]:  # fmt: skip
-    """Every strategy with every seed, in several processes if so wanted; the same numbers either way."""
-    tasks = [
-        (one, seed) for one in strategies for seed in range(min(seeds, gp_seeds) if one.sampler == "gp" else seeds)
-    ]
+def replay(
+    job: Job, strategies: Sequence[Strategy], seeds: int, gp_seeds: int | None = None, processes: int = 1
+) -> dict[Strategy, list[Outcome]]:
+    """Every strategy with every seed, in several processes if so wanted; the same numbers either way.
+
+    Args:
+        job: what all searches have in common.
+        strategies: what is compared.
+        seeds: searches of every strategy.
+        gp_seeds: the same for the sampler gp, which is slow; at most `seeds`.
+        processes: at once.
+    """
+    few = min(seeds, gp_seeds or seeds)
+    tasks = [(one, seed) for one in strategies for seed in range(few if one.sampler == "gp" else seeds)]
     # The slow ones first, so that no process ends alone with one.
     order = sorted(tasks, key=lambda task: task[0].sampler != "gp")
     if processes == 1:

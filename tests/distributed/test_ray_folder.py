@@ -102,7 +102,9 @@ def test_a_run_says_so_before_it_prepares_anything(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_TMPDIR", LONG)
-    monkeypatch.setattr(run, "_prepare", lambda *arguments: pytest.fail("recordings were prepared"))
+    monkeypatch.setattr(
+        "sepsearch.pipeline.driver._prepare", lambda *arguments: pytest.fail("recordings were prepared")
+    )
     space = Path(run.__file__).parent.parent / "search_spaces" / "laptop.yaml"
     with pytest.raises(UserError, match="RAY_TMPDIR"):
         run.main(["--space", str(space), "--name", "a"])

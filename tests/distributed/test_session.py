@@ -86,7 +86,7 @@ def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_no_cluster_at_an_address_is_one_line(address):
-    code = f"from sepsearch.utils.errors import exit_on_user_error as e\nfrom sepsearch.session import ray_session\ndef f():\n    with ray_session({address!r}): pass\ne(f)"
+    code = f"from sepsearch.utils.errors import exit_on_user_error as e\nfrom sepsearch.distributed.session import ray_session\ndef f():\n    with ray_session({address!r}): pass\ne(f)"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False

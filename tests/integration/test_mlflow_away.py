@@ -200,7 +200,7 @@ def test_whatever_answers_in_mlflows_place_costs_one_warning_of_one_line(strange
     assert tracker.close(1) is False
     assert len(warnings) == 1
     assert "\n" not in warnings[0]
-    monkeypatch.setattr(track, "TRIES", 1)
+    monkeypatch.setattr("sepsearch.tracking.rebuild.TRIES", 1)
     write_run(tmp_path / "runs" / "duets", EVENTS)
     with pytest.raises(UserError, match=r"cannot be reached|refuses|no MLflow server") as caught:
         track.main(["duets", "--runs", str(tmp_path / "runs"), "--uri", strange])

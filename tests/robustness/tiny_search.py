@@ -151,7 +151,7 @@ class AwayTracker:
 def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> Iterator[Any]:
     """`course.getting_ready` with the shards in this process's memory."""
     from sepsearch.distributed.object_store import StoredData, put_shards
-    from sepsearch.pipeline.driver import Ready
+    from sepsearch.pipeline.execution import Ready
     from sepsearch.pipeline.stages import search_task
 
     workers = Workers(1, 1.0, 0.0)

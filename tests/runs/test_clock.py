@@ -3,10 +3,10 @@
 import pytest
 from event_fixtures import epoch_event, journal, search_event
 
+from sepsearch.monitoring.follow import Watched
 from sepsearch.runs.history import History, RunClock
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
-from sepsearch.monitoring.follow import Watched
 
 DAY = 86_400.0
 

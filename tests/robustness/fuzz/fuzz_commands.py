@@ -9,7 +9,8 @@ from random import Random
 
 from fuzz_bytes import Case, expect
 
-from sepsearch import demo, export, prepare, promote, report, run, separate
+from sepsearch import export, prepare, promote, report, run, separate
+from sepsearch.data.demo import rendering
 
 ODD = ["", " ", ".", "..", "/", "../x", "a/b", "a\\b", "x" * 101, "x" * 5000, "-x", "--", "\n", "a\nb", "\0",
        "\udcff", "\u202e", "é", "[/x]", "%s", "{0}",
@@ -45,7 +46,7 @@ class Target:
         self.folder = folder
         (folder / "space.yaml").write_text("parameters: {filters: [8, 16]}")
         (folder / "mix.wav").write_bytes(b"RIFF")
-        demo.demo_folder = _no_demo
+        rendering.demo_folder = _no_demo
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'none.db'}"
         self.there = sorted(os.listdir(folder))
 
