@@ -6,7 +6,7 @@ NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
 PORT ?= 5000
 
-.PHONY: help search test test-cluster bench ui check clean
+.PHONY: help search test test-cluster test-wheel bench ui check clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
@@ -24,6 +24,15 @@ test: $(VENV)/.tested
 # Network namespaces, PostgreSQL, Prometheus, sshd, Slurm: what tests/cluster/debian-packages.txt names.
 test-cluster: $(VENV)/.clustered
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+# What a user of pip gets: the wheel in a fresh environment, started in an empty folder by names alone.
+test-wheel: $(VENV)/.installed
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$$folder" . && \
+	$(PYTHON) -m venv "$$folder/venv" && \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$folder"/*.whl && \
+	cd "$$folder" && venv/bin/sepsearch run --space laptop --trials 1 --max-epochs 1 --instruments vn,vc --name wheel && \
+	test -s runs/wheel/report.html
 
 # With the memory settings that workers have (sepsearch/distributed/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested
@@ -43,7 +52,7 @@ check: $(VENV)/.tested
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sepsearch needs Python 3.11 or later: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

@@ -5,13 +5,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.search.shipped_spaces import space_path
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_SPACE = Path("search_spaces/detector.yaml")
+DEFAULT_SPACE = "detector"
 DEFAULT_PRESET = "mel"
 
 
@@ -48,7 +49,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder of pieces: URMP's layout, or stems by name")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--space", metavar="FILE", type=Path, help="take the front end from this space file")
+    group.add_argument("--space", metavar="FILE", type=space_path, help="take the front end from this space file")
     group.add_argument("--preset", metavar="NAME", help=f"front end (default: {DEFAULT_PRESET})")
     parser.add_argument("--storage", metavar="WHERE", help="leave the shards there, too: a shared folder or a URI")
     return parser.parse_args(argv)

@@ -144,7 +144,7 @@ def require_onnx() -> Any:
             importlib.import_module(name)
         except ImportError as error:
             raise UserError(
-                f"export needs {', '.join(NEEDED)}, found no {name} ({one_line(error)}): pip install {' '.join(NEEDED)}"
+                f"export needs {', '.join(NEEDED)}, found no {name} ({one_line(error)}): pip install 'sepsearch[onnx]'"
             ) from error
     import onnx
 

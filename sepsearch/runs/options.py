@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS, instrument_code
+from sepsearch.search.shipped_spaces import space_path
 from sepsearch.utils.command_line import ArgumentParser, positive
 from sepsearch.utils.errors import UserError
 
@@ -19,7 +20,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; `argv` without the program's name."""
     parser = ArgumentParser(prog="python -m sepsearch.run", description=DESCRIPTION)
     add = parser.add_argument
-    add("--space", type=Path, help="search space, such as search_spaces/detector.yaml")
+    add("--space", type=space_path, help="space file, or one that comes with sepsearch: detector, laptop")
     add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
     add("--name", help="name of the run and its folder; the space's name and the time by default")
     add("--runs", type=Path, default=Path("runs"), help="where run folders go on this machine (default: runs)")

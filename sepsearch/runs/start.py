@@ -69,7 +69,7 @@ class Begin:
 def new_run(arguments: argparse.Namespace) -> Begin:
     """A run that does not exist yet: its name is claimed, nothing else is written. Raises `UserError`."""
     if arguments.space is None:
-        raise UserError("--space is missing, expected a search space: --space search_spaces/detector.yaml")
+        raise UserError("--space is missing, expected a space file or one that comes with sepsearch: --space detector")
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     options = run_options(arguments, {})

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_class, config_params, make_config
+from sepsearch.search.shipped_spaces import shipped_spaces
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.yaml import load_yaml
 
 Value = bool | int | float | str
-EXAMPLE = "search_spaces/detector.yaml"
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 
@@ -216,7 +216,7 @@ class Space(_Strict):
 
 def load_space(path: Path) -> Space:
     """Read and check a space file; raises `UserError` for anything wrong with it."""
-    data = load_yaml(path, EXAMPLE)
+    data = load_yaml(path, f"{' or '.join(shipped_spaces())}, or a file such as my-space.yaml")
     if not isinstance(data, dict):
         raise UserError(f"{path}: found {type(data).__name__}, expected keys: {', '.join(Space.model_fields)}")
     return parse_space(data, str(path))

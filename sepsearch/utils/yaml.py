@@ -19,18 +19,18 @@ _INT = r"[-+]?(?:0|[1-9][0-9]{0,17})"
 _FLOAT = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
 
 
-def load_yaml(path: Path, example: str) -> Any:
-    """The content of a YAML file; `example` is named where there is no such file.
+def load_yaml(path: Path, expected: str) -> Any:
+    """The content of a YAML file; `expected` says what else could have been given where there is no such file.
 
     Raises `UserError` for a file that cannot be read, is larger than `LARGEST_FILE` or no plain YAML.
     """
     try:
         if not path.is_file():
-            raise UserError(f"{path}: no such space file; {example} is one")
+            raise UserError(f"{path}: no such space file, expected {expected}")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}: expected a space file such as {example}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}: expected {expected}") from error
     if len(content) > LARGEST_FILE:
         raise UserError(f"{path}: too large, expected a space file of at most {LARGEST_FILE:,} bytes")
     try:

@@ -241,4 +241,4 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatc
 
 def test_a_missing_onnxruntime_is_told_with_what_to_install(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install onnx onnxscript onnxruntime" in refusal(folder, tmp_path / "out")
+    assert "pip install 'sepsearch[onnx]'" in refusal(folder, tmp_path / "out")

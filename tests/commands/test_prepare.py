@@ -123,7 +123,7 @@ def test_a_second_run_says_that_the_shards_are_there_and_tells_the_same(
 def test_the_roster_says_what_to_type_next(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(tree, tmp_path / "my music"))
     main([str(folder)])
-    command = f"python -m sepsearch.run --space search_spaces/detector.yaml --data '{folder}'"
+    command = f"python -m sepsearch.run --space detector --data '{folder}'"
     assert capsys.readouterr().out.endswith(f"Next\n{command}\n")
 
 

@@ -79,7 +79,9 @@ def test_a_mistake_is_named_with_where_and_what_was_expected(tmp_path, text, exp
 
 
 def test_a_missing_file_is_named_with_one_that_is_there(tmp_path):
-    with pytest.raises(UserError, match=r"no such space file; search_spaces/detector.yaml is one"):
+    with pytest.raises(
+        UserError, match=r"none.yaml: no such space file, expected detector or laptop, or a file such as my-space.yaml"
+    ):
         load_space(tmp_path / "none.yaml")
 
 

@@ -1,0 +1,51 @@
+"""What a wheel holds: every package, and the space files by name."""
+
+import tomllib
+from pathlib import Path
+
+from sepsearch.search import shipped_spaces
+from sepsearch.search.shipped_spaces import space_path
+
+ROOT = Path(__file__).parent.parent
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def test_every_package_is_named_for_the_wheel():
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "sepsearch").rglob("__init__.py")}
+    assert set(SETUPTOOLS["packages"]) == found | set(SETUPTOOLS["package-dir"])
+
+
+def test_every_file_that_is_not_python_is_named_for_the_wheel():
+    named = {
+        path
+        for package, patterns in SETUPTOOLS["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(SETUPTOOLS["package-dir"].get(package, package.replace(".", "/"))).glob(pattern)
+    }
+    files = [path for folder in ("sepsearch", "search_spaces") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert {path for path in files if path.suffix not in (".py", ".pyc")} <= named
+
+
+def test_a_space_file_that_comes_with_sepsearch_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert space_path("laptop").read_text() == (ROOT / "search_spaces" / "laptop.yaml").read_text()
+
+
+def test_where_it_was_installed_its_own_folder_is_looked_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "spaces"
+    installed.mkdir()
+    (installed / "laptop.yaml").write_text("parameters: {filters: [8]}")
+    monkeypatch.setattr(shipped_spaces, "INSTALLED", installed)
+    assert space_path("laptop") == installed / "laptop.yaml"
+
+
+def test_a_file_of_that_name_is_taken_before_one_that_comes_with_sepsearch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("laptop").write_text("parameters: {filters: [8]}")
+    assert space_path("laptop") == Path("laptop")
+
+
+def test_an_unknown_name_is_left_for_the_error_that_names_it():
+    assert space_path("nowhere.yaml") == Path("nowhere.yaml")
+    assert space_path("a\0b") == Path("a\0b")
