@@ -30,10 +30,10 @@ class Importance:
 
 
 def judged_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
-    """The trials that the study knows a finite value of."""
+    """The trials with a finite value: of one that was stopped (PRUNED) it is the last that was measured."""
     from optuna.trial import TrialState
 
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
 
 

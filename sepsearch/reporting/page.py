@@ -169,7 +169,7 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
         "failures": trial_tables.failure_table(facts),
         "mattered": mattered,
         "mattered_text": say.mattered_text(mattered),
-        "mattered_keys": ["○ stopped, extrapolated", "● ran to its end"],
+        "mattered_keys": ["○ stopped, ratio at that epoch", "● ran to its end"],
         "parallel_text": say.parallel_text(mattered),
     }
 

@@ -162,7 +162,7 @@ class Point:
     params: Mapping[str, Any]
     value: float
     colour: str
-    hollow: bool = False  # it was stopped: its value is extrapolated
+    hollow: bool = False  # it was stopped: its value is that of its last epoch
 
 
 @dataclass(frozen=True)

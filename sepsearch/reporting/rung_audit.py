@@ -61,9 +61,9 @@ class _Nothing:
 
 @dataclass(frozen=True)
 class Hindsight:
-    """What was found: trials by id, the rungs' verdicts in order, and the study with what it was told.
+    """What was found: trials by id, the rungs' verdicts in order, and the study.
 
-    A stopped trial's value in the study is what the sampler was told of it, by default an extrapolated one.
+    A stopped trial is PRUNED there, and its value the last that was measured.
     """
 
     space: Space

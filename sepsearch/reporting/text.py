@@ -88,7 +88,7 @@ def mattered_text(mattered: Mattered | None) -> str:
         return "No trial has come to an end with a ratio yet, so that nothing can be said of the parameters."
     text = f"From {count(mattered.complete, 'trial')} that ran to the end"
     if mattered.stopped:
-        text += f" and {mattered.stopped} stopped early, whose ratio at the end is extrapolated"
+        text += f" and {mattered.stopped} stopped early (ratio of the last epoch)"
     text += "."
     if mattered.outside:
         text += f" {count(mattered.outside, 'more')} outside the space, as the report’s network may, is left out."

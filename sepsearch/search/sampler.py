@@ -1,4 +1,4 @@
-"""The sampler: an Optuna study that proposes configurations and is told how each one ended."""
+"""The sampler: an Optuna study that proposes configurations and records how each one ended."""
 
 import logging
 from collections import deque
@@ -33,7 +33,10 @@ REPLACED = "proposed, and another configuration was trained in its place"
 
 @dataclass(slots=True)
 class _Asked:
-    """A configuration that was asked for, and what has come of it. `told` is (state, value) once it has ended."""
+    """A configuration that was asked for, and what has come of it.
+
+    `told` is (state, value) once it has ended; the value of a stopped one is what samplers see.
+    """
 
     params: dict[str, Any]
     curve: dict[int, float] = field(default_factory=dict)
@@ -54,9 +57,10 @@ class Sampler:
     and without "trial" among its attributes; a rebuilt study does not have it.
 
     Args:
-        space: what to sample, and by `search.tell` what is told of a trial that was stopped early: "pruned" (Optuna
-            ranks it behind all that ended, by how far it came), "last" (its last value, as if it had ended with it) or
-            "extrapolated" (`extrapolate`).
+        space: what to sample, and by `search.tell` how the sampler sees a trial that was stopped early: "pruned"
+            (Optuna ranks it behind all that ended, by how far it came), "last" (as completed with its last value) or
+            "extrapolated" (as completed with the value of `extrapolate`). In the study it is PRUNED with its
+            intermediate values; the value that samplers see is its attribute `study_storage.SAMPLER_VALUE`.
         path: the study's journal file, replaced if there is one; None keeps the study in memory.
         name: the study's name.
         seed: of the sampler.
@@ -87,6 +91,8 @@ class Sampler:
         window = window or study_storage.WINDOW
         self._storage = study_storage.StudyLog(path, *window)
         self.study = optuna.create_study(storage=self._storage, study_name=name, direction="minimize")
+        view: Any = study_storage.SamplerView(self._storage)
+        self._proposing = optuna.Study(name, view)
         self._asked: dict[str, _Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
         self._pick = pick or (lambda params: params)
@@ -122,8 +128,8 @@ class Sampler:
         for attempt in range(own if listed else own + RANDOM_PROPOSALS):
             # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
             name = None if attempt < own else "random"
-            self.study.sampler = make_sampler(self.space, self.seed, number, name, attempt)
-            live = self.study.ask()
+            self._proposing.sampler = make_sampler(self.space, self.seed, number, name, attempt)
+            live = self._proposing.ask()
             proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
             if params != proposed:
@@ -156,7 +162,7 @@ class Sampler:
         from optuna.trial import TrialState
 
         proposal.set_user_attr("reason", reason)
-        self.study.tell(proposal, state=TrialState.FAIL)
+        self._proposing.tell(proposal, state=TrialState.FAIL)
 
     def _enter(self, trial: str, params: dict[str, Any]) -> "optuna.trial.Trial | None":
         """A running trial of the study with given parameters; None outside the space.
@@ -166,9 +172,11 @@ class Sampler:
         if not self.holds(params):
             return None
         # Asked by the random sampler: the values are given, and others would go to lengths before they take them.
-        self.study.sampler = make_sampler(self.space, self.seed, 0, "random")
-        self.study.enqueue_trial({name: params[name] for name in self._sampled(params)}, user_attrs={"trial": trial})
-        live = self.study.ask()
+        self._proposing.sampler = make_sampler(self.space, self.seed, 0, "random")
+        self._proposing.enqueue_trial(
+            {name: params[name] for name in self._sampled(params)}, user_attrs={"trial": trial}
+        )
+        live = self._proposing.ask()
         suggest(self.space, live)
         return live
 
@@ -199,7 +207,7 @@ class Sampler:
                         params={name: asked.params[name] for name in names},
                         distributions={name: distribution(self.space.parameters[name]) for name in names},
                         intermediate_values=asked.curve,
-                        user_attrs={"trial": trial, "reason": asked.reason},
+                        user_attrs={"trial": trial, **_attributes(asked)},
                     )
                 )
                 self._forget(asked)
@@ -214,7 +222,8 @@ class Sampler:
         for number in numbers:
             sampler = make_sampler(self.space, self.seed, number)
             assert trial is not None
-            sampler.sample_relative(self.study, trial, sampler.infer_relative_search_space(self.study, trial))
+            study = self._proposing
+            sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
 
     def reference_params(self) -> dict[str, Any]:
         """The report's configuration as plain values."""
@@ -243,6 +252,8 @@ class Sampler:
 
     def tell(self, trial: str, state: str, value: float | None, reason: str = "") -> None:
         """End a trial, once: "completed" with its value, "stopped" at its last intermediate value, or "failed"."""
+        from optuna.trial import TrialState
+
         asked = self._asked[trial]
         if asked.told is not None:
             return
@@ -250,8 +261,11 @@ class Sampler:
         if state == "completed":
             self._completed.append(asked.curve)
         if asked.live is not None:
-            asked.live.set_user_attr("reason", reason)
-            self.study.tell(asked.live, asked.told[1], state=asked.told[0])
+            ended, final = asked.told
+            for key, attribute in _attributes(asked).items():
+                asked.live.set_user_attr(key, attribute)
+            # Optuna itself gives a pruned trial its last value.
+            self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
             self._forget(asked)
 
     def _forget(self, asked: _Asked) -> None:
@@ -268,8 +282,8 @@ class Sampler:
         if self.space.search.tell == "pruned" or not asked.curve:
             return TrialState.PRUNED, None
         if self.space.search.tell == "last":
-            return TrialState.COMPLETE, asked.curve[max(asked.curve)]
-        return TrialState.COMPLETE, extrapolate(asked.curve, self._completed)
+            return TrialState.PRUNED, asked.curve[max(asked.curve)]
+        return TrialState.PRUNED, extrapolate(asked.curve, self._completed)
 
     def close(self, reason: str) -> None:
         """End every trial of the study that is still open as failed, and bring its file to the disk.
@@ -281,6 +295,18 @@ class Sampler:
             if asked.told is None:
                 self.tell(trial, "failed", None, reason)
         self._storage.sync()
+
+
+def _attributes(asked: _Asked) -> dict[str, Any]:
+    """User attributes of a trial that has ended."""
+    from optuna.trial import TrialState
+
+    from sepsearch.search.study_storage import SAMPLER_VALUE
+
+    assert asked.told is not None
+    state, value = asked.told
+    seen = {SAMPLER_VALUE: value} if state == TrialState.PRUNED and value is not None else {}
+    return {"reason": asked.reason, **seen}
 
 
 def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:

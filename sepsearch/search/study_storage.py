@@ -1,4 +1,8 @@
-"""Where the sampler's study is kept: a file that optuna-dashboard opens, and a window through which samplers see it."""
+"""Where the sampler's study is kept: a file that optuna-dashboard opens, and what samplers see of it.
+
+The file says what happened: a trial that was stopped early is PRUNED, with its intermediate values. Samplers see a
+window of its trials, and a stopped one as completed with the value that is reported for it (`SAMPLER_VALUE`).
+"""
 
 import bisect
 import copy
@@ -23,6 +27,7 @@ from sepsearch.utils.files import sync_folder
 # gives the others the less weight the older they are. A search of fewer trials is seen whole.
 WINDOW = (100, 400)
 
+SAMPLER_VALUE = "sampler_value"  # attribute of a stopped trial: the value that samplers see in place of an own one
 DRAWN = "tpe:relative_params:"
 _number = attrgetter("number")
 
@@ -78,8 +83,9 @@ class LogFile(BaseJournalBackend):
 class StudyLog(JournalStorage):
     """Optuna's journal storage whose `get_all_trials` are those a sampler needs: however long the search, not more.
 
-    That are all that run, and the best and the latest of those that ended; which these are does not depend on the
-    order in which they ended. Of those that failed, which no sampler looks at, it is the latest.
+    They are as the file has them; `SamplerView` has them as samplers see them. That are all that run, and the best and
+    the latest of those that ended; which these are does not depend on the order in which they ended. Of those that
+    failed, which no sampler looks at, it is the latest.
 
     Args:
         path: see `LogFile`.
@@ -98,6 +104,7 @@ class StudyLog(JournalStorage):
         self._drawn: dict[int, FrozenTrial] = {}  # the same as samplers see them
         self._changed: set[int] = set()
         self._ended: list[FrozenTrial] | None = None
+        self._seen_ended: list[FrozenTrial] = []  # the same as samplers see them
         self.seen = 0  # how many trials it has handed out altogether
 
     def sync(self) -> None:
@@ -135,7 +142,7 @@ class StudyLog(JournalStorage):
         if trial.state == TrialState.FAIL:
             self._failed.append(trial)
             return
-        bisect.insort(self._best, (_rank(trial), trial), key=lambda entry: entry[0])
+        bisect.insort(self._best, (_rank(_as_seen(trial)), trial), key=lambda entry: entry[0])
         bisect.insort(self._latest, trial, key=_number)
         del self._best[self._most["best"] :]
         del self._latest[: -self._most["latest"]]
@@ -144,6 +151,20 @@ class StudyLog(JournalStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Those in the window, by number."""
+        trials = self._window(for_sampler=False, drawn=False)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def trials_for_sampler(self, states: Container[TrialState] | None) -> list[FrozenTrial]:
+        """Those in the window, by number, as samplers see them."""
+        trials = self._window(for_sampler=True, drawn=states is not None)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        self.seen += len(trials)
+        return trials
+
+    def _window(self, for_sampler: bool, drawn: bool) -> list[FrozenTrial]:
         for trial_id in self._changed & self._open.keys():
             self._open[trial_id] = self.get_trial(trial_id)
             self._drawn[trial_id] = _with_drawn(self._open[trial_id])
@@ -151,12 +172,37 @@ class StudyLog(JournalStorage):
         if self._ended is None:
             kept = {trial.number: trial for trial in (*self._latest, *self._failed, *(t for _, t in self._best))}
             self._ended = [kept[number] for number in sorted(kept)]
-        going = self._open if states is None else self._drawn
-        trials = sorted([*self._ended, *going.values()], key=_number)
-        if states is not None:
-            trials = [trial for trial in trials if trial.state in states]
-        self.seen += len(trials)
+            self._seen_ended = [_as_seen(trial) for trial in self._ended]
+        ended = self._seen_ended if for_sampler else self._ended
+        going = self._drawn if drawn else self._open
+        return sorted([*ended, *going.values()], key=_number)
+
+
+class SamplerView:
+    """A `StudyLog` as samplers see it: for the `optuna.Study` that proposes. All else goes to the storage itself."""
+
+    def __init__(self, storage: StudyLog):
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Those in the window, by number, a stopped one as completed if a value is reported for it."""
+        trials = self._storage.trials_for_sampler(states)
         return copy.deepcopy(trials) if deepcopy else trials
+
+
+def _as_seen(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that has ended as samplers see it."""
+    if trial.state != TrialState.PRUNED or SAMPLER_VALUE not in trial.user_attrs:
+        return trial
+    seen = copy.copy(trial)
+    seen.state = TrialState.COMPLETE
+    seen.value = trial.user_attrs[SAMPLER_VALUE]
+    return seen
 
 
 def _with_drawn(trial: FrozenTrial) -> FrozenTrial:

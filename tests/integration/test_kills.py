@@ -148,9 +148,12 @@ def test_the_study_says_what_the_journal_says(survived):
     told = {trial.user_attrs["trial"]: trial for trial in study.trials}
     for trial in results["trials"]:
         if trial["id"] in told:  # all but a reference outside the space
-            assert told[trial["id"]].state.is_finished()
+            states = {"completed": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+            assert told[trial["id"]].state.name == states[trial["state"]]
             assert told[trial["id"]].intermediate_values.get(trial["epochs"]) == trial["ratio"]
     assert len(told) == len(study.trials) >= 3
+    ratios = {trial["id"]: trial["ratio"] for trial in results["trials"] if trial["state"] == "completed"}
+    assert study.best_trial.user_attrs["trial"] == min(ratios.keys() & told.keys(), key=ratios.__getitem__)
 
 
 def test_mlflow_has_one_run_a_unit_and_one_point_an_epoch(survived):

@@ -106,7 +106,7 @@ def check_whole(plan: SearchPlan, folder: Path) -> None:
     assert set(epochs.values()) == set(ends.values()) == {1}
     assert set(ends) == set(plan.trials) == {f"t{number:04d}" for number in range(TRIALS)}
     assert all(sum(unit == t.id for unit, _ in epochs) == t.epochs for t in plan.trials.values())
-    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.COMPLETE, "failed": TrialState.FAIL}
+    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
     told = {trial.user_attrs["trial"]: trial.state for trial in plan.sampler.study.trials}
     assert told == {trial.id: states[trial.state] for trial in plan.trials.values()}
 

@@ -288,7 +288,7 @@ def test_what_failed_is_told_with_its_reason(facts):
 
 def test_a_search_looked_back_at_stops_the_trials_that_it_stopped(facts):
     assert [(verdict.trial, verdict.rung) for verdict in facts.hindsight.verdicts if verdict.stops] == [("t0003", 1)]
-    assert [trial.state.name for trial in facts.hindsight.study.trials] == ["COMPLETE"] * 4 + ["FAIL"]
+    assert [trial.state.name for trial in facts.hindsight.study.trials] == ["COMPLETE"] * 3 + ["PRUNED", "FAIL"]
 
 
 def test_a_space_that_does_not_fit_is_one_line():

@@ -153,18 +153,31 @@ def test_a_restored_open_trial_can_be_told(tmp_path):
         ("extrapolated", TrialState.COMPLETE, 0.2),
     ],
 )
-def test_what_is_told_of_a_stopped_trial_is_a_choice(tell, state, value):
-    sampler = Sampler(small_space(tell=tell), None, "x", seed=0)
-    sampler.ask("t0")
+@pytest.mark.parametrize("restored", [False, True])
+def test_how_samplers_see_a_stopped_trial_is_a_choice_and_the_study_says_what_happened(
+    tell, state, value, restored, tmp_path
+):
+    path = tmp_path / "study.log"
+    sampler = Sampler(small_space(tell=tell), path, "x", seed=0)
+    for trial in ("t0", "t1"):
+        rate = 1e-3 if trial == "t0" else 2e-3
+        sampler.restore(trial, {**sampler.reference_params(), "learning_rate": rate}) if restored else sampler.ask(
+            trial
+        )
     for epoch, ratio in ((1, 1.0), (2, 0.5), (3, 0.25)):
         sampler.report("t0", epoch, ratio)
     sampler.tell("t0", "completed", 0.25)
-    sampler.ask("t1")
     sampler.report("t1", 1, 0.8)
     sampler.tell("t1", "stopped", None)
-    stopped = sampler.study.trials[1]
-    assert stopped.state == state
-    assert stopped.value == pytest.approx(value)  # Optuna gives a pruned trial its last intermediate value
+    if restored:
+        sampler.restored()
+    seen = sampler._proposing.trials[1]
+    assert seen.state == state
+    assert seen.value == pytest.approx(value)  # Optuna gives a pruned trial its last intermediate value
+    for study in (sampler.study, load_study(study_name="x", storage=JournalStorage(JournalFileBackend(str(path))))):
+        assert (study.trials[1].state, study.trials[1].value) == (TrialState.PRUNED, 0.8)
+        assert study.trials[1].intermediate_values == {1: 0.8}
+        assert study.best_trial.user_attrs["trial"] == "t0"
 
 
 def test_a_trial_is_extrapolated_by_how_the_completed_ones_changed():

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.space import load_space
-from sepsearch.search.study_storage import LogFile, StudyLog
+from sepsearch.search.study_storage import LogFile, SamplerView, StudyLog
 from sepsearch.utils.errors import UserError
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "detector.yaml"
@@ -79,11 +79,12 @@ def test_which_trials_are_seen_does_not_depend_on_the_order_in_which_they_ended(
 
 
 def test_trials_that_run_are_always_seen_and_with_what_was_drawn_for_them():
-    study = optuna.create_study(storage=StudyLog(None, 1, 1))
+    log = StudyLog(None, 1, 1)
+    study = optuna.create_study(storage=log)
     running = [study.ask() for _ in range(5)]
     running[2].suggest_float("x", 0, 1)
     study._storage.set_trial_system_attr(running[2]._trial_id, "tpe:relative_params:0", json.dumps({"x": 9, "y": 0.5}))
-    seen = study.get_trials(states=(TrialState.RUNNING,))
+    seen = optuna.Study(study.study_name, SamplerView(log)).get_trials(states=(TrialState.RUNNING,))
     assert [trial.number for trial in seen] == [0, 1, 2, 3, 4]
     assert seen[2].params == {"x": running[2].params["x"], "y": 0.5}
     assert study.trials[2].params == running[2].params  # to people it is what it is
