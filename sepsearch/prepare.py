@@ -17,7 +17,7 @@ DEFAULT_PRESET = "mel"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line; raises `UserError` for anything the user can mend."""
+    """The command line; raises `UserError` for a mistake of the user."""
     options = _parse(argv)
     # Below is torch, which a mistake on the command line need not wait for.
     from sepsearch.audio.spectrogram import PRESETS

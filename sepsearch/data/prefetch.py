@@ -50,7 +50,7 @@ class WindowedRows(Rows):
         self._fetch, self._rows, self._window = fetch, tuple(rows), window
         self._first = np.cumsum([0, *rows])
         self._block_rows = max(1, block // ROW_BYTES)
-        self._turn = threading.Lock()  # of whoever views a window
+        self._turn = threading.Lock()  # held while a window is viewed
         self._shelf = _Shelf()
         self._last: _Reading | None = None
 
@@ -63,7 +63,7 @@ class WindowedRows(Rows):
         return BLOCKS * min(self._block_rows, len(self)) * ROW_BYTES
 
     def take(self, rows: Tensor) -> Tensor:
-        """Float32 (row, 1, frame, bin) on the device for int64 row numbers (row,); whoever calls waits for them."""
+        """Float32 (row, 1, frame, bin) on the device for int64 row numbers (row,); blocks until they are there."""
         numbers, places = np.unique(rows.numpy(), return_inverse=True)
         self._require(numbers)
         block = self._to_device(self._gather(numbers))
@@ -182,7 +182,7 @@ class _Reading:
     """What a stream shares with its thread, guarded by the shelf.
 
     `using` says that the stream's user has a block, `waiting` that it is held up for one; `read` that the thread has
-    brought all; `over` that nobody wants any more of it.
+    brought all; `over` that it is no longer read.
     """
 
     shelf: _Shelf
@@ -198,7 +198,7 @@ class _Reading:
     def may_begin(self) -> bool:
         """Whether the thread may go on with the next block, or has to end."""
         if self.over or (self.waiting and self.blocks == 0):
-            return True  # whoever is waited for never waits for another stream: so no order of use is a deadlock
+            return True  # a stream that is waited for never waits for another: no order of use is a deadlock
         early = self.before is not None and not (self.before.read or self.before.over)
         return not early and self.shelf.blocks < BLOCKS
 
@@ -216,7 +216,7 @@ class _Reading:
                 self.count(-1)
 
     def end(self) -> None:
-        """Nobody wants any more of it: what is ready is dropped, and the thread ends after its window."""
+        """Stop prefetching: drop what is ready; the thread ends after its window."""
         with self.shelf:
             self.put_back()
             self.over = True

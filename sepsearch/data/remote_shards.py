@@ -40,7 +40,7 @@ def fetch_shards(place: StorageFolder, folder: Path, progress: Progress) -> bool
 
 
 def publish_shards(place: StorageFolder, folder: Path, progress: Progress) -> None:
-    """Write a shard set to a place that has none, its manifest last: until that is there nobody sees it."""
+    """Write a shard set to a storage folder that has none, its manifest last: without a manifest it does not exist."""
     if place.read(MANIFEST) is not None:
         return
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)

@@ -47,8 +47,8 @@ def require_cluster(address: str) -> str:
 def _started_here() -> str:
     """The address that `ray start` has left on this machine; "" for none.
 
-    Whoever writes that file gets the token of those who join. `ray start` leaves its folder writable for all, so that
-    even a file of one's own may have been exchanged for an older one. Where file and folder are open to others the
+    A user who can write that file gets the token of those who join. `ray start` leaves its folder writable for all, so
+    that even a file of one's own may have been exchanged for an older one. Where file and folder are open to others the
     address counts only if a raylet of one's own runs in that cluster.
 
     Raises:

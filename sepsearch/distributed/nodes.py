@@ -154,7 +154,7 @@ def _storage_problem(room: StorageFolder, token: str) -> str:
 
 
 def _memory() -> tuple[int, int] | None:
-    """Bytes of memory that this machine (or its container) has, and that are free; None where nobody says."""
+    """Bytes of memory that this machine (or its container) has, and that are free; None where unknown."""
     try:
         lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
     except OSError:

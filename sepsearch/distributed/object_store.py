@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STAYING = 0.6  # share of a node's object store that shards may fill and stay in view; the rest is Ray's and Tune's
 VIEWED = 0.3  # share of it that all windows on a node hold together; what is brought needs as much, in one piece
 MOST_WINDOW = 256 * 10**6  # bytes; more would be waited for longer before it is of use
-PART_ROWS = 64  # 2 MB: below it Ray's time per object counts, above it rows are read that nobody wants
+PART_ROWS = 64  # 2 MB: below it Ray's time per object counts, above it rows are read that are not needed
 GPU_SHARE = 0.5  # of a trial's part of a GPU, which shards may fill; the rest is for the networks
 KEPT_FREE = 0.05  # share of a disk that Ray does not fill (its local_fs_capacity_threshold)
 ELSEWHERE = "choose another folder (RAY_object_spilling_directory, ray start --object-spilling-directory)"
@@ -94,7 +94,7 @@ def store_shards(
 ) -> StoredData:
     """Put shards into the object store: whole where every node has room for all of them, otherwise in small parts.
 
-    What does not fit is spilled to the disk by Ray; that is long work, of which `progress` hears (stage, steps done,
+    What does not fit is spilled to the disk by Ray; that is long work, reported to `progress` (stage, steps done,
     steps in all).
 
     Raises:

@@ -26,7 +26,7 @@ class Task:
 
     `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before anyone
     hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
-    best epoch in `weights`/<unit>/<instrument>.safetensors; None where nobody wants them. Every node sees both places:
+    best epoch in `weights`/<unit>/<instrument>.safetensors; None where they are not kept. Every node sees both places:
     where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
     `search` is the run's name.
     """
@@ -104,7 +104,7 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
     best: Best = {}
     if before:
         best = {member: (loss, dict(weights)) for member, (loss, weights) in before.best.items()}
-        # The search may not have heard of it; if it has, it passes over it.
+        # The report may not have reached the search; if it has, the repeated one is ignored.
         yield _finish(before.report, before.state.epoch, best, task, config["id"])
     options = {"state": before.state} if before else {}
     for result in task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches, **options):

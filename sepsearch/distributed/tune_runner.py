@@ -1,7 +1,7 @@
 """One stage of a search run by Ray Tune: units of training, each on a worker that is reused.
 
-A `Plan` says what to train next, judges every epoch and hears how each unit ended; `run_stage` fits it to Ray Tune's
-searcher, scheduler and callbacks. Plans know nothing of Ray.
+A `Plan` chooses what to train next, judges every epoch and is given the outcome of each unit; `run_stage` fits it to
+Ray Tune's searcher, scheduler and callbacks. Plans know nothing of Ray.
 """
 
 import logging
@@ -224,7 +224,7 @@ class _Source(Searcher):
         return self._bridge.begin(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: Params | None = None, error: bool = False) -> None:
-        """Ends are told by `_Watcher`, which hears of all of them."""
+        """Ends are handled by `_Watcher`, which gets all of them."""
 
     def save(self, checkpoint_path: str) -> None:
         """The journal holds what matters."""
@@ -267,7 +267,7 @@ class _Judge(FIFOScheduler):
         return self._pending[0] if self._pending else None
 
     def _end_hung(self, tune_controller: Any, hung: Mapping[str, str]) -> None:
-        """Kill workers that hang: asked politely, as Ray Tune does it, they would not hear it."""
+        """Kill workers that hang: they do not answer the request to stop that Ray Tune sends."""
         import ray
 
         for trial in tune_controller.get_live_trials():
@@ -281,7 +281,8 @@ def _forget_ended(controller: Any, concurrent: int) -> None:
     """Take trials that have ended out of a controller of Ray Tune's, many at a time.
 
     It keeps every one with its last result and goes through all of them again and again; its ids of eight digits also
-    come twice among many. Nobody asks it for them. Where another version of Ray names its tables otherwise they stay.
+    come twice among many. They are not read from there. Where another version of Ray names its tables otherwise, they
+    stay.
     """
     trials: list[Trial] = getattr(controller, "_trials", [])
     if len(trials) <= 2 * concurrent + KEPT:
@@ -296,7 +297,7 @@ def _forget_ended(controller: Any, concurrent: int) -> None:
 
 
 class _Watcher(tune.Callback):
-    """Shows trials under their own id in the dashboard, and hears of ends."""
+    """Shows trials under their own id in the dashboard, and passes their ends on."""
 
     def __init__(self, bridge: _Bridge):
         self._bridge = bridge

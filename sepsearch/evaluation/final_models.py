@@ -1,4 +1,4 @@
-"""The end of a run: each instrument's model is chosen, scored once on titles nobody has seen, heard, and saved."""
+"""Final evaluation: choose each instrument's model, score it once on the test titles, keep audio samples, save it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class _Exam:
-    """A choice, with the networks that are heard in its place and how much each loses of the identity's loss."""
+    """A choice, with the networks that are scored for it and the ratio of each."""
 
     code: str
     choice: Choice
@@ -54,7 +54,7 @@ def score_models(
     Args:
         finals, folds: plans that are over.
         folder: of the run; gets `models`/<instrument> and `samples`/<instrument>.
-        advance: hears of pieces done.
+        advance: called with the number of pieces done.
 
     Returns:
         `final` and `reference_final` of `results.json`.

@@ -25,7 +25,7 @@ MEASURES: dict[str, Callable[[Any, Any], float]] = {"si_sdr_db": si_sdr, "sdr_db
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that is heard: it pulls `instrument` out of the mixtures of the test examples `pairs`.
+    """A network to be scored: it separates `instrument` from the mixtures of the test examples `pairs`.
 
     `front_end` and `constant` are those of its spectrograms; None for those of the data set.
     """
@@ -79,7 +79,7 @@ class TestTitles:
         """Separate the clips of every candidate's test examples and measure each; a list for every candidate.
 
         Mixtures are those of all players. Clips in which the instrument plays alone or rests say nothing and are left
-        out. `advance` hears of pieces done.
+        out. `advance` is called with the number of pieces done.
         """
         pieces = sorted({int(piece) for candidate in candidates for piece in candidate.pairs.piece})
         found: list[list[ClipScore]] = [[] for _ in candidates]

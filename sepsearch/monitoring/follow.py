@@ -60,7 +60,7 @@ class Watched:
 
 
 def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", every: float, once: bool) -> None:
-    """Show a run until it has ended, or as it is now where nobody looks on.
+    """Show a run until it ends; on anything but a terminal its state now.
 
     Args:
         watched: the run.

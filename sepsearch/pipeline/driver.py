@@ -154,7 +154,7 @@ def _begin_journal(
     journal: "Journal", begin: Begin, settings: "Settings", prepared: "PreparedData", tracker: "Tracker",
     changed: dict[str, Any], seconds: float,
 ) -> None:  # fmt: skip
-    """The first event, of the run or of this process; MLflow hears of all that came before it."""
+    """Write the first event, of the run or of this process, and send all earlier ones to MLflow."""
     from sepsearch.runs.record import journal_begin
 
     for event in begin.history.events:

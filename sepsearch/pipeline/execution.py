@@ -48,7 +48,7 @@ class Ready:
 def look_at_cluster(begin: Begin) -> None:
     """See that a cluster is there, has room for a trial, and that its nodes see the run's place.
 
-    Preflight does it again once the shards are there; they can take long, and nobody should wait for a mistake.
+    Preflight repeats it once the shards are there: they can take long, and a mistake should show before that.
 
     Raises:
         UserError: something would stop the run.

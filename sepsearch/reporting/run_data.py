@@ -102,7 +102,7 @@ class RunFacts:
 
     @property
     def codes(self) -> list[str]:
-        """The run's instruments in score order, and then those that nobody knows."""
+        """The run's instruments in score order, then unknown codes."""
         found = list(self.search.get("settings", {}).get("instruments") or [])
         found += [code for code in self.results["final"] if code not in found]
         found += [code for unit in self.finals.values() for code in unit.losses if code not in found]

@@ -26,7 +26,7 @@ class RunClock:
         self._last: tuple[float, float, float | None] | None = None  # moment, time, elapsed of the last event
 
     def read(self, event: Event) -> float:
-        """The moment of the next event: seconds since 1970 on a clock that nobody has set since the first event."""
+        """The moment of the next event: seconds since 1970 on a clock that was not set since the first event."""
         time, elapsed = event["time"], event.get("elapsed")
         if self._last is None:
             self._last = time, time, elapsed

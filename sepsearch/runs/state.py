@@ -1,4 +1,4 @@
-"""What a run has come to, kept up to date event by event: little to hold, whatever the length of its journal."""
+"""Incremental state of a run, from its events; memory is independent of the journal's length."""
 
 import math
 import re
@@ -53,7 +53,7 @@ class RunState:
     Attributes:
         search: the event "search" with all later changes; empty for a run that never began.
         end: how the run ended: finished, interrupted, failed, or "" where no end is written.
-        last: moment of the last event (see `history.RunClock`: seconds since 1970 on a clock that nobody sets);
+        last: moment of the last event (see `history.RunClock`: seconds since 1970 on a clock that is never set);
             `begin` that of the first, `since` when the stage began, or a process went on with it.
         written: when the last event was written by the clock of its machine, which may have been set.
         running: units at work, by id.
@@ -216,7 +216,7 @@ class RunState:
         return list(self.search.get("settings", {}).get("instruments") or validation.get("identity", {}))
 
     def wanted(self, stage: str) -> int:
-        """How many units a stage has in all; for titles left out those that began, for nobody says beforehand."""
+        """How many units a stage has in all; for titles left out those that began (their number is not known)."""
         if stage == "search":
             over = self.stage != "search"  # by its time budget, perhaps
             return self.begun[stage] if over else int(self.search.get("settings", {}).get("trials", 0))

@@ -207,7 +207,7 @@ def read_run(path: Path) -> Iterator[Event]:
     """The events of a whole run, which begin with its `search`: every one complete, and none of an unknown unit.
 
     Raises:
-        UserError: as `read_journal`; also for a journal that nobody but a person can have written.
+        UserError: as `read_journal`; also for a journal that no run can have written.
     """
     return Follower().read(path)
 

@@ -67,7 +67,7 @@ class Plan(Protocol):
         """A unit ended; the plan may hand it out again."""
 
     def give_up(self, reason: str) -> None:
-        """Nobody will train what is still unfinished."""
+        """End all unfinished units: no worker will train them."""
 
 
 class Attempts:

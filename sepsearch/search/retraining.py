@@ -205,7 +205,7 @@ class RunPlan:
         self._apply({"event": "resume", "units": unfinished})
 
     def give_up(self, reason: str) -> None:
-        """End what is still unfinished, because nobody will train it."""
+        """End all unfinished units: no worker will train them."""
         self._attempts.waiting.clear()
         for unit in [unit for unit, run in self.runs.items() if not run.state]:
             self.ended(unit, Ending("halted", reason))

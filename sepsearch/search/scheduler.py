@@ -115,9 +115,9 @@ class SearchPlan:
         return trial.failure or (f"stopped at rung {trial.rung}" if trial.rung is not None else None)
 
     def _spare(self, trial: Trial) -> None:
-        """Let some of the trials that would be stopped run on: by the toss of a coin that falls alike every time."""
-        toss = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
-        if trial.rung is not None and int.from_bytes(toss[:4], "big") < self._spared_share * 2**32:
+        """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
+        draw = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
+        if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._spared_share * 2**32:
             self._record("spared", id=trial.id, rung=trial.rung)
 
     def ended(self, unit: str, ending: Ending) -> None:
@@ -198,7 +198,7 @@ class SearchPlan:
             trial.failure = f"NaN: the ratio is {trial.ratio} in epoch {trial.epochs}"
             return
         self.sampler.report(trial.id, trial.epochs, trial.ratio)
-        # A spared trial judges nobody: without it the others would never have met it there.
+        # A spared trial is not recorded at later rungs: without sparing it would not have reached them.
         if trial.epochs < self.epochs and trial.spared is None:
             trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
 
@@ -231,7 +231,7 @@ class SearchPlan:
                 self._attempts.waiting.append(unit)
 
     def give_up(self, reason: str) -> None:
-        """End what is still unfinished, because nobody will train it."""
+        """End all unfinished trials: no worker will train them."""
         self._attempts.waiting.clear()
         for unit in [unit for unit, trial in self.trials.items() if not trial.state]:
             self.ended(unit, Ending("halted", reason))

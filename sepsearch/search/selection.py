@@ -1,4 +1,4 @@
-"""Finalists: configurations worth retraining, what became of their seeds, who cannot win any more, and the choice."""
+"""Selection of finalists and of the final model: candidates, their seeds, statistical elimination, the choice."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -33,7 +33,7 @@ _number = attrgetter("number")
 
 
 class LogFile(BaseJournalBackend):
-    """Optuna's journal in a file that one process writes and nobody reads back.
+    """Optuna's journal in a file that one process writes and no process of the search reads back.
 
     Optuna's own backend takes a lock, waits for the disk and reads the line again in each of about twenty operations a
     trial. The study follows from the run's journal, which waits for the disk and has a lock.

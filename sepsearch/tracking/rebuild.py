@@ -66,7 +66,7 @@ class Rebuild:
             if not last:
                 raise UserError(f"{path}: empty, expected a search that has begun: wait for it or run it again")
             if PARENT in self.projection.open and not isinstance(self.journal, str):
-                # Nobody is at work, and it did not come to its end: no run of it is running any more.
+                # No search is at work on it and it has no end: none of its MLflow runs is running any more.
                 self.projection.apply({"event": "end", "time": last["time"], "state": "interrupted"})
             try:
                 self.projection.draw()

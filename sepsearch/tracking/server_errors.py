@@ -18,7 +18,7 @@ def served(uri: str) -> bool:
 
 
 def user_name() -> str:
-    """Who we are to MLflow's servers, from the environment or ~/.mlflow/credentials; "" for nobody."""
+    """User name for MLflow's servers, from the environment or ~/.mlflow/credentials; "" without one."""
     if name := os.environ.get(NAME):
         return name
     parser = configparser.ConfigParser(interpolation=None)

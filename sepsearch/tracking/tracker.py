@@ -1,7 +1,7 @@
 """The journal → MLflow: a run per search, a child per trial and per finalist and seed, written in batches by a thread.
 
 MLflow is a projection of the journal. Every run is found by its tag `sepsearch.key`, and what is written twice counts
-once, so that replaying a journal through a new `Tracker` mends or rebuilds its runs and adds none.
+once, so that replaying a journal through a new `Tracker` completes or rebuilds its runs and adds none.
 """
 
 import contextlib

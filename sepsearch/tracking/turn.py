@@ -22,7 +22,7 @@ class Turn:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[bool]:
-        """Wait for it, and hold it. Gives whether it was one's own last time too: nobody else has written since."""
+        """Wait for it and hold it; returns whether this process held it last, so that no other has written since."""
         with contextlib.ExitStack() as stack:
             mine = self._depth > 0 or self._path is None or self._lock(self._path, stack)
             self._depth += 1

@@ -93,7 +93,7 @@ class Writer:
                         self._write_status(search, work[id])
                     del work[id]
         except Exception:
-            self.client = None  # a run may have been made although we never heard of it: look again next time
+            self.client = None  # a run may have been made although its answer was lost: look again next time
             raise
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ Weights = Mapping[str, torch.Tensor]
 class Checkpoint:
     """A bank after an epoch, and what the epoch's report to the search was.
 
-    `best` is member → (validation loss, weights) of its best epoch so far; empty where nobody wants the weights.
+    `best` is member → (validation loss, weights) of its best epoch so far; empty where weights are not kept.
     """
 
     state: BankState

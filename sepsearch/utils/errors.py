@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130  # as shells give it after Ctrl-C
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: the message says what, where, expected, found, and what to do.
+    """A mistake of the user: the message says what, where, expected, found, and what to do.
 
     Command lines print the message alone and exit with 2; a library caller catches it like any exception.
     """

@@ -1,4 +1,4 @@
-"""Long work: on all cores, and told to whoever waits for it."""
+"""Progress of long work, and work on all cores in threads."""
 
 import os
 import threading
