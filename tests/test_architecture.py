@@ -28,7 +28,7 @@ LINES = (
 OWNERS = {
     "ray": {"distributed", "preflight", "pipeline", "monitoring"},
     "mlflow": {"tracking"},
-    "optuna": {"search", "reporting"},
+    "optuna": {"search", "reporting", "distributed"},
     "pyarrow": {"data"},
     "obstore": {"utils"},
     "boto3": {"utils"},
