@@ -1,19 +1,14 @@
 """Packing with real processes beside one another, on CPUs in the place of a GPU."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic import synthetic_data, synthetic_index, synthetic_rows
 
 from sepsearch.models.families import REPORT_FINAL, config_params
 from sepsearch.preflight.gpu_sharing import pack, train_beside
 
-# `conftest` alone is the one of this folder.
-_spec = importlib.util.spec_from_file_location("shared_fixtures", Path(__file__).parent.parent / "conftest.py")
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
 PARAMS = {**config_params(REPORT_FINAL), "filters": 2, "batch_size": 4}
 
 
@@ -25,11 +20,11 @@ def task(ray_workers):
     from sepsearch.distributed.object_store import StoredData
     from sepsearch.distributed.trainable import Task
 
-    rows = shared.synthetic_rows(
-        shared.synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
+    rows = synthetic_rows(
+        synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
     )
     table = pa.table({"spectrogram": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(rows))})
-    data = shared.synthetic_data()
+    data = synthetic_data()
     stored = StoredData("packing", (ray.put(table.combine_chunks()),), data.examples, data.identity)
     return Task(data=stored, instruments=("vn", "vc"), epochs=2, examples_per_epoch=32, threads=1, gpu=False)
 

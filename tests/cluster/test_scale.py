@@ -27,7 +27,7 @@ plan, journal = build(folder, 1500, Stopwatch())
 facts = {"seen": [], "kept": [], "results": [], "open": []}
 with ray_session(cpus=1, dashboard=False):
     from ray.tune.execution.tune_controller import TuneController
-    from sepsearch import stage
+    from sepsearch.distributed import tune_runner
 
     controllers, ended = [], 0
     before = TuneController.__init__
@@ -51,7 +51,7 @@ with ray_session(cpus=1, dashboard=False):
     TuneController.__init__ = note
     journal.listen(handle)
     with simulated(lambda config: reports(config, EPOCHS, CODES)):
-        stage.run_stage("search", plan, lambda config: None, Workers(150, 1.0, 0.0), folder / "ray", StopSignal())
+        tune_runner.run_stage("search", plan, lambda config: None, Workers(150, 1.0, 0.0), folder / "ray", StopSignal())
 states = [trial.state for trial in plan.trials.values()]
 facts["states"] = {state: states.count(state) for state in sorted(set(states))}
 print(json.dumps(facts))

@@ -113,11 +113,11 @@ def machines(environment: dict[str, str], tree: Path, tmp_path_factory: pytest.T
 
 RACE = """
 import sys
-from sepsearch import remote
+from sepsearch.search import remote_journal
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
-remote.ALIVE_SECONDS = 0.0
-writer = remote.RemoteJournal(open_storage("s3://bucket/race") / "journal")
+remote_journal.ALIVE_SECONDS = 0.0
+writer = remote_journal.RemoteJournal(open_storage("s3://bucket/race") / "journal")
 writer.claim()
 print("claimed", flush=True)
 sys.stdin.readline()
