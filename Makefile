@@ -11,6 +11,7 @@ PORT ?= 5000
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
 	@echo "make test    the tests; make test-cluster: those with several hosts and real servers (root on Debian)"
+	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
 	@echo "make check   formatting, lint and types"
@@ -27,6 +28,7 @@ test-cluster: $(VENV)/.clustered
 
 # What a user of pip gets: the wheel in a fresh environment, started in an empty folder by names alone.
 test-wheel: $(VENV)/.installed
+	rm -rf build  # else modules that are gone would be in the wheel
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$$folder" . && \
 	$(PYTHON) -m venv "$$folder/venv" && \
