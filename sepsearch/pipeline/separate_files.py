@@ -1,7 +1,6 @@
 """Separate recordings and write the voices as audio files, each recording as a whole or not at all."""
 
 import argparse
-import difflib
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sepsearch.audio.reading import SILENCE
 from sepsearch.audio.streams import FORMATS, Sound, SoundWriter, check_samples, read_blocks
-from sepsearch.data.instruments import INSTRUMENTS, instrument_code
+from sepsearch.data.instruments import INSTRUMENTS, parse_codes
 from sepsearch.data.text_identity import caseless
 from sepsearch.utils.errors import UserError, no_space
 from sepsearch.utils.files import is_there
@@ -43,15 +42,7 @@ def codes_of(text: str) -> list[str] | None:
     """The instruments that were asked for; None for all."""
     if caseless(text.strip()) == "all":
         return None
-    codes = list(dict.fromkeys(instrument_code(code.strip()) for code in text.split(",") if code.strip()))
-    for code in codes:
-        if code not in INSTRUMENTS:
-            close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"--instrument {code!r}: unknown{hint}, expected all or some of {', '.join(INSTRUMENTS)}")
-    if not codes:
-        raise UserError(f"--instrument: empty, expected all or some of {', '.join(INSTRUMENTS)}")
-    return codes
+    return list(parse_codes(text, "--instrument", "all or some"))
 
 
 def is_file(output: Path) -> bool:

@@ -1,4 +1,4 @@
 """The page of a run (report.html) and tables and figures of it.
 
-Front door: `page.write_page`; `run_data` gathers what it shows from the journal.
+Front door: `page.write_report`; `run_data` gathers what it shows from the journal.
 """

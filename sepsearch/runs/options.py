@@ -1,13 +1,12 @@
 """The command line of `sepsearch.run`: options, and what a person can get wrong in them."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sepsearch.data.instruments import INSTRUMENTS, instrument_code
+from sepsearch.data.instruments import parse_codes
 from sepsearch.search.shipped_spaces import space_path
 from sepsearch.utils.command_line import ArgumentParser, positive
 from sepsearch.utils.errors import UserError
@@ -62,15 +61,7 @@ def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dic
 
 
 def _codes(text: str) -> tuple[str, ...]:
-    codes = tuple(dict.fromkeys(instrument_code(code.strip()) for code in text.split(",") if code.strip()))
-    for code in codes:
-        if code not in INSTRUMENTS:
-            close = difflib.get_close_matches(code, INSTRUMENTS, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"--instruments: unknown code {code!r}{hint}, expected some of {', '.join(INSTRUMENTS)}")
-    if not codes:
-        raise UserError(f"--instruments: empty, expected some of {', '.join(INSTRUMENTS)}")
-    return codes
+    return parse_codes(text, "--instruments")
 
 
 def _seed(text: str) -> int:

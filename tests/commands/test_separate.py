@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("mix.wav --instrument kazoo -o out", "'kazoo': unknown, expected all or some of vn"),
+        ("mix.wav --instrument kazoo -o out", "unknown code 'kazoo', expected all or some of vn"),
         ("mix.wav --instrument vnn -o out", "did you mean vn?"),
         ("mix.wav --instrument , -o out", "empty, expected all or some of vn"),
         ("mix.wav --instrument db -o out", "run: no model of db there, expected some of vn, vc"),

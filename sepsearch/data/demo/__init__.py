@@ -1,4 +1,4 @@
-"""The demo ensemble: 18 public-domain pieces as ABC notation, arranged, performed and rendered to audio.
+"""The demo ensemble: 31 pieces of 17 public-domain titles, from ABC notation, performed and rendered to audio.
 
 Front door: `rendering.demo_folder`.
 """
