@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     console = make_console()
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
-        state = rebuild_outputs(begin, console) if begin.history.finished else run_search(arguments, begin, console)
+        state = rebuild_outputs(begin, console) if begin.past.finished else run_search(arguments, begin, console)
     finally:
         begin.close()
     if state != "finished":

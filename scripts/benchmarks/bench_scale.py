@@ -23,7 +23,7 @@ from scale_workers import Params, SimulatedActors, reports, simulated
 EPOCHS, GRACE, FACTOR = 9, 1, 3
 SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "detector.yaml"
 CODES = ("vn", "vc")
-PARTS = ("sampler", "journal", "screen", "tracking", "plan", "Ray Tune and stage")
+PARTS = ("sampler", "journal", "state", "screen", "tracking", "plan", "Ray Tune and stage")
 
 
 class Stopwatch:
@@ -151,12 +151,13 @@ def begin_journal(journal: Any, trials: int) -> None:
     """The first event, as `sepsearch.data.prepared` writes it."""
     from sepsearch.search.space import load_space
 
-    journal.append(
-        "search", name="scale", run="scale", space=load_space(SPACE).model_dump(mode="json"), seconds=0.0,
-        settings={"epochs": EPOCHS, "trials": trials, "seed": 0, "instruments": CODES}, versions={}, caveats={},
-        dataset={"source": "none", "pieces": 0, "clips": 0, "rows": 0, "split": {}, "fingerprint": ""},
-        baselines={"validation": {"identity": dict.fromkeys(CODES, 1.0)}}, reference="t0000",
-    )  # fmt: skip
+    dataset = {"source": "none", "pieces": 0, "clips": 0, "rows": 0, "split": {}, "fingerprint": ""}
+    settings = {"epochs": EPOCHS, "trials": trials, "seed": 0, "instruments": CODES}
+    space = load_space(SPACE).model_dump(mode="json")
+    identity = {"validation": {"identity": dict.fromkeys(CODES, 1.0)}}
+    begin = {"event": "search", "name": "scale", "run": "scale", "reference": "t0000", "seconds": 0.0}
+    more = {"versions": {}, "caveats": {}, "dataset": dataset, "baselines": identity}
+    journal.append({**begin, **more, "space": space, "settings": settings})
 
 
 def search(folder: Path, trials: int, at_once: int, real: bool, store: str) -> list[dict[str, Any]]:
@@ -165,6 +166,7 @@ def search(folder: Path, trials: int, at_once: int, real: bool, store: str) -> l
 
     from sepsearch.distributed.tune_runner import run_stage
     from sepsearch.monitoring.console import Screen
+    from sepsearch.runs.state import RunState
     from sepsearch.search.protocol import StopSignal, Workers
     from sepsearch.tracking.tracker import Tracker
 
@@ -176,12 +178,14 @@ def search(folder: Path, trials: int, at_once: int, real: bool, store: str) -> l
     journal.listen(lambda event: counted.update([event["event"]]))
     marks = Marks(watch, trials, lambda: counted["epoch"] if real else SimulatedActors.handled, stop)
     with (folder / "screen.txt").open("w") as file:
-        screen = Screen(Console(file=file), EPOCHS)
+        run = RunState()
+        screen = Screen(Console(file=file), run)
+        journal.listen(watch.wrap("state", run.handle))
         journal.listen(watch.wrap("tracking", tracker.handle))
         journal.listen(watch.wrap("screen", screen.handle))
         journal.listen(marks.handle)
         begin_journal(journal, trials)
-        screen.begin("search", trials)
+        screen.begin("search")
         workers = Workers(at_once, 1.0, 0.0)
         if real:
             run_stage("search", plan, train, workers, folder / "ray", stop)
@@ -205,20 +209,19 @@ def train(config: Params) -> None:
 
 def restore(folder: Path, trials: int) -> None:
     """What `--resume` does before anything is trained, on the clock."""
-    from sepsearch.runs.history import History
+    from sepsearch.runs.state import reduce_events
     from sepsearch.search.journal import read_run
 
     begin = time.perf_counter()
     events = list(read_run(folder / "journal.jsonl"))
     read = time.perf_counter()
-    history = History(events)
-    history.unfinished()
+    reduce_events(events).unfinished()
     looked = time.perf_counter()
     plan, journal = build(folder, trials, Stopwatch(), resume=True)
     opened = time.perf_counter()
     plan.restore(events)
     print(
-        f"{len(events)} events: read {read - begin:.1f} s, history {looked - read:.1f} s, journal opened"
+        f"{len(events)} events: read {read - begin:.1f} s, state {looked - read:.1f} s, journal opened"
         f" {opened - looked:.1f} s, plan and study {time.perf_counter() - opened:.1f} s, {memory():.0f} MB"
     )
     journal.close()

@@ -148,7 +148,7 @@ def _judged(events: list[dict[str, Any]], ends: dict[str, dict[str, Any]], run: 
 
 
 class _Nothing:
-    def append(self, kind: str, **fields: Any) -> None:
+    def append(self, event: dict[str, Any]) -> None:
         raise AssertionError("a search that is over has nothing more to tell")
 
 

@@ -1,4 +1,4 @@
-"""Follow a run by its journal, and show its state on the terminal until it ends."""
+"""Follow a run's journal, and show the run's state on the terminal until it ends."""
 
 import shlex
 import time
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """A run as its journal tells it, read on from where the last look came to.
+    """State of a run that is read on from its journal with every look.
 
     Args:
         refresh: called before every look; the path of the journal, or of a copy that it has just brought up to date.
-        clock: seconds since 1970, to tell the age of what was written before the first look.
+        clock: seconds since 1970, for the age of what was written before the first look.
         steady: seconds on a monotonic clock, for all that comes later.
     """
 

@@ -1,4 +1,4 @@
-"""What a run says on the screen at its beginning and at its end, commands to type next included."""
+"""Messages of a run at its beginning and its end, with the commands to type next."""
 
 import os
 import shlex
@@ -47,10 +47,10 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
     codes = ", ".join(settings.instruments)
     console.print(
         f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
-        " t0000 is the report's network",
+        " t0000 is the reference network",
         soft_wrap=True,
     )
-    console.print(f"whatever happens, this goes on with it: {resume_command(begin.folder)}", soft_wrap=True)
+    console.print(f"to go on after an interruption or a crash: {resume_command(begin.folder)}", soft_wrap=True)
 
 
 def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> None:
@@ -59,9 +59,9 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
         return
     for note in begin.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    unfinished = begin.history.unfinished()
-    parts = [f"{begin.history.begun} of {settings.trials} trials have begun"]
-    if begin.history.finalists is not None:
+    unfinished = begin.past.unfinished()
+    parts = [f"{begin.past.begun['search']} of {settings.trials} trials have begun"]
+    if begin.past.configurations is not None:
         parts = ["the search is over"]
     if unfinished:
         parts.append("go on: " + ", ".join(f"{unit} after epoch {epoch}" for unit, epoch in unfinished.items()))

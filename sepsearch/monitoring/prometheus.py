@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 
 from sepsearch.distributed.worker_metrics import AGAIN_SECONDS, MEMORY, MEMORY_LABELS, MEMORY_TEXT, make_gauge
-from sepsearch.runs.state import STAGES, RunState
+from sepsearch.runs.reducer import STAGES
+from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 
 # Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
@@ -26,7 +27,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("search", "instrument"),
     ),
     "sepsearch_trials": (
-        "Units by stage (search, finalists, titles left out) and state (waiting, running, completed, stopped, failed).",
+        "Jobs by stage (search, finalists, leave-one-title-out) and state (waiting, running, completed, stopped,"
+        " failed).",
         ("search", "stage", "state"),
     ),
     "sepsearch_epochs_per_second": ("Epochs of all units together, over the last five minutes.", ("search",)),
@@ -54,7 +56,7 @@ def readings(run: RunState, now: float) -> Iterator[Reading]:
     search = {"search": run.name}
     for id in list(run.running):
         yield from unit_readings(run, id)
-    if run.best:
+    if run.best and run.best.ratio is not None:
         yield "sepsearch_best_ratio", run.best.ratio, {**search, "instrument": "all"}
     for code, (ratio, _) in run.best_of.items():
         yield "sepsearch_best_ratio", ratio, {**search, "instrument": code}
@@ -69,31 +71,31 @@ def readings(run: RunState, now: float) -> Iterator[Reading]:
 
 
 class Gauges:
-    """A journal listener that sets the gauges of a run from its driver."""
+    """A journal listener that sets the gauges of a run from its driver.
 
-    def __init__(self) -> None:
+    Args:
+        run: its state, which has taken in every event before this listener.
+    """
+
+    def __init__(self, run: RunState) -> None:
         self._gauges = {name: make_gauge(name, *about) for name, about in GAUGES.items() if name != MEMORY}
-        self._tally = RunState()
+        self._run = run
         self._refreshed = -math.inf
         self._seen = time.monotonic()  # when the last event came
 
-    def remember(self, event: Event) -> None:
-        """Take in an event of an earlier process."""
-        self._tally.handle(event)
-
     def handle(self, event: Event) -> None:
-        """Take in an event as it happens; an epoch is told at once, so that a short trial is seen, too."""
-        self._tally.handle(event)
+        """Take in an event as it happens; an epoch is exported at once, so that a short trial is seen, too."""
         self._seen = time.monotonic()
-        if event["event"].endswith("epoch") and event["id"] in self._tally.running:
-            self._set(unit_readings(self._tally, event["id"]))
+        match event["event"]:
+            case "epoch" | "final_epoch" | "fold_epoch" if event["id"] in self._run.running:
+                self._set(unit_readings(self._run, event["id"]))
 
     def refresh(self) -> None:
         """Set all gauges again, at most every AGAIN_SECONDS."""
         now = time.monotonic()
-        if now - self._refreshed >= AGAIN_SECONDS and self._tally.search:
+        if now - self._refreshed >= AGAIN_SECONDS and self._run.search:
             self._refreshed = now
-            self._set(readings(self._tally, self._tally.last + now - self._seen))
+            self._set(readings(self._run, self._run.last + now - self._seen))
 
     def _set(self, told: Iterator[Reading]) -> None:
         for name, value, labels in told:

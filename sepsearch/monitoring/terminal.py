@@ -23,11 +23,13 @@ GAP = 4
 BAR = 20
 MOST_RUNNING = 8
 SOON_SECONDS = 15.0
-WHAT = {"search": "trials", "finalists": "finalists", "titles left out": "left out"}
+WHAT = {"search": "trials", "finalists": "finalists", "leave-one-title-out": "left out"}
 DOING = {
-    "search": "searching", "finalists": "retraining the finalists", "titles left out": "training without single titles",
-}  # fmt: skip
-AFTER = {"search": "the trials", "finalists": "the finalists", "titles left out": "those that have begun"}
+    "search": "searching",
+    "finalists": "retraining the finalists",
+    "leave-one-title-out": "training without single titles",
+}
+AFTER = {"search": "the trials", "finalists": "the finalists", "leave-one-title-out": "those that have begun"}
 COLOURS = {"running": "cyan", "completed": "green", "failed": "red"}
 
 
@@ -163,11 +165,11 @@ def _best(run: RunState) -> Text:
     text = Text()
     if run.best is None:
         return text.append(f"no trial has come to the end of its {run.epochs} epochs yet")
-    text.append(number(run.best.ratio), "bold green").append(f" ratio of {run.best.trial}")
+    text.append(number(run.best.ratio), "bold green").append(f" ratio of {run.best.id}")
     text.append(f" after {run.best.epochs} epochs")
     known = [value for value in run.reference.values() if value is not None]
-    if known and run.best.trial != run.search.get("reference"):
-        text.append(f"; the report's network {number(sum(known) / len(known))}")
+    if known and run.best.id != run.search.get("reference"):
+        text.append(f"; the reference network {number(sum(known) / len(known))}")
     if params := configuration(run.best.params, run.search.get("space", {})):
         text.append(f"\n{params}", "dim")
     return text
@@ -225,11 +227,11 @@ def _instruments(run: RunState, width: int) -> Table | None:
     """The best ratio of every instrument beside those that it must beat; of finalists over the seeds that are done."""
     validation = run.search.get("baselines", {}).get("validation", {})
     gains = {code: _ratio(validation, "gain", code) for code in run.codes}
-    opponents = ["constant\ngain", "report's\nnetwork"]
+    opponents = ["constant\ngain", "reference\nnetwork"]
     if run.scores:
         headings = ["Final models", "ratio ± sd", "test\nratio", "SI-SDR\ngain, dB", *opponents]
         rows = [_scored(run.scores, code, gains[code]) for code in run.codes]
-    elif any(one.weights for one in run.retrained.runs.values()):
+    elif any(one.weights for one in run.finals.values()):
         headings = ["Finalists", "ratio ± sd", "seeds", "of", *opponents, "in the\nsearch"]
         rows = [_retrained(run, code, gains[code]) for code in run.codes]
     elif run.best is None:

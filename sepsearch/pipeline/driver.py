@@ -23,6 +23,7 @@ from sepsearch.runs.start import (
     new_journal,
     resumed_settings,
 )
+from sepsearch.search.events import FORMAT
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.storage import open_storage
@@ -56,7 +57,7 @@ def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") 
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     changed = _changes(arguments, begin, settings, prepared) if begin.journal else {}
     with contextlib.ExitStack() as stack:
-        ready = None if begin.history.scores else stack.enter_context(getting_ready(settings, begin, prepared, console))
+        ready = None if begin.past.scored else stack.enter_context(getting_ready(settings, begin, prepared, console))
         return _record(begin, ready.settings if ready else settings, prepared, changed, ready, console, clock)
 
 
@@ -118,7 +119,7 @@ def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tu
         if not journal.begun:
             tracker.close()
             return {}, False
-        journal.append("end", state=state)
+        journal.append({"event": "end", "state": state})
     finally:
         if not begin.journal:
             journal.close()
@@ -138,15 +139,15 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
         on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
         folder=begin.folder,
     )
-    for event in begin.history.events:
+    for event in begin.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
     shutil.rmtree(begin.folder / "ray", ignore_errors=True)
     results = write_results(begin.folder)
     write_page(None, begin.folder, console)
-    arrived = tracker.close() and begin.history.registered
+    arrived = tracker.close() and begin.past.registered
     publish_run(begin.place, begin.folder)
-    tell_end(results, begin.folder, begin.history.search["caveats"], arrived, console)
+    tell_end(results, begin.folder, begin.past.search["caveats"], arrived, console)
     return "finished"
 
 
@@ -157,11 +158,11 @@ def _begin_journal(
     """Write the first event, of the run or of this process, and send all earlier ones to MLflow."""
     from sepsearch.runs.record import journal_begin
 
-    for event in begin.history.events:
+    for event in begin.events:
         tracker.handle(event)
     journal.listen(tracker.handle)
     if begin.journal:
-        journal.append("resume", units=begin.history.unfinished(), changed=changed)
+        journal.append({"event": "resume", "format": FORMAT, "units": begin.past.unfinished(), "changed": changed})
     else:
         journal_begin(journal, settings, begin.space, prepared, seconds)
 
@@ -180,7 +181,7 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
     from sepsearch.data.prepared import gather_data
     from sepsearch.utils.progress import Progress
 
-    before = begin.history.search.get("settings", {})
+    before = begin.past.search.get("settings", {})
     storage = open_storage(begin.options["storage"]) if begin.options["storage"] else None
     with Progress() as progress:
         if begin.options["data"] is None:

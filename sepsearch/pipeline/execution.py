@@ -13,6 +13,7 @@ from sepsearch.monitoring.messages import resume_command, tell_begin
 from sepsearch.runs.options import AUTO
 from sepsearch.runs.run_files import scored_files
 from sepsearch.runs.start import Begin
+from sepsearch.search.events import ScoresEvent
 from sepsearch.utils.errors import StorageFault, UserError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def getting_ready(
     from sepsearch.preflight.checks import preflight
     from sepsearch.utils.progress import Progress
 
-    options, past = settings.options, begin.history
+    options = settings.options
     with ray_session(options["address"]) as session:
         automatic = options["gpus_per_trial"] == AUTO
         # A whole GPU each until it is known how many trials share one.
@@ -98,7 +99,7 @@ def getting_ready(
                 settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
             forecast = preflight(
                 begin.space, settings, task, workers, begin.folder, begin.place,
-                time_budget=options["time_budget"], corners=not past.events, progress=progress,
+                time_budget=options["time_budget"], corners=not begin.events, progress=progress,
                 patience=GROWTH_SECONDS if session.grows else None,
             )  # fmt: skip
         if session.grows:
@@ -142,21 +143,19 @@ def run_stages(
     from sepsearch.monitoring.console import Screen
     from sepsearch.monitoring.prometheus import Gauges
     from sepsearch.pipeline.stages import Stages
+    from sepsearch.runs.state import reduce_events
     from sepsearch.search.journal import read_run
 
-    past = begin.history
     if ready is None:
-        return _register(journal, begin, (past.scores or {})["final"], prepared, tracker, console)
-    gauges, screen = Gauges(), Screen(console, settings.epochs)
-    for event in read_run(journal.path):  # its beginning is there already
-        gauges.remember(event)
-    journal.listen(gauges.handle)
-    for event in past.events:
-        screen.remember(event)
-    journal.listen(screen.handle)
+        assert begin.past.scored
+        return _register(journal, begin, begin.past.scored["final"], prepared, tracker, console)
+    state = reduce_events(read_run(journal.path))  # its beginning is there already
+    gauges, screen = Gauges(state), Screen(console, state)
+    for listener in (state.handle, gauges.handle, screen.handle):
+        journal.listen(listener)
     stages = Stages(
         settings, begin.space, prepared, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
-        gauges.refresh, past, settings.options["retries"],
+        gauges.refresh, begin.events, settings.options["retries"],
         lambda line: console.print(line, markup=False, soft_wrap=True),
     )  # fmt: skip
     with contextlib.closing(screen):
@@ -173,23 +172,22 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     from sepsearch.search.selection import Finalist
     from sepsearch.utils.progress import Progress
 
-    journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.history
+    journal, settings, stop, past = stages.journal, stages.settings, stages.stop, begin.past
     clock = time.monotonic()
-    if past.finalists is None:
+    if past.configurations is None:
         before = past.seconds("search")
         budget = settings.options["time_budget"]
         stop.deadline = clock + max(0.0, budget - before) if budget else None
-        screen.begin("search", settings.trials)
+        screen.begin("search")
         plan = stages.search()
         if stop.reason == "interrupted":
             return None
         stop.end_budget()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
-        finalists = [Finalist(**configuration) for configuration in past.finalists]
+        finalists = [Finalist(**configuration) for configuration in past.configurations]
     clock = time.monotonic()
-    dropped = sum(event["left"] for event in past.events if event["event"] == "eliminated")
-    screen.begin("finalists", len(finalists) * stages.space.final.seeds - dropped)
+    screen.begin("finalists")
     finals = stages.retrain(finalists)
     folds = None if stop.reason == "interrupted" else _leave_out(stages, finals, screen)
     if folds is None or stop.reason == "interrupted":
@@ -203,10 +201,11 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     with Progress() as progress:
         final, reference = score_models(
             settings, stages.prepared, finals, folds, begin.folder,
-            lambda done, total: progress("listening to the chosen models on the test titles", done, total),
+            lambda done, total: progress("scoring the chosen models on the test titles", done, total),
         )  # fmt: skip
     seconds = past.seconds("finalists") + time.monotonic() - clock
-    journal.append("scores", final=final, reference_final=reference, seconds=seconds, files=scored_files(begin.folder))
+    scores: ScoresEvent = {"event": "scores", "final": final, "reference_final": reference, "seconds": seconds}
+    journal.append({**scores, "files": scored_files(begin.folder)})
     return final
 
 
@@ -215,7 +214,7 @@ def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
     again = [run for run in finals.runs.values() if run.open]
     if again and not any(run.weights for run in finals.runs.values()):
         raise UserError(
-            f"no finalist could be trained; the last one: {again[-1].failure}: mend that, then go on:"
+            f"no finalist could be trained; the last one: {again[-1].failure}: correct that, then go on:"
             f" {resume_command(begin.folder)}"
         )
 
@@ -233,7 +232,7 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
         if (choice := chosen[fold.instrument])
     ]
     if folds:
-        screen.begin("titles left out", len(folds))
+        screen.begin("leave-one-title-out", len(folds))
     return stages.leave_out(folds)
 
 
@@ -249,17 +248,16 @@ def _register(
     if not final:
         console.print("error: no finalist could be trained; the reasons are above and in the journal")
         return "failed"
-    run_id = None if begin.history.registered else tracker.run_id()
+    run_id = None if begin.past.registered else tracker.run_id()
     folders = {code: begin.folder / "models" / code for code in final}
     if run_id:
         with Progress() as progress:
             stage = "registering the models and comparing them with the champions"
             advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
-            settled = {c: m for e in begin.history.events if e["event"] == "registered" for c, m in e["models"].items()}
-            done = register_models(folders, run_id, None, advance, compare_on(prepared), settled)
+            done = register_models(folders, run_id, None, advance, compare_on(prepared), begin.past.settled)
         if done.models:
             outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
-            journal.append("registered", models=done.models, champions=outcomes)
+            journal.append({"event": "registered", "models": done.models, "champions": outcomes})
         for problem in done.problems if not tracker.away else ():
             console.print(f"warning: {problem}", markup=False)
     write_page(journal, begin.folder, console)
@@ -276,4 +274,4 @@ def write_page(journal: "Journal | None", folder: Path, console: "Console") -> N
         console.print(f"warning: no report page: {error}", markup=False, soft_wrap=True)
     else:
         if journal is not None:
-            journal.append("report", file=PAGE)
+            journal.append({"event": "report", "file": PAGE})

@@ -2,16 +2,16 @@
 
 import dataclasses
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.data.prepared import PreparedData
 from sepsearch.distributed.storage_wait import StorageWait
-from sepsearch.runs.history import History
 from sepsearch.runs.record import Settings
 from sepsearch.search.asha import Rungs
+from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.journal import Journal
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
@@ -61,7 +61,7 @@ class Stages:
         place: of the run, as all nodes see it.
         task: of the search's workers (`search_task`).
         tick: called a few times a second while a stage runs.
-        past: what earlier processes did of the run.
+        past: events of earlier processes of the run.
         retries: how often a unit is tried again after its worker died.
         say: gets a line for people.
     """
@@ -76,7 +76,7 @@ class Stages:
     task: "Task"
     stop: "StopSignal"
     tick: Callable[[], None]
-    past: History
+    past: Sequence[Event]
     retries: int
     say: Callable[[str], None] = lambda line: None
 
@@ -116,8 +116,8 @@ class Stages:
     def _run(self, name: str, plan: SearchPlan | RunPlan, train: Callable[[dict[str, Any]], None]) -> None:
         from sepsearch.distributed.tune_runner import run_stage
 
-        if self.past.events:
-            plan.restore(self.past.events)
+        if self.past:
+            plan.restore(self.past)
             plan.resume()
         for unit, problem in plan.lost.items() if isinstance(plan, RunPlan) else ():
             self.say(f"note: {problem}: {unit} is trained again")
@@ -140,8 +140,8 @@ class Stages:
             raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
         finalists = choose_finalists(best, plan.trials["t0000"])
-        configurations = [dataclasses.asdict(finalist) for finalist in finalists]
-        self.journal.append("finalists", configurations=configurations, seconds=seconds)
+        configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]
+        self.journal.append({"event": "finalists", "configurations": configurations, "seconds": seconds})
         return finalists
 
     def retrain(self, finalists: list[Finalist], **changes: Any) -> FinalPlan:

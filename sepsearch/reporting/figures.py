@@ -12,9 +12,10 @@ from sepsearch.evaluation.audio_samples import PANELS
 from sepsearch.reporting import plots as draw
 from sepsearch.reporting.importance import Importance, importances, judged_trials
 from sepsearch.reporting.plots import Axis, Curve, Judged, Point
-from sepsearch.reporting.run_data import RunFacts, Unit
+from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.style import MUTED, PALE, REFERENCE, SERIES, VARIABLES, panel_figure, svg
 from sepsearch.reporting.tables import baseline_ratio, finals
+from sepsearch.runs.job import Job
 
 MOST_AXES = 12  # of the parallel coordinates; the others matter least
 
@@ -97,7 +98,7 @@ def curve_pictures(facts: RunFacts) -> list[Picture]:
             points = unit.losses.get(code, [])
             if not points:
                 continue
-            own = tuple(unit.jumps.get(code, ()))
+            own = tuple(unit.jump_epochs.get(code, ()))
             jumps += len(own)
             bold = unit.id == chosen
             epochs, losses = [epoch for epoch, _ in points], [_finite(loss) for _, loss in points]
@@ -126,7 +127,8 @@ def rung_picture(facts: RunFacts) -> Picture | None:
     by_id = colours(facts)
     curves = []
     for unit in facts.shown.values():
-        epochs, values = [epoch for epoch, _ in unit.ratios], [_finite(ratio) for _, ratio in unit.ratios]
+        epochs = [one.epoch for one in unit.history]
+        values = [_finite(one.ratio) for one in unit.history]
         curves.append((Curve(epochs, values, by_id.get(unit.id, PALE), unit.id in by_id), unit.state))
     if not any(curve.epochs for curve, _ in curves):
         return None
@@ -160,7 +162,7 @@ def mattered(facts: RunFacts) -> Mattered | None:
         id = trial.user_attrs.get("trial", "")
         if id in facts.trials and id not in facts.shown:
             continue
-        unit = facts.trials.get(id, Unit(id, {}))
+        unit = facts.trials.get(id, Job(id, "search", {}))
         value = trial.value if trial.value is not None else math.nan
         points.append(Point(trial.params, value, by_id.get(id, MUTED), unit.state != "completed"))
     axes = _axes(facts)

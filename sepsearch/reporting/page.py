@@ -71,7 +71,7 @@ def render(facts: RunFacts) -> str:
         floor=f"−{abs(FLOOR_DB):g}",
         percent=_percent,
         journal=JOURNAL,
-        made=say.when(facts.last) if facts.last else "",
+        made=say.when(facts.run.written) if facts.run.written else "",
         **_result(facts),
         **_training(facts),
         **_trials(facts),

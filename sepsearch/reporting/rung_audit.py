@@ -1,14 +1,14 @@
-"""A search looked at afterwards: its plan, rungs and study as they were, from the journal's events alone."""
+"""Audit of the rungs of a search: its decisions and study, restored from the journal's events alone."""
 
 import functools
 import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sepsearch.search.asha import Rungs
-from sepsearch.search.events import Event
+from sepsearch.search.events import Event, SearchEvent
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan, Trial
 from sepsearch.search.space import Space, parse_space
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a rung said of a trial: the `place` of its value among `known` ones, of which the best `passing` go on."""
+class Decision:
+    """Decision of a rung on a trial: the rank (`place`) of its value among `known` ones; the best `passing` go on."""
 
     trial: str
     rung: int
@@ -32,12 +32,12 @@ class Verdict:
     stops: bool
 
 
-class WatchedRungs(Rungs):
-    """Rungs that remember their verdicts."""
+class RecordedRungs(Rungs):
+    """Rungs that record their decisions."""
 
     def __init__(self, grace: int, factor: int, epochs: int):
         super().__init__(grace, factor, epochs)
-        self.verdicts: list[Verdict] = []
+        self.decisions: list[Decision] = []
 
     def report(self, trial: str, epoch: int, value: float) -> int | None:
         """As `Rungs.report`."""
@@ -47,43 +47,40 @@ class WatchedRungs(Rungs):
             passing = len(known) // self.factor or len(known)  # too few to judge by: all go on
             place = 1 + sum(other < value for other in known)
             cutoff = known[passing - 1]
-            verdict = Verdict(trial, epoch, value, place, len(known), passing, cutoff, stops is not None)
-            self.verdicts.append(verdict)
+            decision = Decision(trial, epoch, value, place, len(known), passing, cutoff, stops is not None)
+            self.decisions.append(decision)
         return stops
 
 
-class _Nothing:
+class _ReadOnly:
     """A journal that is only read."""
 
-    def append(self, kind: str, **fields: Any) -> None:
-        raise AssertionError("what is looked at afterwards does not change")
+    def append(self, event: Event) -> None:
+        raise AssertionError("restoring a search writes no event")
 
 
 @dataclass(frozen=True)
-class Hindsight:
-    """What was found: trials by id, the rungs' verdicts in order, and the study.
-
-    A stopped trial is PRUNED there, and its value the last that was measured.
-    """
+class RungAudit:
+    """Trials by id, the rungs' decisions in order, and the study; a stopped trial is PRUNED there."""
 
     space: Space
-    rungs: WatchedRungs
+    rungs: RecordedRungs
     trials: dict[str, Trial] = field(default_factory=dict)
     study: "optuna.Study | None" = None
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        """In the order in which they were passed."""
-        return self.rungs.verdicts
+    def decisions(self) -> list[Decision]:
+        """In the order in which they were made."""
+        return self.rungs.decisions
 
     @functools.cached_property
-    def stops(self) -> dict[str, Verdict]:
-        """The last verdict that stops a trial, by trial."""
-        return {verdict.trial: verdict for verdict in self.rungs.verdicts if verdict.stops}
+    def stops(self) -> dict[str, Decision]:
+        """The last decision that stops a trial, by trial."""
+        return {decision.trial: decision for decision in self.rungs.decisions if decision.stops}
 
 
-def look_back(search: Event, events: Iterable[Event]) -> Hindsight:
-    """Restore a search from all events of its journal; nothing is trained, asked for or written.
+def audit_rungs(search: SearchEvent, events: Iterable[Event]) -> RungAudit:
+    """Restore a search from all events of its journal; nothing is trained, proposed or written.
 
     Args:
         search: the event "search" with all later changes.
@@ -95,11 +92,11 @@ def look_back(search: Event, events: Iterable[Event]) -> Hindsight:
     where = f"the journal of {search.get('name')}"
     try:
         space, epochs = parse_space(search["space"], where), int(search["settings"]["epochs"])
-        rungs = WatchedRungs(space.search.grace_epochs, space.search.reduction_factor, epochs)
-        sampler = Sampler(space, None, "hindsight", 0, window=(0, sys.maxsize))
-        plan = SearchPlan(sampler, rungs, _Nothing(), int(search["settings"]["trials"]), epochs, 0)
+        rungs = RecordedRungs(space.search.grace_epochs, space.search.reduction_factor, epochs)
+        sampler = Sampler(space, None, "audit", 0, window=(0, sys.maxsize))
+        plan = SearchPlan(sampler, rungs, _ReadOnly(), int(search["settings"]["trials"]), epochs, 0)
         plan.restore(events)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"settings, space and trials do not fit together ({type(error).__name__}: {error})"
         raise UserError(f"{where}: {problem}: restore the file") from error
-    return Hindsight(space, rungs, plan.trials, sampler.study)
+    return RungAudit(space, rungs, plan.trials, sampler.study)

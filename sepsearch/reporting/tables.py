@@ -10,7 +10,7 @@ from typing import Any
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.plots import JUMP
 from sepsearch.reporting.run_data import RunFacts
-from sepsearch.runs.results import REPORT_RATIOS
+from sepsearch.runs.results import REFERENCE_RATIOS
 from sepsearch.utils.formatting import number
 
 TITLES = "test titles"  # the usual protocol
@@ -129,7 +129,7 @@ def final_table(facts: RunFacts) -> Table:
                 figure(1.0),
                 *(figure(baseline_ratio(facts, name, code)) for name in ("zero", "gain", "oracle")),
                 _spread(facts.results["reference_final"].get(code, {})),
-                figure(REPORT_RATIOS.get(code)),
+                figure(REFERENCE_RATIOS.get(code)),
             ]
         )
     foot: list[Cell] = []

@@ -29,12 +29,12 @@ def count(amount: int, what: str) -> str:
 
 def ending(facts: RunFacts) -> str:
     """How the run ended; a page that is written before the end of a run with scores will be there after it."""
-    return facts.end or ("finished" if facts.results["final"] else "")
+    return facts.run.end or ("finished" if facts.results["final"] else "")
 
 
 def state(facts: RunFacts) -> dict[str, str]:
     """The run's state in a word and a sentence."""
-    again = f" It was resumed {count(facts.resumes, 'time')}." if facts.resumes else ""
+    again = f" It was resumed {count(facts.run.resumes, 'time')}." if facts.run.resumes else ""
     match ending(facts):
         case "finished":
             return {"word": "finished", "kind": "good", "text": f"Models are chosen and scored.{again}"}
@@ -45,7 +45,7 @@ def state(facts: RunFacts) -> dict[str, str]:
     if not facts.search:
         return {"word": "not begun", "kind": "warn", "text": "Its journal says nothing yet."}
     stage = "finalists were being retrained" if facts.finalists else "trials were being searched"
-    text = f"At {when(facts.last)} {stage}; no end is written: it is still at work, or was killed.{again}"
+    text = f"At {when(facts.run.written)} {stage}; no end is written: it is still at work, or was killed.{again}"
     return {"word": "not finished", "kind": "warn", "text": text}
 
 
@@ -77,7 +77,7 @@ def lead(facts: RunFacts) -> list[str]:
     spent = sum(value for value in seconds.values() if isinstance(value, int | float))
     took = f", {duration(spent)} of work" if spent else ""
     version = str(search["versions"].get("sepsearch", "?")).split("+")[0]
-    return [*parts, f"{line}. Begun {when(facts.begin)}{took}, with sepsearch {version}."]
+    return [*parts, f"{line}. Begun {when(facts.run.begin)}{took}, with sepsearch {version}."]
 
 
 def mattered_text(mattered: Mattered | None) -> str:

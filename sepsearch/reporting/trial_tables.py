@@ -3,8 +3,9 @@
 import math
 
 from sepsearch.reporting.plots import short
-from sepsearch.reporting.run_data import RunFacts, Unit
+from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.tables import DASH, Cell, Heading, Table, figure
+from sepsearch.runs.job import Job
 from sepsearch.utils.formatting import number
 
 
@@ -14,7 +15,7 @@ def configuration_table(facts: RunFacts) -> Table | None:
         return None
     headings = [Heading("parameter", numeric=False)]
     headings += [Heading(f"{one['id']}{' · report’s' if one.get('reference') else ''}") for one in facts.finalists]
-    units = [Unit(one["id"], one["params"]) for one in facts.finalists]
+    units = [Job(one["id"], "finalists", one["params"]) for one in facts.finalists]
     rows = [[Cell(name), *(_param(facts, unit, name) for unit in units)] for name in sampled(facts)]
     return Table("The finalists’ parameters, of those that the space varies.", headings, rows) if rows else None
 
@@ -37,7 +38,7 @@ def trial_table(facts: RunFacts) -> Table:
     headings += [Heading(name, numeric=False) for name in names]
     rows = []
     for unit in facts.shown.values():
-        ratio = unit.ratios[-1][1] if unit.ratios else None
+        ratio = unit.ratio
         name = unit.id + (" · report’s" if unit.id == facts.reference else "")
         rows.append(
             [
@@ -53,7 +54,7 @@ def trial_table(facts: RunFacts) -> Table:
     return Table(f"{which} in the order in which they began.", headings, rows)
 
 
-def _param(facts: RunFacts, unit: Unit, name: str) -> Cell:
+def _param(facts: RunFacts, unit: Job, name: str) -> Cell:
     value = unit.params.get(name)
     if value is None or not _applies(facts, unit, name):
         return Cell(DASH, math.inf)
@@ -61,13 +62,13 @@ def _param(facts: RunFacts, unit: Unit, name: str) -> Cell:
     return Cell(short(value), float(value) if numeric else None)
 
 
-def _applies(facts: RunFacts, unit: Unit, name: str) -> bool:
+def _applies(facts: RunFacts, unit: Job, name: str) -> bool:
     """Whether the conditions of a parameter hold."""
     parameter = facts.hindsight.space.parameters.get(name) if facts.hindsight else None
     return parameter is None or all(unit.params.get(other) == value for other, value in parameter.when.items())
 
 
-def why(facts: RunFacts, unit: Unit) -> str:
+def why(facts: RunFacts, unit: Job) -> str:
     """Why a trial ended as it did, in words; for one that was stopped at a rung, what it would have needed."""
     last = facts.hindsight.stops.get(unit.id) if facts.hindsight else None
     if last is None or "rung" not in unit.reason:
@@ -79,11 +80,11 @@ def why(facts: RunFacts, unit: Unit) -> str:
 
 def rung_table(facts: RunFacts) -> Table | None:
     """The rungs: how many arrived, how many were stopped; None where none is known or met."""
-    if not facts.hindsight or not facts.hindsight.verdicts:
+    if not facts.hindsight or not facts.hindsight.decisions:
         return None
     rows = []
     for rung in facts.hindsight.rungs.values:
-        met = [verdict for verdict in facts.hindsight.verdicts if verdict.rung == rung]
+        met = [decision for decision in facts.hindsight.decisions if decision.rung == rung]
         stopped = [v for v in met if facts.trials[v.trial].state == "stopped" and v.stops]
         last = met[-1].cutoff if met else None
         epoch = Cell(f"epoch {rung}", float(rung))

@@ -6,8 +6,9 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from sepsearch.search.events import FORMAT, SearchEvent
 from sepsearch.search.journal import Journal
 from sepsearch.search.space import Space
 from sepsearch.utils.versions import versions
@@ -49,4 +50,5 @@ def journal_begin(journal: Journal, settings: Settings, space: Space, prepared: 
     identity = f"{settings.name}/{prepared.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
     run = hashlib.sha256(identity.encode()).hexdigest()[:16]
     facts = search_facts(settings, space, prepared)
-    journal.append("search", name=settings.name, run=run, **facts, reference="t0000", seconds=seconds)
+    begin = {"event": "search", "format": FORMAT, "name": settings.name, "run": run}
+    journal.append(cast(SearchEvent, {**begin, **facts, "reference": "t0000", "seconds": seconds}))

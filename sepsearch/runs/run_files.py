@@ -1,11 +1,11 @@
-"""Files that a run's scores tell of (models, samples): their checksums, and whether they are missing or damaged."""
+"""Files that a run's scores are of (models, samples): their checksums, and whether they are missing or damaged."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sepsearch.models.saved_model import load_model
-from sepsearch.runs.history import History
-from sepsearch.search.events import Event
-from sepsearch.search.journal import read_run
+from sepsearch.runs.state import RunState, reduce_events
+from sepsearch.search.events import Event, ScoresEvent
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import damage, folder_sha256
 from sepsearch.utils.storage import StorageFolder
@@ -18,26 +18,26 @@ def scored_files(folder: Path) -> dict[str, str]:
     return {f"{part}/{name}": digest for part in SCORED for name, digest in folder_sha256(folder / part).items()}
 
 
-def read_history(journal: Path, place: StorageFolder) -> History:
-    """A run so far, from its journal; scores whose files are missing or damaged do not count.
+def state_with_files(events: Sequence[Event], folder: Path, storage: StorageFolder) -> RunState:
+    """The state of a run; scores whose files are missing or damaged do not count (`RunState.lost`).
 
     Args:
-        journal: in the run's folder.
-        place: of the run, from where files that are not in the folder are brought.
+        events: all of its journal.
+        folder: of the run.
+        storage: of the run, from where files that are not in the folder are brought.
 
     Raises:
-        UserError: the journal is damaged, or the place does not answer.
+        UserError: an event does not hold what a run writes, or the storage does not answer.
     """
-    history = History(list(read_run(journal)))
-    if history.scores is None:
-        return history
-    if not place.local:
-        for part in SCORED:
-            (place / part).fetch(journal.parent / part)
-    return History(history.events, _problem(journal.parent, history.scores))
+    run = reduce_events(events)
+    if run.scored:
+        for part in SCORED if not storage.local else ():
+            (storage / part).fetch(folder / part)
+        run.lost = _problem(folder, run.scored)
+    return run
 
 
-def _problem(folder: Path, scores: Event) -> str:
+def _problem(folder: Path, scores: ScoresEvent) -> str:
     """What is wrong with the files of scores; "" for nothing. Older journals have no checksums, but models do."""
     if "files" in scores:
         return damage(folder, scores["files"])

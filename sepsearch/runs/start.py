@@ -4,15 +4,15 @@ import argparse
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.runs.differences import differences, summary
 from sepsearch.runs.folder import run_places, take_over
-from sepsearch.runs.history import History, differences, summary
 from sepsearch.runs.options import run_options
-from sepsearch.runs.run_files import read_history
+from sepsearch.runs.run_files import state_with_files
 from sepsearch.runs.run_folder import (
     JOURNAL,
     check_name,
@@ -21,7 +21,9 @@ from sepsearch.runs.run_folder import (
     may_precede_journal,
     remove_leftovers,
 )
+from sepsearch.runs.state import RunState
 from sepsearch.search.configurations import limit_trials
+from sepsearch.search.events import Event
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.space import Space, load_space, stored_space
 from sepsearch.utils.errors import UserError, one_line
@@ -41,8 +43,9 @@ COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baseli
 class Begin:
     """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
 
-    `place` is the run's folder as all nodes see it; where that is not a folder, `folder` is this machine's copy of what
-    counts in the end, and `remote` the journal over there. `notes` say, a line each, what was done to damaged files.
+    `past` is the state that earlier processes have left, after `events`. `place` is the run's folder as all nodes see
+    it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
+    over there. `notes`: a line for everything that was done to damaged files.
     """
 
     name: str
@@ -50,9 +53,10 @@ class Begin:
     space: Space
     space_file: Path
     options: Mapping[str, Any]
-    history: History
+    past: RunState
     place: StorageFolder
     lock: RunLock
+    events: Sequence[Event] = ()
     remote: RemoteJournal | None = None
     journal: "Journal | None" = None
     notes: tuple[str, ...] = ()
@@ -83,7 +87,7 @@ def new_run(arguments: argparse.Namespace) -> Begin:
             remote.claim()
         _require_new(folder, place, remote)  # the answer may have changed before the lock was held
         undo.pop_all()
-        return Begin(name, folder, space, arguments.space, options, History([]), place, lock, remote)
+        return Begin(name, folder, space, arguments.space, options, RunState(), place, lock, remote=remote)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -127,7 +131,7 @@ def new_journal(begin: Begin) -> "Journal":
 
 def resumed_run(arguments: argparse.Namespace) -> Begin:
     """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
-    from sepsearch.search.journal import Journal, read_journal
+    from sepsearch.search.journal import Journal, read_journal, read_run
 
     if arguments.name and arguments.name != arguments.resume:
         raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
@@ -148,32 +152,33 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
             note = take_over(place, remote, folder, name)
         journal = Journal(folder / JOURNAL, resume=True, remote=remote, lock=lock)
         undo.callback(journal.close)
-        history = read_history(journal.path, place)
-        search = history.search
+        events = list(read_run(journal.path))
+        past = state_with_files(events, folder, place)
+        search = past.search
         if not search:
             raise UserError(
                 f"--resume {arguments.resume}: it was killed before it began: start it again with --space and --name"
             )
         space_file = arguments.space or folder / "space.yaml"
-        _refuse_other(arguments, history)
+        _refuse_other(arguments, past)
         options = run_options(arguments, search["settings"].get("options", {}))
         if remote and not arguments.address:
             _refuse_address(options["address"], arguments.resume, place)
         space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
         remove_leftovers(folder)
-        remove_stale_checkpoints(place, history)
+        remove_stale_checkpoints(place, past)
         undo.pop_all()
         notes = tuple(filter(None, (note, journal.notice)))
-        return Begin(name, folder, space, space_file, options, history, place, lock, remote, journal, notes)
+        return Begin(name, folder, space, space_file, options, past, place, lock, events, remote, journal, notes)
 
 
-def remove_stale_checkpoints(place: StorageFolder, history: History) -> None:
+def remove_stale_checkpoints(place: StorageFolder, run: RunState) -> None:
     """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
     checkpoints = place / "checkpoints"
-    if history.finished:
+    if run.finished:
         checkpoints.remove_all()
     else:
-        needed = {f"{unit}.checkpoint" for unit in history.unfinished()}
+        needed = {f"{unit}.checkpoint" for unit in run.unfinished()}
         checkpoints.remove(
             *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
         )
@@ -188,20 +193,21 @@ def _refuse_address(address: str | None, name: str, place: StorageFolder) -> Non
         )
 
 
-def _refuse_other(arguments: argparse.Namespace, history: History) -> None:
+def _refuse_other(arguments: argparse.Namespace, run: RunState) -> None:
     """What makes a run what it is cannot be given anew."""
-    settings = history.search["settings"]
-    begun = {"seed": settings["seed"], "instruments": tuple(settings["instruments"])}
-    for name, value in begun.items():
+    settings = run.search["settings"]
+    fixed = {"seed": settings["seed"], "instruments": tuple(settings["instruments"])}
+    for name, value in fixed.items():
         given = getattr(arguments, name)
         if given is not None and given != value:
             raise UserError(f"--{name}: the run was begun with {_said(value)}, found {_said(given)}: leave it out")
     if arguments.max_epochs:
         raise UserError("--max-epochs: trials that have ended cannot be trained for longer: start a new run for that")
-    if arguments.trials and history.finalists is not None and arguments.trials != settings["trials"]:
+    if arguments.trials and run.configurations is not None and arguments.trials != settings["trials"]:
         raise UserError("--trials: the search is over and its finalists are chosen: start a new run for more trials")
-    if arguments.trials and arguments.trials < history.begun:
-        raise UserError(f"--trials {arguments.trials}: {history.begun} have begun already: ask for at least as many")
+    begun = run.begun["search"]
+    if arguments.trials and arguments.trials < begun:
+        raise UserError(f"--trials {arguments.trials}: {begun} have begun already: ask for at least as many")
 
 
 def _said(value: Any) -> str:
@@ -212,7 +218,7 @@ def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
     """The settings of a run that goes on: those it began with, but for `trials` if they are given."""
     from sepsearch.runs.record import Settings
 
-    before = begin.history.search["settings"]
+    before = begin.past.search["settings"]
     return Settings(
         name=begin.name,
         seed=before["seed"],
@@ -227,10 +233,10 @@ def resumed_settings(begin: Begin, trials: int | None) -> "Settings":
 def limited_settings(begin: Begin, settings: "Settings") -> "tuple[Settings, str]":
     """The settings with no more trials than the space holds configurations, and a note where that makes them fewer."""
     trials, note = limit_trials(begin.space, settings.trials)
-    if not note or begin.history.finalists is not None:
+    if not note or begin.past.configurations is not None:
         return settings, ""
     # Journals of earlier versions may hold more trials, with the same configuration several times.
-    return dataclasses.replace(settings, trials=max(trials, begin.history.begun)), note
+    return dataclasses.replace(settings, trials=max(trials, begin.past.begun["search"])), note
 
 
 def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[str, Any]:
@@ -239,7 +245,7 @@ def changed_facts(begin: Begin, facts: Mapping[str, Any], accept: bool) -> dict[
     Raises:
         UserError: one of COMPARED is, and that is not to be accepted.
     """
-    before = begin.history.search
+    before: Mapping[str, Any] = {**begin.past.search}
     found = {field: differences(before[field], facts[field], f"{field}.") for field in facts}
     # Where the recordings lie does not matter as long as they are the same.
     found["dataset"] = [line for line in found["dataset"] if not line.startswith("dataset.source:")]

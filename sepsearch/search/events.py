@@ -1,110 +1,301 @@
-"""Kinds of events in a run's journal, the fields of each, and what a reader must be able to rely on.
+"""Events of a run's journal: a typed record for each kind, and their validation on reading.
 
-In the order in which they can appear:
+An event is a JSON object with its kind in `event`, which tells the records of `Event` apart. The kinds, in the order in
+which they can appear:
 
-    search     name, run, space, settings, versions, dataset, baselines, caveats, reference, seconds
-    trial      id, params                    a trial was handed to a worker
-    epoch      id, epoch, ratio, members     an epoch of it was done
-    spared     id, rung                      it would be stopped there, but runs to its end to know what was missed
-    trial_end  id, state, reason, epochs     completed | stopped | failed; `cause` "environment" of a failure that is
-                                             not the configuration's own: it goes on when the run is resumed
-    finalists  configurations, seconds       the search is over
-    final / final_epoch / final_end          the same three for a finalist and seed; final_end also names its weights,
-                                             `sha256` their checksums
-    eliminated id, seeds, left, reason       a finalist that cannot win any more gets no other seeds than these
-    fold / fold_epoch / fold_end             the same three for a chosen model trained again without one title
-    scores     final, reference_final        the models were chosen and scored on the test titles; `files` are the
-                                             checksums of models and samples
-    registered models, champions             they are in the registry; again, even after the end, for others; what
-                                             became of the alias champion (name, version, before, now, why)
-    report     file                          the page was written
-    end        state                         finished | interrupted | failed
+    search                          the run began: all that it depends on
+    trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end
+    spared                          exempt from ASHA: it would be stopped at this rung, but runs to its end
+    finalists                       the search is over
+    final, final_epoch, final_end   the same three for a finalist and seed
+    eliminated                      a finalist that cannot win any more gets no other seeds
+    fold, fold_epoch, fold_end      the same three for a chosen model trained again without one title
+    scores                          the models were chosen and scored on the test titles
+    registered                      models are in the registry; again, even after the end, for others
+    report                          the run report was written
+    end                             how the process ended
 
-and anywhere in between
+and anywhere in between:
 
-    retry      id, reason, epochs, attempt   its worker died: it goes on from its last checkpoint
-    resume     units, changed                a new process goes on: with which units, and from which epoch
-                                             (an end of them is taken back), and the fields of `search` that have
-                                             changed since
+    retry                           a job's worker died: it goes on from its last checkpoint
+    resume                          a new process goes on with the run
+
+`FORMAT` is the version of these records; the events "search" and "resume" carry it. Journals without it (format 1) are
+read as well: what they lack is marked NotRequired here.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, get_args
+
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from sepsearch.utils.safe_paths import name_problem
 
-Event = dict[str, Any]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-_UNIT = {"id": str, "epochs": int, "reason": str}
-# What every reader relies on; a line whose checksum holds can only lack it if somebody made it by hand.
-FIELDS: dict[str, dict[str, Any]] = {
-    "search": {"name": str, "run": str, "space": dict, "settings": dict, "versions": dict, "dataset": dict,
-               "baselines": dict, "caveats": dict, "reference": str, "seconds": int | float},
-    "trial": {"id": str, "params": dict},
-    "epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
-    "spared": {"id": str, "rung": int},
-    "trial_end": {**_UNIT, "state": str},
-    "finalists": {"configurations": list, "seconds": int | float},
-    "final": {"id": str, "configuration": str, "seed": int, "params": dict},
-    "final_epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
-    "final_end": {**_UNIT, "state": str, "weights": str | None},
-    "eliminated": {"id": str, "seeds": list, "left": int, "reason": str},
-    "fold": {"id": str, "instrument": str, "title": str, "configuration": str, "seed": int, "params": dict},
-    "fold_epoch": {"id": str, "epoch": int, "ratio": int | float | None, "members": list},
-    "fold_end": {**_UNIT, "state": str, "weights": str | None},
-    "scores": {"final": dict, "reference_final": dict, "seconds": int | float},
-    "registered": {"models": dict},
-    "report": {"file": str},
-    "end": {"state": str},
-    "retry": {**_UNIT, "attempt": int},
-    "resume": {"units": dict, "changed": dict},
-}  # fmt: skip
+FORMAT = 2
+Params = dict[str, Any]
 
 
-def _names(event: Event) -> Iterator[Any]:
-    """What readers make paths of: ids of units, weights, codes of instruments. A bucket's writers can choose them."""
+class _Event(TypedDict):
+    """Written by the journal: `time` in seconds since 1970, `elapsed` in seconds since its process opened it."""
+
+    time: NotRequired[float]
+    elapsed: NotRequired[float]
+
+
+class SearchEvent(_Event):
+    """All that a run depends on; `reference` is the id of the reference network's trial, `seconds` of preparation."""
+
+    event: Literal["search"]
+    format: NotRequired[int]
+    name: str
+    run: str
+    space: dict[str, Any]
+    settings: dict[str, Any]
+    versions: dict[str, Any]
+    dataset: dict[str, Any]
+    baselines: dict[str, Any]
+    caveats: dict[str, Any]
+    reference: str
+    seconds: float
+
+
+class ResumeEvent(_Event):
+    """Jobs that go on, with the epoch after which (an end of theirs is taken back), and changed fields of "search"."""
+
+    event: Literal["resume"]
+    format: NotRequired[int]
+    units: dict[str, int]
+    changed: dict[str, Any]
+
+
+class TrialEvent(_Event):
+    """A trial begins."""
+
+    event: Literal["trial"]
+    id: str
+    params: Params
+
+
+class FinalEvent(_Event):
+    """A finalist begins with one seed."""
+
+    event: Literal["final"]
+    id: str
+    configuration: str
+    seed: int
+    params: Params
+
+
+class FoldEvent(_Event):
+    """A chosen model begins to be trained again without one title of its instrument."""
+
+    event: Literal["fold"]
+    id: str
+    instrument: str
+    title: str
+    configuration: str
+    seed: int
+    params: Params
+
+
+class MemberEpoch(TypedDict):
+    """One instrument's network in one epoch; losses and ratio are None where they are not finite."""
+
+    instrument: str
+    seed: NotRequired[int]
+    ratio: NotRequired[float | None]
+    train_loss: NotRequired[float | None]
+    val_loss: NotRequired[float | None]
+    identity_loss: NotRequired[float | None]
+    gradient_norm: NotRequired[float | None]
+    zero_share: NotRequired[float | None]
+    discontinuity: NotRequired[bool]
+
+
+class EpochEvent(_Event):
+    """One epoch of a job: mean ratio over instruments, and every instrument's numbers."""
+
+    event: Literal["epoch", "final_epoch", "fold_epoch"]
+    id: str
+    epoch: int
+    ratio: float | None
+    seconds: NotRequired[float | None]
+    examples_per_second: NotRequired[float | None]
+    members: list[MemberEpoch]
+
+
+class SparedEvent(_Event):
+    """A trial that ASHA would stop at `rung` runs on."""
+
+    event: Literal["spared"]
+    id: str
+    rung: int
+
+
+class JobEndEvent(_Event):
+    """The end of a job: "completed", "stopped" or "failed".
+
+    `cause` is "environment" for a failure that is not the configuration's own: the job goes on when the run is resumed.
+    `weights` is the folder of a finalist's networks, `sha256` the checksums of its files.
+    """
+
+    event: Literal["trial_end", "final_end", "fold_end"]
+    id: str
+    state: str
+    reason: str
+    epochs: int
+    cause: NotRequired[str]
+    weights: NotRequired[str | None]
+    sha256: NotRequired[dict[str, str] | None]
+
+
+class RetryEvent(_Event):
+    """A job's worker died: attempt number `attempt` goes on after `epochs`."""
+
+    event: Literal["retry"]
+    id: str
+    reason: str
+    epochs: int
+    attempt: int
+    cause: NotRequired[str]
+
+
+class FinalistRecord(TypedDict):
+    """A configuration to retrain; see `selection.Finalist`."""
+
+    id: str
+    trial: str
+    params: Params
+    reference: bool
+
+
+class FinalistsEvent(_Event):
+    """The search is over; `seconds` is how long it took."""
+
+    event: Literal["finalists"]
+    configurations: list[FinalistRecord]
+    seconds: float
+
+
+class EliminatedEvent(_Event):
+    """A finalist is out: it was trained with `seeds`, and `left` runs of it are dropped."""
+
+    event: Literal["eliminated"]
+    id: str
+    seeds: list[int]
+    left: int
+    reason: str
+
+
+class ScoresEvent(_Event):
+    """Scores by instrument, of the final models and of the reference network; `files`: checksums by path."""
+
+    event: Literal["scores"]
+    final: dict[str, dict[str, Any]]
+    reference_final: dict[str, dict[str, Any]]
+    seconds: float
+    files: NotRequired[dict[str, str]]
+
+
+class RegisteredEvent(_Event):
+    """Models in the registry by instrument; `champions`: what became of the alias (name, version, before, now, why)."""
+
+    event: Literal["registered"]
+    models: dict[str, str]
+    champions: NotRequired[dict[str, dict[str, Any]]]
+
+
+class ReportEvent(_Event):
+    """The run report was written."""
+
+    event: Literal["report"]
+    file: str
+
+
+class EndEvent(_Event):
+    """The process ended: "finished", "interrupted" or "failed"."""
+
+    event: Literal["end"]
+    state: str
+
+
+Event = (
+    SearchEvent | ResumeEvent | TrialEvent | FinalEvent | FoldEvent | EpochEvent | SparedEvent | JobEndEvent
+    | RetryEvent | FinalistsEvent | EliminatedEvent | ScoresEvent | RegisteredEvent | ReportEvent | EndEvent
+)  # fmt: skip
+
+
+@functools.cache
+def _adapters() -> "dict[str, TypeAdapter[Any]]":
+    """The validator of every kind of event."""
+    from pydantic import TypeAdapter
+
+    return {
+        kind: adapter
+        for record in get_args(Event)
+        for adapter in [TypeAdapter(record)]
+        for kind in get_args(record.__annotations__["event"])
+    }
+
+
+def event_problem(event: dict[str, Any], known: set[str]) -> str:
+    """What is wrong with an event read from a journal; "" if nothing is.
+
+    Args:
+        event: with a kind.
+        known: ids of jobs that have begun, "" for the search itself; this event's own is added.
+    """
+    from pydantic import ValidationError
+
+    kind = event["event"]
+    if not isinstance(event.get("time"), int | float) or not isinstance(event.get("elapsed", 0.0), int | float):
+        return f"event {kind} has no time"
+    if isinstance(version := event.get("format", 1), int) and version > FORMAT:
+        return f"event {kind} has format {version}, expected at most {FORMAT}: update sepsearch"
+    if adapter := _adapters().get(kind):
+        try:
+            adapter.validate_python(event, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            return f"event {kind}: {where} is {str(first['input'])[:40]!r}: {first['msg']}"
+    for name in _names(event):
+        if problem := name_problem(name):
+            return f"event {kind}: {name!r} becomes a path, and has {problem}"
+    return _order_problem(event, known)
+
+
+def _order_problem(event: dict[str, Any], known: set[str]) -> str:
+    """Whether an event is of a search or job that has not begun."""
+    kind, job = event["event"], event.get("id")
+    if kind != "search" and "" not in known:
+        return f"event {kind} before the search began"
+    if kind in ("trial", "final", "fold"):
+        known.add(str(job))
+    elif kind == "finalists":
+        known |= {one["id"] for one in event["configurations"]}
+    elif job is not None and job not in known:
+        return f"event {kind} of {job}, which has not begun"
+    if kind == "search":
+        known.add("")
+    return ""
+
+
+def _names(event: dict[str, Any]) -> Iterator[Any]:
+    """What readers make paths of: ids of jobs, weights, codes of instruments. A bucket's writers can choose them."""
     for facts in (event, event.get("changed")):
         settings = facts.get("settings") if isinstance(facts, dict) else None
         yield from _items(settings.get("instruments") if isinstance(settings, dict) else None)
     for key in ("final", "reference_final", "models", "units"):
         yield from _items(event.get(key))
     for one in (event, *_items(event.get("configurations")), *_items(event.get("members"))):
-        if isinstance(one, dict):
-            yield from (
-                one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None
-            )
+        yield from (one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None)
 
 
 def _items(value: Any) -> Iterable[Any]:
     """The items of a list, the keys of an object, of anything else none."""
     return value if isinstance(value, list | dict) else ()
-
-
-def event_problem(event: Event, known: set[str]) -> str:
-    """What is wrong with an event of a journal; "" if nothing is.
-
-    Args:
-        event: with a kind.
-        known: ids of units that have begun, "" for the search itself; this event's own is added.
-    """
-    kind = event["event"]
-    if not isinstance(event.get("time"), int | float) or not isinstance(event.get("elapsed", 0.0), int | float):
-        return f"event {kind} has no time"
-    for field, expected in FIELDS.get(kind, {}).items():
-        if field not in event or not isinstance(event[field], expected):
-            return f"event {kind}: {field} is {str(event.get(field))[:40]!r}, expected {expected}"
-    for name in _names(event):
-        if problem := name_problem(name):
-            return f"event {kind}: {name!r} becomes a path, and has {problem}"
-    if kind != "search" and "" not in known:
-        return f"event {kind} before the search began"
-    unit = event.get("id")
-    if kind in ("trial", "final", "fold"):
-        known.add(str(unit))
-    elif kind == "finalists":
-        known |= {str(one.get("id")) for one in event["configurations"] if isinstance(one, dict)}
-    elif unit is not None and unit not in known:
-        return f"event {kind} of {unit}, which has not begun"
-    if kind == "search":
-        known.add("")
-    return ""

@@ -2,7 +2,7 @@
 
 Every event has `event` (its kind), `time` (seconds since 1970, for people) and `elapsed` (seconds on a monotonic clock
 since its process opened the journal, for durations: clocks of machines are set). A line ends with `sum`, a checksum of
-itself and of all lines before it, so that a damaged, lost, doubled or displaced line is found. `journal_events` has the
+itself and of all lines before it, so that a damaged, lost, doubled or displaced line is found. `search.events` has the
 kinds of events.
 """
 
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.search.events import Event, event_problem
 from sepsearch.utils.errors import UserError, no_space, one_line
@@ -93,13 +93,14 @@ class Journal:
         """Call `listener` with every event from now on."""
         self._listeners.append(listener)
 
-    def append(self, kind: str, **fields: Any) -> None:
-        """Write one event; it survives a crash of the machine once this returns.
+    def append(self, event: Event) -> None:
+        """Write one event with its time; it survives a crash of the machine once this returns.
 
-        Whatever interrupts it (a full disk, Ctrl-C), the file then ends with a whole line: this one or the one before.
+        After any interruption (a full disk, Ctrl-C) the file ends with a whole line: this one or the one before.
         """
-        event = {"event": kind, "time": time.time(), "elapsed": time.monotonic() - self._opened, **fields}
-        body = json.dumps(_plain(event), allow_nan=False, separators=(",", ":"))[:-1].encode()
+        clock = {"time": time.time(), "elapsed": time.monotonic() - self._opened}
+        timed: Any = {"event": event["event"], **clock, **event}
+        body = json.dumps(_plain(timed), allow_nan=False, separators=(",", ":"))[:-1].encode()
         before, checksum = self._end, zlib.crc32(body, self._end.checksum)
         line = body + b',"sum":"%08x"}\n' % checksum
         self._require_own_end()
@@ -117,7 +118,7 @@ class Journal:
                 self._cut_back(line)
             raise (no_space(error, self.path) if isinstance(error, OSError) else error) from error
         for listener in self._listeners:
-            listener(event)
+            listener(timed)
 
     def _require_own_end(self) -> None:
         """Raise `UserError` if the file does not end where this process has left it."""
@@ -174,8 +175,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_journal(path: Path) -> Iterator[Event]:
-    """The events of a journal in order; a last line that was cut off by a crash is passed over.
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a journal in order, without validation; a last line that was cut off by a crash is passed over.
 
     Raises:
         UserError: the file cannot be read, or a line is not what was written there.
@@ -184,7 +185,7 @@ def read_journal(path: Path) -> Iterator[Event]:
         yield event
 
 
-def _event(line: bytes) -> Event | None:
+def _event(line: bytes) -> dict[str, Any] | None:
     """The event of a line; None if it is none. Two lines that were made one can still fit their checksum."""
     try:
         event = json.loads(line, parse_constant=_refuse)
@@ -193,7 +194,7 @@ def _event(line: bytes) -> Event | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def first_event(lines: Sequence[bytes]) -> Event:
+def first_event(lines: Sequence[bytes]) -> dict[str, Any]:
     """The first event of a journal's lines; empty if there is none."""
     return (_event(lines[0]) if lines else None) or {}
 
@@ -229,10 +230,10 @@ class Follower:
             self._sum, self._size, self._number = checksum, size, self._number + 1
             if problem := event_problem(event, self._known):
                 raise UserError(f"{path}:{self._number}: {one_line(problem)}: restore the file")
-            yield event
+            yield cast(Event, event)
 
 
-def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Iterator[tuple[Event, int, int]]:
+def _lines(path: Path, checksum: int = 0, size: int = 0, number: int = 0) -> Iterator[tuple[dict[str, Any], int, int]]:
     """The event of every whole line with its checksum and the size of the file up to its end.
 
     The first `size` bytes, which are `number` lines with this checksum, are passed over.

@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from sepsearch.search.events import JobEndEvent, RetryEvent
+from sepsearch.search.events import Params as Params
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.storage import StorageFolder
-
-Params = dict[str, Any]
 
 INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
 
@@ -36,7 +36,7 @@ class Ending:
 RETURNED = Ending()
 
 
-def reopens(event: Mapping[str, Any]) -> bool:
+def reopens(event: JobEndEvent) -> bool:
     """Whether a unit goes on in a resumed run, by the event of its end: if it was interrupted, or failed because of
     its environment (its worker died too often, its node did not see the storage).
 
@@ -47,7 +47,7 @@ def reopens(event: Mapping[str, Any]) -> bool:
     if event["state"] != "failed":
         return False
     if "cause" in event:
-        return bool(event["cause"] == ENVIRONMENT)
+        return event["cause"] == ENVIRONMENT
     return re.match(r"worker died|node \S+: ", event["reason"]) is not None
 
 
@@ -94,7 +94,7 @@ class Attempts:
             raise StorageFault(f"{unit}: {ending.reason} ({deaths} times)")
         return deaths if deaths <= self.limit else None
 
-    def count(self, event: Mapping[str, Any]) -> None:
+    def count(self, event: RetryEvent) -> None:
         """Take in an event "retry"."""
         self.deaths[event["id"]] = event["attempt"]
         if event.get("cause") == STORAGE:
@@ -111,6 +111,14 @@ class Attempts:
         if ending.how == "died" and self.limit:
             return f"{ending.reason} ({self.deaths.get(unit, 0) + 1} times)"
         return ending.reason or "the worker returned early"
+
+
+def retry_event(unit: str, ending: Ending, epochs: int, attempt: int) -> RetryEvent:
+    """The event of a job that is tried again after its worker's death."""
+    event: RetryEvent = {
+        "event": "retry", "id": unit, "reason": ending.reason, "epochs": epochs, "attempt": attempt
+    }  # fmt: skip
+    return {**event, "cause": ending.cause} if ending.cause else event
 
 
 def remove_checkpoints(place: StorageFolder | None, units: Iterable[str]) -> None:

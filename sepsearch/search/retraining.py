@@ -4,11 +4,19 @@ for every title left out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from sepsearch.search.events import Event
-from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
-from sepsearch.search.scheduler import EPOCH_FIELDS, Appends
+from sepsearch.search.events import Event, FinalEvent, FoldEvent, JobEndEvent, Params
+from sepsearch.search.protocol import (
+    ENVIRONMENT,
+    INTERRUPTED,
+    Attempts,
+    Ending,
+    remove_checkpoints,
+    reopens,
+    retry_event,
+)
+from sepsearch.search.scheduler import Appends, epoch_event
 from sepsearch.search.selection import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.utils.files import damage, folder_sha256
 from sepsearch.utils.storage import StorageFolder
@@ -56,7 +64,7 @@ class RunPlan:
 
     def __init__(
         self,
-        kind: str,
+        kind: Literal["final", "fold"],
         runs: Iterable[SeedRun],
         journal: Appends,
         folder: Path,
@@ -80,15 +88,17 @@ class RunPlan:
             unit = self._attempts.waiting.pop(0)
         elif self._waiting:
             unit, run = next(iter(self._waiting.items()))
-            self._record(
-                self.kind, id=unit, configuration=run.finalist.id, seed=run.seed, params=run.finalist.params,
-                **({"instrument": run.instrument, "title": run.title} if run.title else {}),
-            )  # fmt: skip
+            self._record(self._begin_event(run))
         else:
             return None
         run = self.runs[unit]
         only = {"instruments": (unit,)} if run.title else {}
         return unit, {"params": run.finalist.params, "seed": run.seed, **only}
+
+    def _begin_event(self, run: SeedRun) -> FinalEvent | FoldEvent:
+        of = {"configuration": run.finalist.id, "seed": run.seed, "params": run.finalist.params}
+        left_out = {"instrument": run.instrument, "title": run.title} if run.title else {}
+        return cast(FinalEvent | FoldEvent, {"event": self.kind, "id": run.id, **of, **left_out})
 
     def finished(self) -> bool:
         """Whether all runs have ended."""
@@ -102,7 +112,7 @@ class RunPlan:
         if "failed" in result:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
-            self._record(f"{self.kind}_epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
+            self._record(epoch_event("final_epoch" if self.kind == "final" else "fold_epoch", unit, result))
         return None
 
     def ended(self, unit: str, ending: Ending) -> None:
@@ -116,22 +126,22 @@ class RunPlan:
             self._attempts.waiting.append(unit)
             return
         if not own_end and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
-            cause = {"cause": ending.cause} if ending.cause else {}
-            self._record("retry", id=unit, reason=ending.reason, epochs=run.epochs, attempt=attempt, **cause)
+            self._record(retry_event(unit, ending, run.epochs, attempt))
             self._attempts.waiting.append(unit)
             return
-        end: dict[str, Any] = {"state": "failed", "cause": "", "weights": None}
+        state, reason, cause = "failed", run.failure, ""
         if checksums is not None:
-            weights = str(Path(self.folder.name, unit))
-            end |= {"state": "completed", "reason": "", "weights": weights, "sha256": checksums}
-        elif run.failure:
-            end["reason"] = run.failure
-        elif ending.how == "halted":
-            end |= {"state": "stopped", "reason": ending.reason}
-        else:
-            died = ending.how == "died"
-            end |= {"reason": self._attempts.failure(unit, ending), "cause": ENVIRONMENT if died else ""}
-        self._record(f"{self.kind}_end", id=unit, epochs=run.epochs, **end)
+            state, reason = "completed", ""
+        elif not run.failure and ending.how == "halted":
+            state, reason = "stopped", ending.reason
+        elif not run.failure:
+            reason, cause = self._attempts.failure(unit, ending), ENVIRONMENT if ending.how == "died" else ""
+        end: JobEndEvent = {
+            "event": "final_end" if self.kind == "final" else "fold_end", "id": unit, "epochs": run.epochs,
+            "state": state, "reason": reason, "cause": cause,
+            "weights": None if checksums is None else str(Path(self.folder.name, unit)),
+        }  # fmt: skip
+        self._record(end if checksums is None else {**end, "sha256": checksums})
         if not run.open:
             remove_checkpoints(self._checkpoints, [unit])
 
@@ -152,31 +162,30 @@ class RunPlan:
 
             bring_weights(self._place, unit, self.folder, sha256)
 
-    def _record(self, kind: str, **fields: Any) -> None:
-        self.journal.append(kind, **fields)
-        self._apply({"event": kind, **fields})
+    def _record(self, event: Event) -> None:
+        self.journal.append(event)
+        self._apply(event)
 
     def _apply(self, event: Event) -> None:
-        """Change what is known by one event; the only place that does."""
-        kind = event["event"]
-        if kind == self.kind:
-            self.runs[event["id"]] = self._waiting.pop(event["id"])
-        elif kind == f"{self.kind}_epoch":
-            self.runs[event["id"]].add_epoch(event)
-        elif kind == "retry":
-            self._attempts.count(event)
-        elif kind == f"{self.kind}_end":
-            run = self.runs[event["id"]]
-            run.state, run.failure, run.open = event["state"], event["reason"], reopens(event)
-            run.weights = self.folder / event["id"] if event["weights"] else None
-            run.sha256 = event.get("sha256")
-        elif kind == "resume":
-            units = event.get("units", ())
-            again = [run for run in self.runs.values() if run.open and (run.failure == INTERRUPTED or run.id in units)]
-            self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
-            for run in [*again, *(run for run in self.runs.values() if run.id in self.lost)]:
-                run.state = run.failure = ""
-                run.weights, run.open = None, False
+        """Change the state by one event; the only place that does."""
+        match event["event"]:
+            case "final" | "fold":
+                self.runs[event["id"]] = self._waiting.pop(event["id"])
+            case "final_epoch" | "fold_epoch":
+                self.runs[event["id"]].add_epoch(event)
+            case "retry":
+                self._attempts.count(event)
+            case "final_end" | "fold_end":
+                run = self.runs[event["id"]]
+                run.end(event, self.folder / run.id)
+                run.open = reopens(event)
+            case "resume":
+                runs, units = list(self.runs.values()), event["units"]
+                again = [run for run in runs if run.open and (run.failure == INTERRUPTED or run.id in units)]
+                self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
+                for run in [*again, *(run for run in runs if run.id in self.lost)]:
+                    run.state = run.failure = ""
+                    run.weights, run.open = None, False
 
     def restore(self, events: Iterable[Event]) -> None:
         """Take in all events of an earlier process; then `unfinished` are handed out first.
@@ -202,7 +211,7 @@ class RunPlan:
         """Hand out the unfinished runs again, after the event "resume" was written."""
         unfinished = self.unfinished()
         self._attempts.waiting += unfinished
-        self._apply({"event": "resume", "units": unfinished})
+        self._apply({"event": "resume", "units": unfinished, "changed": {}})
 
     def give_up(self, reason: str) -> None:
         """End all unfinished units: no worker will train them."""
@@ -248,7 +257,7 @@ class FinalPlan(RunPlan):
         for id, reason in cannot_win(self.runs.values(), self.finalists, self._comparisons).items():
             if left := sum(run.finalist.id == id for run in self._waiting.values()):
                 seeds = sorted(run.seed for run in self.runs.values() if run.finalist.id == id)
-                self._record("eliminated", id=id, seeds=seeds, left=left, reason=reason)
+                self._record({"event": "eliminated", "id": id, "seeds": seeds, "left": left, "reason": reason})
         return super().next()
 
     def _apply(self, event: Event) -> None:

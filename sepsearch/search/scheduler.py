@@ -4,23 +4,38 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from sepsearch.search.asha import Rungs
 from sepsearch.search.configurations import configuration_key
-from sepsearch.search.events import Event
-from sepsearch.search.protocol import ENVIRONMENT, INTERRUPTED, Attempts, Ending, Params, remove_checkpoints, reopens
+from sepsearch.search.events import EpochEvent, Event, JobEndEvent
+from sepsearch.search.protocol import (
+    ENVIRONMENT,
+    INTERRUPTED,
+    Attempts,
+    Ending,
+    Params,
+    remove_checkpoints,
+    reopens,
+    retry_event,
+)
 from sepsearch.search.sampler import Sampler
 from sepsearch.utils.storage import StorageFolder
 
-EPOCH_FIELDS = ("epoch", "ratio", "seconds", "examples_per_second", "members")
-
 
 class Appends(Protocol):
-    """What a plan needs of a journal."""
+    """The part of a journal that a plan uses."""
 
-    def append(self, kind: str, **fields: Any) -> None:
-        """Remember an event."""
+    def append(self, event: Event) -> None:
+        """Write an event."""
+
+
+def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, result: Params) -> EpochEvent:
+    """The event of an epoch, from what its worker has reported."""
+    return {
+        "event": kind, "id": id, "epoch": result["epoch"], "ratio": result["ratio"], "seconds": result["seconds"],
+        "examples_per_second": result["examples_per_second"], "members": result["members"],
+    }  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -93,7 +108,7 @@ class SearchPlan:
             if params is None:
                 self.wanted = len(self.trials)
                 return None
-            self._record("trial", id=unit, params=params)
+            self._record({"event": "trial", "id": unit, "params": params})
         else:
             return None
         return unit, {"params": self.trials[unit].params, "seed": self.seed}
@@ -110,7 +125,7 @@ class SearchPlan:
             return None
         # Ray Tune repeats a function's last result when it returns, a worker the one that its checkpoint holds.
         if result.get("epoch", 0) > trial.epochs:
-            self._record("epoch", id=unit, **{key: result[key] for key in EPOCH_FIELDS})
+            self._record(epoch_event("epoch", unit, result))
             self._spare(trial)
         return trial.failure or (f"stopped at rung {trial.rung}" if trial.rung is not None else None)
 
@@ -118,7 +133,7 @@ class SearchPlan:
         """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
         draw = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
         if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._spared_share * 2**32:
-            self._record("spared", id=trial.id, rung=trial.rung)
+            self._record({"event": "spared", "id": trial.id, "rung": trial.rung})
 
     def ended(self, unit: str, ending: Ending) -> None:
         """Settle a trial's state and tell everyone, or hand it out again when its worker died."""
@@ -128,16 +143,16 @@ class SearchPlan:
             self._attempts.waiting.append(unit)
             return
         if not state and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
-            fields = {"cause": ending.cause} if ending.cause else {}
-            self._record("retry", id=unit, reason=ending.reason, epochs=trial.epochs, attempt=attempt, **fields)
+            self._record(retry_event(unit, ending, trial.epochs, attempt))
             self._attempts.waiting.append(unit)
             return
         died = not state and ending.how == "died"
         if not state:
             state = "stopped" if ending.how == "halted" else "failed"
             reason = ending.reason if ending.how == "halted" else self._attempts.failure(unit, ending)
+        cause = ENVIRONMENT if died else ""
         self._record(
-            "trial_end", id=unit, state=state, reason=reason, epochs=trial.epochs, cause=ENVIRONMENT if died else ""
+            {"event": "trial_end", "id": unit, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
         )
         if not trial.open:
             remove_checkpoints(self._checkpoints, [unit])
@@ -152,9 +167,9 @@ class SearchPlan:
             return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
         return "", ""
 
-    def _record(self, kind: str, **fields: Any) -> None:
-        self.journal.append(kind, **fields)
-        self._apply({"event": kind, **fields})
+    def _record(self, event: Event) -> None:
+        self.journal.append(event)
+        self._apply(event)
 
     def _apply(self, event: Event) -> None:
         """Change what is known by one event; the only place that does."""
@@ -174,7 +189,7 @@ class SearchPlan:
             case "trial_end":
                 self._apply_end(self.trials[event["id"]], event)
             case "resume":
-                units = event.get("units", ())
+                units = event["units"]
                 again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in units)]
                 self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
                 for trial in again:
@@ -182,7 +197,7 @@ class SearchPlan:
                     trial.open = False
                     self._open.add(trial.id)
 
-    def _apply_end(self, trial: Trial, event: Event) -> None:
+    def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
         trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
         self._open.discard(trial.id)
         # One that goes on one day is told then. In a process that still searches, one that failed because of its
@@ -191,7 +206,7 @@ class SearchPlan:
             value = trial.ratio if trial.state == "completed" else None
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
 
-    def _apply_epoch(self, trial: Trial, event: Event) -> None:
+    def _apply_epoch(self, trial: Trial, event: EpochEvent) -> None:
         trial.epochs = event["epoch"]
         trial.ratio = math.nan if event["ratio"] is None else event["ratio"]
         if not math.isfinite(trial.ratio):
@@ -221,7 +236,7 @@ class SearchPlan:
 
     def resume(self) -> None:
         """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
-        self._apply({"event": "resume", "units": self.unfinished()})
+        self._apply({"event": "resume", "units": self.unfinished(), "changed": {}})
         for unit in self.unfinished():
             trial = self.trials[unit]
             self._spare(trial)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from sepsearch.search.events import Event
-from sepsearch.search.protocol import Params
+from sepsearch.search.events import EpochEvent, JobEndEvent, Params
 from sepsearch.search.scheduler import Trial
 from sepsearch.training.metrics import mean_and_sd, mean_interval, t_quantile
 
@@ -51,9 +50,9 @@ class SeedRun:
     """A finalist trained with one seed; `weights` is the folder of its networks once it has finished.
 
     `state` is empty while it runs, `failure` why it ended without weights; `open`: it goes on in a resumed run.
-    `sha256` are the checksums of the weights' files; None where the journal is older than they are. `instrument` and
-    `title`: all titles of the instrument but that one are trained on, and `members` has one entry, under the run's own
-    id; "" for all alike.
+    `sha256` are the checksums of the weights' files; None where the journal is older than they are. `ratios` are means
+    over instruments by epoch. `instrument` and `title`: all titles of the instrument but that one are trained on, and
+    `members` has one entry, under the run's own id; "" for all alike.
     """
 
     id: str
@@ -68,17 +67,25 @@ class SeedRun:
     title: str = ""
     open: bool = False
     sha256: Mapping[str, str] | None = None
+    ratios: dict[int, float | None] = field(default_factory=dict)
 
-    def add_epoch(self, event: Event) -> None:
+    def add_epoch(self, event: EpochEvent) -> None:
         """Take in an epoch's numbers."""
         self.epochs = event["epoch"]
+        self.ratios[self.epochs] = event["ratio"]
         for numbers in event["members"]:
             member = self.members.setdefault(numbers["instrument"], MemberRun())
-            member.discontinuities += numbers["discontinuity"]
-            if numbers["val_loss"] is not None and numbers["val_loss"] < member.val_loss:
-                ratio = numbers["ratio"]  # none where the identity loss is 0
-                member.val_loss, member.epoch = numbers["val_loss"], self.epochs
+            member.discontinuities += numbers.get("discontinuity", False)
+            loss, ratio = numbers.get("val_loss"), numbers.get("ratio")  # no ratio where the identity loss is 0
+            if loss is not None and loss < member.val_loss:
+                member.val_loss, member.epoch = loss, self.epochs
                 member.ratio = math.nan if ratio is None else ratio
+
+    def end(self, event: JobEndEvent, weights: Path) -> None:
+        """Take in its end; `weights` is the folder of its networks if the event says that there are some."""
+        self.state, self.failure = event["state"], event["reason"]
+        self.weights = weights if event.get("weights") else None
+        self.sha256 = event.get("sha256")
 
 
 def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], comparisons: int) -> dict[str, str]:

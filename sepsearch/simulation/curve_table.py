@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sepsearch.search.events import Event
-from sepsearch.search.protocol import Params
+from sepsearch.runs.state import RunState
+from sepsearch.search.events import Params
 from sepsearch.search.space import Parameter, Space
 from sepsearch.utils.errors import UserError
 
@@ -33,26 +33,17 @@ class Curve:
         return len(self.ratios) >= epochs or bool(self.failed)
 
 
-def recorded_curves(events: Iterable[Event]) -> list[Curve]:
-    """The curves of all trials of a journal's events that have at least one epoch, or failed by themselves."""
-    params: dict[str, Params] = {}
-    steps: dict[str, dict[int, tuple[float, float]]] = {}
-    failures: dict[str, str] = {}
-    for event in events:
-        unit = event.get("id", "")
-        if event["event"] == "trial":
-            params[unit], steps[unit] = event["params"], {}
-        elif event["event"] == "epoch" and event["ratio"] is not None:
-            steps[unit][event["epoch"]] = (event["ratio"], event.get("seconds") or 0.0)
-        elif event["event"] == "trial_end" and event["state"] == "failed":
-            failures[unit] = event["reason"] if event["reason"].startswith(OWN_FAILURES) else ""
+def recorded_curves(run: RunState) -> list[Curve]:
+    """The curves of all trials that have at least one epoch, or failed by themselves; `run` with its history."""
     curves = []
-    for unit, known in steps.items():
+    for job in run.jobs_of("search").values():
+        known = {one.epoch: one.ratio for one in job.history if one.ratio is not None}
         length = next(epoch for epoch in range(1, len(known) + 2) if epoch not in known) - 1
-        ratios = tuple(known[epoch][0] for epoch in range(1, length + 1))
-        if ratios or failures.get(unit):
-            seconds = fmean(second for _, second in known.values()) if known else 0.0
-            curves.append(Curve(params[unit], ratios, seconds, failures.get(unit, "")))
+        ratios = tuple(known[epoch] for epoch in range(1, length + 1))
+        failed = job.reason if job.state == "failed" and job.reason.startswith(OWN_FAILURES) else ""
+        if ratios or failed:
+            seconds = fmean(one.seconds for one in job.history if one.ratio is not None) if known else 0.0
+            curves.append(Curve(dict(job.params), ratios, seconds, failed))
     return curves
 
 

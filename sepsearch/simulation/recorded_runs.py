@@ -1,14 +1,13 @@
-"""Recorded searches: the curves of their trials, and what their spared trials say about those that were stopped."""
+"""Recorded searches: the curves of their trials, and an audit of ASHA by the trials that were exempt from it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepsearch.runs.history import History
 from sepsearch.runs.run_folder import JOURNAL, find_run
-from sepsearch.search.events import Event
+from sepsearch.runs.state import RunState, reduce_events
+from sepsearch.search.events import SearchEvent
 from sepsearch.search.journal import read_run
 from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation.curve_table import Curve, Pool, recorded_curves
@@ -56,18 +55,18 @@ class Recorded:
 
 def load_runs(runs: Path, names: Sequence[str]) -> Recorded:
     """Read runs of the same space; raises `UserError` for an unknown run, or runs that do not compare."""
-    begins: list[Event] = []
+    begins: list[SearchEvent] = []
     curves: list[Curve] = []
     audit = Audit()
     for name in dict.fromkeys(names):
         path = find_run(runs, name, "RUN") / JOURNAL
-        events = list(read_run(path))
-        if not events:
+        run = reduce_events(read_run(path), history=True)
+        if not run.search:
             raise UserError(f"{path}: no event, expected a search: was it interrupted at its start?")
-        begins.append(History(events).search)
-        _refuse_differences(begins[0], begins[-1])
-        curves += recorded_curves(events)
-        audit += audit_run(events, begins[-1]["space"]["final"]["configurations"])
+        begins.append(run.search)
+        _refuse_differences(begins[0], run.search)
+        curves += recorded_curves(run)
+        audit += audit_run(run, run.search["space"]["final"]["configurations"])
     space = parse_space(begins[0]["space"], f"run {begins[0]['name']}")
     seeds = {begin["settings"]["seed"] for begin in begins}
     notes = ["the runs' seeds differ, and so do their validation titles"] if len(seeds) > 1 else []
@@ -75,7 +74,7 @@ def load_runs(runs: Path, names: Sequence[str]) -> Recorded:
     return Recorded(tuple(dict.fromkeys(names)), space, epochs, curves, audit, tuple(notes))
 
 
-def _refuse_differences(first: Event, other: Event) -> None:
+def _refuse_differences(first: SearchEvent, other: SearchEvent) -> None:
     for place, words in SAME.items():
         values: list[Any] = [first, other]
         for key in place:
@@ -97,24 +96,23 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def audit_run(events: Sequence[Event], configurations: int) -> Audit:
-    """What the spared trials of one run say; `configurations` is how many finalists it has."""
-    ratios: dict[str, float] = {}
-    ends: dict[str, Event] = {}
-    spared: set[str] = set()
-    for event in events:
-        match event["event"]:
-            case "epoch" if event["ratio"] is not None:
-                ratios[event["id"]] = event["ratio"]
-            case "spared":
-                spared.add(event["id"])
-            case "trial_end":
-                ends[event["id"]] = event
-    let_finish = sorted(ratios[id] for id, end in ends.items() if end["state"] == "completed" and id not in spared)
-    over = [id for id in spared if id in ends and ends[id]["state"] != "stopped"]
-    values = [ratios[id] if ends[id]["state"] == "completed" else math.inf for id in over]
-    ahead = [sum(other <= value for other in let_finish) for value in values if math.isfinite(value)]
-    stopped = sum(end["reason"].startswith("stopped at rung") for end in ends.values())
+def audit_run(run: RunState, configurations: int) -> Audit:
+    """Whether exempt trials of one run ended well although ASHA would have stopped them.
+
+    Args:
+        run: its state.
+        configurations: how many finalists it has.
+    """
+    trials = run.jobs_of("search").values()
+    spared = [job for job in trials if job.spared]
+    let_finish = [job.ratio for job in trials if job.state == "completed" and not job.spared and job.ratio is not None]
+    over = [job for job in spared if job.state in ("completed", "failed")]
+    ahead = [
+        sum(other <= job.ratio for other in let_finish)
+        for job in over
+        if job.state == "completed" and job.ratio is not None
+    ]
+    stopped = sum(job.reason.startswith("stopped at rung") for job in trials)
     return Audit(stopped, len(spared), len(over), ahead.count(0), sum(count < configurations for count in ahead))
 
 

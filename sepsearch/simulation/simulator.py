@@ -5,12 +5,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sepsearch.search.asha import Rungs
-from sepsearch.search.protocol import TIME_BUDGET, Ending, Params
+from sepsearch.search.events import Event, Params
+from sepsearch.search.protocol import TIME_BUDGET, Ending
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.space import Space
@@ -99,7 +100,7 @@ class Outcome:
 class _Memory:
     """A journal that forgets."""
 
-    def append(self, kind: str, **fields: Any) -> None:
+    def append(self, event: Event) -> None:
         """Nothing outlives a simulated search."""
 
 

@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.search.events import Event
+from sepsearch.search.events import ScoresEvent, SearchEvent
 from sepsearch.tracking.records import LONGEST_TAG
 from sepsearch.tracking.server_errors import quoted_uri
 from sepsearch.utils.errors import one_line
 from sepsearch.utils.programs import program
 
 
-def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
-    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
+def describe(search: SearchEvent, scores: ScoresEvent | None, models: Mapping[str, str]) -> str:
+    """The search in Markdown, as MLflow shows it on the run's page; `scores` is None until the end."""
     lines = []
     if scores:
         lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | the report's ratio "
-            "| model |",
+            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | reference network |"
+            " model |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for code, row in scores["final"].items():

@@ -1,4 +1,4 @@
-"""What MLflow gets of the end of a search: finalists with what they were chosen for, and a run per instrument.
+"""Mapping of the end of a search to MLflow: finalists with what they were chosen for, and a run per instrument.
 
 The run of an instrument, named by its code, holds its final model: configuration, ratios, test scores, a picture and
 audio to listen to. So `tags.stage = 'finalist' and tags.instrument = 'vn'` finds the violin model of every search, and
@@ -8,33 +8,18 @@ say nothing that `final_ratio/vn` of the finalist's run does not.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.search.events import Event
+from sepsearch.runs.state import RunState
+from sepsearch.search.events import EliminatedEvent, JobEndEvent, ScoresEvent
+from sepsearch.search.selection import SeedRun
 from sepsearch.tracking.descriptions import audio_number, describe_final, describe_finalist
 from sepsearch.tracking.records import Work, flat
 from sepsearch.training.metrics import mean_and_sd
 
 AUDIO = ("mixture", "target", "estimate")
-
-
-@dataclass
-class _Unit:
-    """A finalist and seed: of every instrument the best epoch so far, (validation loss, ratio, epoch)."""
-
-    configuration: str
-    seed: int
-    params: Mapping[str, Any]
-    best: dict[str, tuple[float, float, int]] = field(default_factory=dict)
-    end: str = ""  # why it has no weights
-
-    @property
-    def ratios(self) -> dict[str, float]:
-        """Instrument → ratio of the weights that are kept."""
-        return {code: ratio for code, (_, ratio, _) in self.best.items()}
 
 
 class FinalRuns:
@@ -43,69 +28,53 @@ class FinalRuns:
     Args:
         run: gives the work of a run, by its id and the time in ms.
         folder: of the run; None if pictures and audio need not be found.
+        state: of the run, which has taken in every event before it comes here.
     """
 
-    def __init__(self, run: Callable[[str, int], Work], folder: Path | None):
-        self._run, self._folder = run, folder
-        self.units: dict[str, _Unit] = {}
-        self.chosen: dict[str, str] = {}  # instrument → unit
-        self.reference: set[str] = set()  # configurations
-        self._eliminated: dict[str, str] = {}  # configuration → reason
+    def __init__(self, run: Callable[[str, int], Work], folder: Path | None, state: RunState):
+        self._run, self._folder, self._state = run, folder, state
+        self._chosen: dict[str, str] = {}  # instrument → finalist and seed
         self._wanted: dict[str, int] = {}  # instruments whose audio is still to be sent → time
 
-    def begin(self, event: Event) -> None:
-        """A finalist and seed begins."""
-        self.units[event["id"]] = _Unit(event["configuration"], event["seed"], event["params"])
-
-    def epoch(self, event: Event) -> None:
-        """Keep the best epoch of every instrument: those are the weights that are saved."""
-        unit = self.units.get(event["id"])
-        if unit is None:
-            return
-        for member in event["members"]:
-            loss, ratio = member.get("val_loss"), member.get("ratio")
-            known = unit.best.get(member["instrument"], (math.inf, math.inf, 0))
-            if loss is not None and ratio is not None and loss < known[0]:
-                unit.best[member["instrument"]] = (loss, ratio, event["epoch"])
-
-    def end(self, event: Event, now: int, name: str) -> None:
+    def end(self, event: JobEndEvent, now: int) -> None:
         """Numbers to choose by: the ratios of the weights that were kept, and their mean over instruments."""
-        unit = self.units.get(event["id"])
-        if unit is None:
-            return
-        unit.end = "" if event.get("weights") else event.get("reason") or event["state"]
-        if not unit.end:
-            run = self._run(event["id"], now)
-            for code, ratio in unit.ratios.items():
+        if event.get("weights"):
+            run, ratios = self._run(event["id"], now), self._ratios(event["id"])
+            for code, ratio in ratios.items():
                 run.metric(f"final_ratio/{code}", ratio, now)
-            run.metric("final_ratio_mean", mean_and_sd(list(unit.ratios.values()))[0], now)
-        self._describe(event["id"], now, name)
+            run.metric("final_ratio_mean", mean_and_sd(list(ratios.values()))[0], now)
+        self._describe(event["id"], now)
 
-    def eliminated(self, event: Event, now: int) -> None:
+    def _ratios(self, id: str) -> dict[str, float]:
+        """Instrument → ratio of the weights that are kept."""
+        members = self._state.finals[id].members
+        return {code: member.ratio for code, member in members.items() if math.isfinite(member.ratio)}
+
+    def eliminated(self, event: EliminatedEvent, now: int) -> None:
         """A finalist that gets no more seeds, because it could not win."""
-        self._eliminated[event["id"]] = event.get("reason") or "could not win any more"
-        for id, unit in self.units.items():
-            if unit.configuration == event["id"]:
-                self._run(id, now).tags["eliminated"] = self._eliminated[event["id"]]
+        for id, run in self._state.finals.items():
+            if run.finalist.id == event["id"]:
+                self._run(id, now).tags["eliminated"] = event["reason"]
 
-    def scores(self, event: Event, search: Event, now: int) -> None:
+    def scores(self, event: ScoresEvent, now: int) -> None:
         """A run per instrument, and what each finalist was chosen for."""
-        self.chosen = {code: unit for code, row in event["final"].items() if (unit := self._unit_of(code, row))}
-        for code, unit in self.chosen.items():
-            row, run = event["final"][code], self._run(unit, now)
+        chosen = {code: chosen_run(self._state.finals, code, row) for code, row in event["final"].items()}
+        self._chosen = {code: id for code, id in chosen.items() if id}
+        for code, id in self._chosen.items():
+            row, run = event["final"][code], self._run(id, now)
             run.tags[f"chosen.{code}"] = "true"
             for key in ("test_ratio", "si_sdr_gain_db"):
                 run.metric(f"{key}/{code}", row.get(key), now)
-            self._final(code, unit, row, event["reference_final"].get(code, {}), search, now)
+            self._final(code, self._state.finals[id], row, event["reference_final"].get(code, {}), now)
             self._wanted[code] = now
-        for unit in sorted(set(self.chosen.values())):
-            self._run(unit, now).tags["chosen"] = ", ".join(c for c in self.chosen if self.chosen[c] == unit)
-            self._describe(unit, now, search["name"])
+        for id in sorted(set(self._chosen.values())):
+            self._run(id, now).tags["chosen"] = ", ".join(c for c in self._chosen if self._chosen[c] == id)
+            self._describe(id, now)
 
     def registered(self, models: Mapping[str, str], now: int) -> None:
         """Where an instrument's model is in the registry."""
         for code, model in models.items():
-            if code in self.chosen:
+            if code in self._chosen:
                 self._run(code, now).tags["model"] = model
 
     def add_samples(self) -> None:
@@ -126,39 +95,44 @@ class FinalRuns:
             for name in AUDIO:
                 run.files[f"audio/{name}.mp3"] = (self._folder / "samples" / code / f"{name}.mp3").read_bytes()
 
-    def _unit_of(self, code: str, row: Mapping[str, Any]) -> str | None:
-        """The finalist and seed whose weights an instrument's model has; older journals tell it by its loss alone."""
-        if "configuration" in row:
-            named = (row["configuration"], row.get("seed"))
-            return next((id for id, unit in self.units.items() if (unit.configuration, unit.seed) == named), None)
-        loss = row.get("val_loss")
-        return next(
-            (id for id, u in self.units.items() if loss is not None and u.best.get(code, (None,))[0] == loss), None
-        )
-
-    def _final(
-        self, code: str, unit: str, row: Mapping[str, Any], reference: Mapping[str, Any], search: Event, now: int
-    ) -> None:
-        """The run of an instrument's final model."""
-        run, of = self._run(code, now), self.units[unit]
-        run.params |= flat(row.get("params", of.params))
+    def _final(self, code: str, of: SeedRun, row: Mapping[str, Any], reference: Mapping[str, Any], now: int) -> None:
+        """The run of an instrument's final model, whose weights are those of the finalist and seed `of`."""
+        run, search = self._run(code, now), self._state.search
+        run.params |= flat(row.get("params", of.finalist.params))
         caveat = search["caveats"].get(code, "")
         run.tags |= {
-            "stage": "finalist", "instrument": code, "instrument_name": INSTRUMENTS.get(code, code), "unit": unit,
-            "configuration": of.configuration, "seed": str(of.seed), "state": "completed",
+            "stage": "finalist", "instrument": code, "instrument_name": INSTRUMENTS.get(code, code), "unit": of.id,
+            "configuration": of.finalist.id, "seed": str(of.seed), "state": "completed",
         }  # fmt: skip
-        run.tags |= {"reference": "true"} if of.configuration in self.reference else {}
+        run.tags |= {"reference": "true"} if of.finalist.reference else {}
         run.tags |= {key: text for key, text in (("caveat", caveat), ("protocol", row.get("protocol"))) if text}
         gain = _ratio(search["baselines"].get("validation", {}), "gain", code)
-        for key, value in _numbers(row, reference, gain, of.best.get(code, (0, 0, None))[2]).items():
+        epoch = of.members[code].epoch if code in of.members else None
+        for key, value in _numbers(row, reference, gain, epoch).items():
             run.metric(key, value, now)
-        run.tags["mlflow.note.content"] = describe_final(search["name"], code, unit, row, gain, caveat)
+        run.tags["mlflow.note.content"] = describe_final(search["name"], code, of.id, row, gain, caveat)
         run.status = ("FINISHED", now)
 
-    def _describe(self, id: str, now: int, name: str) -> None:
-        unit = self.units[id]
-        chosen = [code for code, by in self.chosen.items() if by == id]
-        self._run(id, now).tags["mlflow.note.content"] = describe_finalist(name, id, unit.ratios, chosen, unit.end)
+    def _describe(self, id: str, now: int) -> None:
+        run, name = self._state.finals[id], self._state.search["name"]
+        chosen = [code for code, by in self._chosen.items() if by == id]
+        end = "" if run.weights else run.failure or run.state
+        self._run(id, now).tags["mlflow.note.content"] = describe_finalist(name, id, self._ratios(id), chosen, end)
+
+
+def chosen_run(runs: Mapping[str, SeedRun], code: str, row: Mapping[str, Any]) -> str | None:
+    """The finalist and seed whose weights an instrument's final model has; in older journals it follows from its loss.
+
+    Args:
+        runs: by id.
+        code: of the instrument.
+        row: of `scores`.final.
+    """
+    if "configuration" in row:
+        named = (row["configuration"], row.get("seed"))
+        return next((id for id, run in runs.items() if (run.finalist.id, run.seed) == named), None)
+    loss = row.get("val_loss")
+    return next((id for id, run in runs.items() if code in run.members and run.members[code].val_loss == loss), None)
 
 
 def _ratio(losses: Mapping[str, Any], baseline: str, code: str) -> float | None:

@@ -10,12 +10,14 @@ import torch
 from sepsearch.models.card import UNSCORED
 from sepsearch.models.families import BINS, FRAMES, make_config, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model, trained_on
-from sepsearch.runs.history import History
+from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL
-from sepsearch.search.events import Event
+from sepsearch.runs.state import RunState, reduce_events
+from sepsearch.search.events import SearchEvent
 from sepsearch.search.finalist_weights import read_weights
 from sepsearch.search.journal import read_run
-from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.search.selection import SeedRun
+from sepsearch.tracking.final_models import chosen_run
 from sepsearch.training.metrics import mean_and_sd, mean_interval
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.safe_paths import path_below
@@ -23,37 +25,39 @@ from sepsearch.utils.safe_paths import path_below
 
 @dataclass(frozen=True)
 class Finals:
-    """The finalists of a run.
-
-    Args:
-        folder: of the run.
-        search: all that it depended on.
-        runs: finalists by configuration and seed, such as "c0-s2".
-        trials: the ids of the search's trials.
-        scores: of the final models, by instrument; empty until they were chosen.
-    """
+    """The finalists of a run: `folder` and `state` are the run's."""
 
     folder: Path
-    search: Event
-    runs: Mapping[str, SeedRun]
-    trials: frozenset[str]
-    scores: Mapping[str, Mapping[str, Any]]
+    state: RunState
+
+    @property
+    def search(self) -> SearchEvent:
+        """All that the run depends on."""
+        return self.state.search
 
     @property
     def name(self) -> str:
         """Of the run."""
-        return str(self.search["name"])
+        return self.state.name
+
+    @property
+    def runs(self) -> Mapping[str, SeedRun]:
+        """Finalists by configuration and seed, such as "c0-s2"."""
+        return self.state.finals
+
+    @property
+    def trials(self) -> Mapping[str, Job]:
+        """The search's trials, by id."""
+        return self.state.jobs_of("search")
+
+    @property
+    def scores(self) -> Mapping[str, Mapping[str, Any]]:
+        """Of the final models, by instrument; empty until they were chosen."""
+        return self.state.scored["final"] if self.state.scored else {}
 
     def chosen(self, code: str) -> str | None:
-        """The finalist and seed that the search chose for an instrument; older journals tell it by its loss alone."""
-        row = self.scores.get(code, {})
-        for id, run in self.runs.items():
-            if "configuration" in row:
-                if (run.finalist.id, run.seed) == (row["configuration"], row.get("seed")):
-                    return id
-            elif code in run.members and run.members[code].val_loss == row.get("val_loss"):
-                return id
-        return None
+        """The finalist and seed that the search chose for an instrument."""
+        return chosen_run(self.runs, code, self.scores[code]) if code in self.scores else None
 
     def with_weights(self) -> str:
         """The finalists that can be chosen, for people."""
@@ -62,33 +66,15 @@ class Finals:
 
 
 def read_finals(folder: Path) -> Finals:
-    """The finalists that the journal of a run's folder tells of; raises `UserError`."""
-    events = list(read_run(folder / JOURNAL))
-    if not events:
-        raise UserError(f"{folder / JOURNAL}: empty, expected a search that has finished: run it again")
-    finalists: dict[str, Finalist] = {}
-    runs: dict[str, SeedRun] = {}
-    try:
-        for event in events:
-            if event["event"] == "finalists":
-                finalists = {c["id"]: Finalist(**c) for c in event["configurations"]}
-            elif event["event"] == "final":
-                runs[event["id"]] = SeedRun(event["id"], finalists[event["configuration"]], event["seed"])
-            elif event["event"] == "final_epoch":
-                runs[event["id"]].add_epoch(event)
-            elif event["event"] == "final_end":
-                run = runs[event["id"]]
-                run.state, run.failure = event["state"], event["reason"]
-                run.weights = (
-                    path_below(folder / "finalists", event["id"], folder / JOURNAL) if event["weights"] else None
-                )
-                run.sha256 = event.get("sha256")
-    except (KeyError, TypeError, AttributeError) as error:
-        problem = f"an event does not hold what finalists are made of ({type(error).__name__})"
-        raise UserError(f"{folder / JOURNAL}: {problem}: restore the file") from error
-    trials = frozenset(event["id"] for event in events if event["event"] == "trial")
-    history = History(events)
-    return Finals(folder, history.search, runs, trials, (history.scores or {}).get("final", {}))
+    """The finalists in the journal of a run's folder; raises `UserError`."""
+    path = folder / JOURNAL
+    state = reduce_events(read_run(path))
+    if not state.search:
+        raise UserError(f"{path}: empty, expected a search that has finished: run it again")
+    for run in state.finals.values():
+        if run.weights:
+            run.weights = path_below(folder / "finalists", run.id, path)
+    return Finals(folder, state)
 
 
 def pick_run(finals: Finals, unit: str, code: str) -> SeedRun:
@@ -120,7 +106,7 @@ def make_model(finals: Finals, run: SeedRun, code: str, target: Path) -> tuple[P
         The folder, and its card, which says whether test scores were measured.
 
     Raises:
-        UserError: weights are missing or damaged, or nothing tells what the spectrograms were made with.
+        UserError: weights are missing or damaged, or no model says how its spectrograms were made.
     """
     if run.id == finals.chosen(code):
         scored = finals.folder / "models" / code
@@ -152,7 +138,7 @@ def _any_card(finals: Finals) -> ModelCard:
         except UserError:
             continue
     raise UserError(
-        f"{finals.folder / 'models'}: no final model there, expected one to tell what spectrograms are made with: "
+        f"{finals.folder / 'models'}: no final model there, expected one, for the front end of its spectrograms: "
         f"finish the run first: python -m sepsearch.run --resume {finals.name}"
     )
 

@@ -10,7 +10,6 @@ from sepsearch.utils.errors import UserError
 from sepsearch.utils.progress import Progress, Steps
 
 if TYPE_CHECKING:
-    from sepsearch.search.events import Event
     from sepsearch.search.journal import Journal
 
 
@@ -56,18 +55,17 @@ class Rebuild:
     def runs(self) -> None:
         """Send the journal. A search that keeps sending meanwhile waits: it could not know of runs made here."""
         from sepsearch.search.journal import read_run
-        from sepsearch.tracking.mapping import PARENT
 
         with self.writer.turn.taken():
             path = self.folder / JOURNAL
-            last: Event = {}
-            for last in read_run(path):
-                self.projection.apply(last)
-            if not last:
+            for event in read_run(path):
+                self.projection.apply(event)
+            run = self.projection.state
+            if not run.search:
                 raise UserError(f"{path}: empty, expected a search that has begun: wait for it or run it again")
-            if PARENT in self.projection.open and not isinstance(self.journal, str):
+            if not run.end and not isinstance(self.journal, str):
                 # No search is at work on it and it has no end: none of its MLflow runs is running any more.
-                self.projection.apply({"event": "end", "time": last["time"], "state": "interrupted"})
+                self.projection.apply({"event": "end", "time": run.written, "state": "interrupted"})
             try:
                 self.projection.draw()
             except UserError as error:  # a damaged picture or sound
@@ -84,13 +82,14 @@ class Rebuild:
         from sepsearch.tracking.registry import register_models
         from sepsearch.tracking.tracker import tracking_uri
 
-        chosen = self.projection.scores.get("final", {})
+        scores = self.projection.state.scores
+        chosen = scores["final"] if scores else {}
         folders = {code: self.folder / "models" / code for code in chosen}
         folders = {code: folder for code, folder in folders.items() if folder.is_dir()}
         run_id = self.writer.run_id(self.projection.search["run"])
         if not folders or isinstance(self.journal, str) or run_id is None:
             return
-        noted = dict(self.projection.models)
+        noted = dict(self.projection.state.models)
         advance = self._steps("registering models", len(folders))
         done = register_models(folders, run_id, self.uri, advance, settled=noted)
         self.registered = done.models
@@ -100,7 +99,7 @@ class Rebuild:
         new = {code: model for code, model in self.registered.items() if code not in noted}
         if new:
             champions = {code: outcome.facts() for code, outcome in done.outcomes.items() if code in new}
-            self.journal.append("registered", models=new, champions=champions)
+            self.journal.append({"event": "registered", "models": new, "champions": champions})
             write_results(self.folder)
         if any(noted.get(code) != model for code, model in self.registered.items()):
             # Another MLflow than the one that the journal names may count its versions otherwise.

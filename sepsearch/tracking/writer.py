@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sepsearch.search.events import Event
+from sepsearch.search.events import SearchEvent
 from sepsearch.tracking.records import LONGEST_TAG, PARENT, Work
 from sepsearch.tracking.server_errors import first_line, is_refusal, refused_status, served, user_name
 from sepsearch.tracking.turn import Turn
@@ -67,7 +67,7 @@ class Writer:
         known = self.known.get(f"{run}/{id}")
         return known.run_id if known else None
 
-    def write(self, search: Event, work: dict[str, Work], advance: Callable[[], object] = lambda: None) -> None:
+    def write(self, search: SearchEvent, work: dict[str, Work], advance: Callable[[], object] = lambda: None) -> None:
         """Write everything and take it out of `work`: first contents, parents before children, then states.
 
         Args:
@@ -119,14 +119,14 @@ class Writer:
         self.known = {key: _the_one(client, runs) for key, runs in found.items()}
         self.client = client
 
-    def recorded(self, search: Event) -> set[str]:
+    def recorded(self, search: SearchEvent) -> set[str]:
         """Ids of the search's runs that MLflow has now; raises whatever MLflow raises when it is away."""
         client = self.client or self.connect()
         prefix = f"{search['run']}/"
         found = _runs_by_key(client, self.experiment, search["run"]) if self.experiment else {}
         return {key.removeprefix(prefix) for key in found if key.startswith(prefix)}
 
-    def _ensure(self, search: Event, run: Work) -> _Known:
+    def _ensure(self, search: SearchEvent, run: Work) -> _Known:
         """The MLflow run of some work, made if there is none."""
         key = f"{search['run']}/{run.id}"
         if key not in self.known:
@@ -138,14 +138,14 @@ class Writer:
             self.known[key] = _Known(made.info.run_id, tags=dict(tags), steps=set())
         return self.known[key]
 
-    def _parent(self, search: Event) -> str:
+    def _parent(self, search: SearchEvent) -> str:
         """MLflow's id of the search's own run."""
         known = self.known.get(f"{search['run']}/{PARENT}")
         if known is None:
             raise LookupError("the search's own run, its parent, could not be made")
         return known.run_id
 
-    def _write_contents(self, search: Event, run: Work) -> None:
+    def _write_contents(self, search: SearchEvent, run: Work) -> None:
         known = self._ensure(search, run)
         if run.id != PARENT:
             # The parent that it was made with may have been deleted in MLflow, and made again.
@@ -200,7 +200,7 @@ class Writer:
             for key in written:
                 del part[key]
 
-    def _write_status(self, search: Event, run: Work) -> None:
+    def _write_status(self, search: SearchEvent, run: Work) -> None:
         known = self._ensure(search, run)
         if run.status is None or run.status == known.status or run.status[0] == known.status[0] == "RUNNING":
             return

@@ -40,10 +40,7 @@ def write_run(runs: Path, name: str, *, trials: int = 12, factor: int | None = N
     journal = Journal(runs / name / "journal.jsonl")
     facts: dict = {key: {} for key in ("versions", "baselines", "caveats")}
     journal.append(
-        "search", name=name, run=name, space=space.model_dump(mode="json", exclude_none=True), reference="t0000",
-        settings={"seed": seed, "epochs": EPOCHS, "instruments": ["vn"]}, dataset={"fingerprint": fingerprint},
-        seconds=0.0, **facts,
-    )  # fmt: skip
+        {"event": "search", "name": name, "run": name, "space": space.model_dump(mode="json", exclude_none=True), "reference": "t0000", "settings": {"seed": seed, "epochs": EPOCHS, "instruments": ["vn"]}, "dataset": {"fingerprint": fingerprint}, "seconds": 0.0, **facts})  # fmt: skip
     rungs = Rungs(1 if factor else EPOCHS, factor or 2, EPOCHS)
     plan = SearchPlan(Sampler(space, None, name, seed), rungs, journal, trials, EPOCHS, seed, spared_share=spared_share)
     for number in range(trials):

@@ -55,8 +55,7 @@ def write_lines(path: Path, events: list[Event], *, whole: bool = True) -> None:
     before = path.read_bytes() if path.exists() else b""
     log = Journal(path, resume=path.exists())
     for event in events:
-        fields = dict(event)
-        log.append(fields.pop("event"), **fields)
+        log.append(event)
     log.close()
     if not whole:
         os.truncate(path, (len(before) + path.stat().st_size) // 2)
@@ -83,7 +82,8 @@ def test_every_instruments_best_stands_beside_a_constant_gain_and_the_reports_ne
     first = [
         event for event in story() if event[1].get("id") == "t0000" and event[0] in ("trial", "epoch", "trial_end")
     ]
-    text = shown(journal([(kind, begin), *first, *others, epoch_event("epoch", "t0001", 2, both)]))
+    end = ("trial_end", {"id": "t0001", "state": "completed", "reason": "", "epochs": 2})
+    text = shown(journal([(kind, begin), *first, *others, epoch_event("epoch", "t0001", 2, both), end]))
     rows = {line.split()[0]: line.split()[2:] for line in text.splitlines() if line.startswith(("vn ", "vc "))}
     assert rows["vn"] == ["0.125", "t0001", "0.500", "0.250", "1.0000"]
     assert rows["vc"] == ["0.250", "t0000", "0.750", "0.250", "2.0000"]

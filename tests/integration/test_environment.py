@@ -1,13 +1,14 @@
 """What fails because of its environment (a worker, a node, the storage) is open again in a resumed run."""
 
+import io
 from pathlib import Path
 
 import pytest
-from event_fixtures import epoch_event, journal, members, search_event
+from event_fixtures import epoch_event, journal, members, search_event, state_of
 from planned_search import EPOCHS, FINALISTS, search_plan
+from rich.console import Console
 
 from sepsearch.monitoring.console import Screen
-from sepsearch.runs.history import History
 from sepsearch.runs.results import build_results
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
@@ -27,7 +28,7 @@ def resumed(folder: Path, **choices) -> SearchPlan:
     path = folder / "journal.jsonl"
     plan = search_plan(folder, Journal(path, resume=True), **choices)
     plan.restore(list(read_journal(path)))
-    plan.journal.append("resume", units=plan.unfinished(), changed={})
+    plan.journal.append({"event": "resume", "units": plan.unfinished(), "changed": {}})
     plan.resume()
     return plan
 
@@ -124,18 +125,15 @@ RESUME = ("resume", {"units": {"t0000": 1, "t0001": 0}, "changed": {}})
 
 
 def test_a_history_counts_it_as_unfinished_until_the_search_is_over():
-    assert History(story()).unfinished() == {"t0000": 1, "t0001": 0}
-    assert History(story(RESUME, epoch_event("epoch", "t0000", 2))).unfinished() == {"t0000": 2, "t0001": 0}
+    assert state_of(story()).unfinished() == {"t0000": 1, "t0001": 0}
+    assert state_of(story(RESUME, epoch_event("epoch", "t0000", 2))).unfinished() == {"t0000": 2, "t0001": 0}
     over = ("trial_end", {"id": "t0001", "state": "completed", "reason": "", "cause": "", "epochs": 2})
-    assert History(story(over, ("finalists", {"configurations": [], "seconds": 1.0}))).unfinished() == {}
+    assert state_of(story(over, ("finalists", {"configurations": [], "seconds": 1.0}))).unfinished() == {}
 
 
 def test_results_and_tally_take_its_end_back_when_it_goes_on():
-    events = story(RESUME)
-    assert build_results(events)["trials"][0]["state"] == "running"
-    run = RunState()
-    for event in events:
-        run.handle(event)
+    run = state_of(story(RESUME))
+    assert build_results(run)["trials"][0]["state"] == "running"
     assert set(run.running) == {"t0000", "t0001"}
     assert run.states("search")["failed"] == 0
 
@@ -145,34 +143,35 @@ def test_a_finalist_that_failed_with_its_worker_is_trained_on_and_scores_without
     plan = FinalPlan(FINALISTS[:1], [1], Journal(path), tmp_path / "finalists", EPOCHS)
     plan.next()
     plan.ended("c0-s1", DIED)
-    plan.journal.append("scores", final={}, reference_final={}, seconds=1.0)
+    plan.journal.append({"event": "scores", "final": {}, "reference_final": {}, "seconds": 1.0})
     plan.journal.close()
-    history = History(list(read_journal(path)))
-    assert history.scores is None
-    assert history.unfinished() == {"c0-s1": 0}
+    events = list(read_journal(path))
+    run = state_of(events)
+    assert run.scored is None
+    assert run.unfinished() == {"c0-s1": 0}
     again = FinalPlan(FINALISTS[:1], [1], Journal(path, resume=True), tmp_path / "finalists", EPOCHS)
-    again.restore(history.events)
+    again.restore(events)
     again.resume()
     assert again.next()[0] == "c0-s1"
 
 
-def test_the_screen_counts_a_finalist_that_is_trained_again_once():
-    from rich.console import Console
+def counted(run: RunState, stage: str, last: Event) -> str:
+    """The last line that the screen prints after a stage's last event."""
+    console = Console(file=io.StringIO(), width=200)
+    screen = Screen(console, run)
+    screen.begin(stage)
+    run.handle(last)
+    screen.handle(last)
+    return console.file.getvalue().splitlines()[-1]
 
-    ended = {"state": "completed", "reason": "", "epochs": 1, "weights": "finalists/x", "sha256": {}}
-    screen = Screen(Console(quiet=True), 2)
-    for id in ("c0-s1", "c1-s1"):
-        screen.remember({"event": "final_end", "id": id, **ended})
-    screen.begin("finalists", 2)
-    screen.handle({"event": "final_end", "id": "c0-s1", **ended})
-    assert screen._ended == 2
+
+def test_the_screen_counts_a_finalist_that_is_trained_again_once():
+    ended = {"event": "final_end", "state": "completed", "reason": "", "epochs": 1, "weights": "finalists/x"}
+    finals = [{"event": "final", "id": id, "configuration": id[:2], "seed": 1} for id in ("c0-s1", "c1-s1")]
+    run = state_of([*finals, *({**ended, "id": one["id"]} for one in finals)])
+    assert "2 of 2 done" in counted(run, "finalists", {**ended, "id": "c0-s1", "time": 2000.0})
 
 
 def test_the_screen_counts_it_among_those_to_come():
-    from rich.console import Console
-
-    screen = Screen(Console(quiet=True), 2)
-    for event in story(RESUME):
-        screen.remember(event)
-    screen.begin("search", 3)
-    assert screen._ended == 0
+    end = {"event": "trial_end", "id": "t0001", "state": "completed", "reason": "", "epochs": 2, "time": 2000.0}
+    assert "1 of 3 done" in counted(state_of(story(RESUME)), "search", end)

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from event_fixtures import CODES, members, scores, search_event
+from event_fixtures import CODES, members, scores, search_event, state_of
 from safetensors.torch import load_file, save
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.evaluation.final_models import load_weights
 from sepsearch.models.families import ReportConfig, make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
-from sepsearch.runs.history import History
-from sepsearch.runs.run_files import read_history, scored_files
+from sepsearch.runs.run_files import scored_files, state_with_files
+from sepsearch.runs.state import RunState
 from sepsearch.search.finalist_weights import read_weights
-from sepsearch.search.journal import Journal, read_journal
+from sepsearch.search.journal import Journal, read_journal, read_run
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.selection import Finalist
@@ -98,7 +98,7 @@ def test_under_an_older_journal_files_that_are_none_are_found(harm, tmp_path):
     path.unlink()
     older = Journal(path)
     for event in events:
-        older.append(event["event"], **{k: v for k, v in event.items() if k not in ("event", "sum", "sha256", "cause")})
+        older.append({k: v for k, v in event.items() if k not in ("sum", "sha256", "cause")})
     older.close()
     whole = reopened(tmp_path)
     assert whole.finished()
@@ -190,18 +190,22 @@ def scored(folder: Path, old: bool = False) -> Path:
     (folder / "samples" / "vn" / "mixture.mp3").write_bytes(b"sound")
     journal = Journal(folder / "journal.jsonl")
     kind, fields = search_event()
-    journal.append(kind, **fields)
+    journal.append({"event": kind, **fields})
     more = {} if old else {"files": scored_files(folder)}
-    journal.append("scores", final=scores(0.5), reference_final={}, seconds=1.0, **more)
-    journal.append("registered", models=dict.fromkeys(CODES, "models:/x/1"))
-    journal.append("end", state="finished")
+    journal.append({"event": "scores", "final": scores(0.5), "reference_final": {}, "seconds": 1.0, **more})
+    journal.append({"event": "registered", "models": dict.fromkeys(CODES, "models:/x/1")})
+    journal.append({"event": "end", "state": "finished"})
     journal.close()
     return folder / "journal.jsonl"
 
 
+def read_state(journal: Path) -> RunState:
+    return state_with_files(list(read_run(journal)), journal.parent, open_storage(journal.parent))
+
+
 def test_scores_whose_files_are_all_there_count(tmp_path):
-    history = read_history(scored(tmp_path), open_storage(tmp_path))
-    assert (history.finished, history.registered, history.lost) == (True, True, "")
+    run = read_state(scored(tmp_path))
+    assert (run.finished, run.registered, run.lost) == (True, True, "")
 
 
 @pytest.mark.parametrize("file", ["models/vc/model.safetensors", "models/vn/model.json", "samples/vn/mixture.mp3"])
@@ -209,18 +213,18 @@ def test_scores_whose_files_are_all_there_count(tmp_path):
 def test_scores_whose_model_or_sample_is_damaged_do_not(file, harm, tmp_path):
     journal = scored(tmp_path)
     harm(tmp_path / file)
-    history = read_history(journal, open_storage(tmp_path))
-    assert file in history.lost
-    assert (history.finished, history.registered, history.scores) == (False, False, None)
+    run = read_state(journal)
+    assert file in run.lost
+    assert (run.finished, run.registered, run.scored) == (False, False, None)
 
 
 def test_scores_of_an_older_journal_are_checked_by_what_the_models_say_themselves(tmp_path):
     journal = scored(tmp_path, old=True)
     (tmp_path / "samples" / "vn" / "mixture.mp3").unlink()
     (tmp_path / "samples" / "vn").rmdir()
-    assert read_history(journal, open_storage(tmp_path)).finished
+    assert read_state(journal).finished
     flip(tmp_path / "models" / "vn" / "model.safetensors")
-    assert "model.safetensors" in read_history(journal, open_storage(tmp_path)).lost
+    assert "model.safetensors" in read_state(journal).lost
 
 
 def test_models_that_were_scored_again_are_registered_again():
@@ -228,8 +232,8 @@ def test_models_that_were_scored_again_are_registered_again():
         {"event": "scores", "final": {"vn": {}}}, {"event": "registered", "models": {"vn": "models:/x/1"}},
         {"event": "scores", "final": {"vn": {}}},
     ]  # fmt: skip
-    assert History(events[:2]).registered
-    assert not History(events).registered
+    assert state_of(events[:2]).registered
+    assert not state_of(events).registered
 
 
 def space() -> Space:
@@ -252,7 +256,7 @@ def space() -> Space:
 def test_a_lost_space_file_is_written_again_from_the_journal(content, tmp_path):
     path = tmp_path / "space.yaml"
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("search", space=space().model_dump(mode="json", exclude_none=True))
+    journal.append({"event": "search", "space": space().model_dump(mode="json", exclude_none=True)})
     (event,) = read_journal(journal.path)
     if content is not None:
         path.write_bytes(content)

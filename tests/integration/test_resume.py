@@ -33,14 +33,14 @@ class DyingJournal(Journal):
         super().__init__(path, resume)
         self.left, self.how = left, how
 
-    def append(self, kind, **fields):
+    def append(self, event):
         self.left -= 1
         if self.left > 0 or self.left < 0:
-            super().append(kind, **fields)
+            super().append(event)
             return
         if self.how == "before":
             raise Killed
-        super().append(kind, **fields)
+        super().append(event)
         if self.how == "half":
             with self.path.open("r+b") as file:
                 file.truncate(self._end.size - 7)
@@ -80,7 +80,7 @@ def live_through(folder: Path, kills: list[tuple[int, str]], workers: int = 1, *
         try:
             if life:
                 plan.restore(read_journal(path))
-                journal.append("resume", units=plan.unfinished(), changed={})
+                journal.append({"event": "resume", "units": plan.unfinished(), "changed": {}})
                 plan.resume()
             drive(plan, workers, random.Random(life))
         except Killed:
@@ -231,7 +231,7 @@ def retrain(folder: Path, kills: list[tuple[int, str]]) -> FinalPlan:
         try:
             if life:
                 plan.restore(read_journal(path))
-                journal.append("resume", units=plan.unfinished(), changed={})
+                journal.append({"event": "resume", "units": plan.unfinished(), "changed": {}})
                 plan.resume()
             drive(plan, 1, random.Random(life))
         except Killed:

@@ -2,22 +2,30 @@
 
 from io import StringIO
 
+from event_fixtures import search_event, state_of
+
 from sepsearch.monitoring.console import Screen
 from sepsearch.utils.terminal_console import LiteralConsole
 
+TRIALS = ("t0000", "t0001", "t0002")
 
-def told(*events: dict) -> list[str]:
+
+def printed(*events: dict) -> list[str]:
+    """What the screen prints of events of a search of three trials, of two epochs at most."""
+    run = state_of([{"event": "search", **search_event()[1]}, *({"event": "trial", "id": id} for id in TRIALS)])
     console = LiteralConsole(file=StringIO(), width=200)
-    screen = Screen(console, epochs=2)
-    screen.begin("search", 3)
-    for event in events:
-        screen.handle(event)
+    screen = Screen(console, run)
+    screen.begin("search")
+    for number, event in enumerate(events):
+        whole = {"time": 2000.0 + number, "members": [], **event}
+        run.handle(whole)
+        screen.handle(whole)
     screen.close()
     return console.file.getvalue().splitlines()
 
 
 def test_every_trial_that_ends_is_one_line_with_its_ratio_reason_and_the_best_so_far():
-    lines = told(
+    lines = printed(
         {"event": "epoch", "id": "t0000", "epoch": 2, "ratio": 0.5},
         {"event": "trial_end", "id": "t0000", "state": "completed", "reason": "", "epochs": 2},
         {"event": "epoch", "id": "t0001", "epoch": 1, "ratio": 0.4},
@@ -32,7 +40,7 @@ def test_every_trial_that_ends_is_one_line_with_its_ratio_reason_and_the_best_so
 
 
 def test_an_early_ratio_of_a_stopped_trial_is_never_the_best():
-    (line,) = told(
+    (line,) = printed(
         {"event": "epoch", "id": "t0001", "epoch": 1, "ratio": 0.1},
         {"event": "trial_end", "id": "t0001", "state": "stopped", "reason": "stopped at rung 1", "epochs": 1},
     )
@@ -40,7 +48,7 @@ def test_an_early_ratio_of_a_stopped_trial_is_never_the_best():
 
 
 def test_a_reason_is_printed_as_one_line_of_text():
-    (line,) = told(
+    (line,) = printed(
         {"event": "trial_end", "id": "t0000", "state": "failed", "reason": "\x1b]0;x\x07[/]\nforged", "epochs": 0},
     )
     assert r"failed: \x1b]0;x\x07[/]\nforged" in line

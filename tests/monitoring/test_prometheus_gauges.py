@@ -31,9 +31,12 @@ def test_a_running_trial_has_its_epoch_and_its_ratios_by_instrument():
     begun = [search_event(), ("trial", {"id": "t0000", "params": {}})]
     both = [{**members(2)[0], "ratio": 0.25}, {**members(2)[1], "ratio": 0.75}]
     event = epoch_event("epoch", "t0000", 2, both)
-    found = told(journal([*begun, (event[0], {**event[1], "ratio": 0.5})]))
+    last = (event[0], {**event[1], "ratio": 0.5})
+    found = told(journal([*begun, last]))
     assert found["epoch", "t0000"] == 2
     assert [found["ratio", "t0000", code] for code in ("vn", "vc", "all")] == [0.25, 0.75, 0.5]
+    end = ("trial_end", {"id": "t0000", "state": "completed", "reason": "", "epochs": 2})
+    found = told(journal([*begun, last, end]))
     assert [found["best_ratio", code] for code in ("vn", "vc", "all")] == [0.25, 0.75, 0.5]
 
 

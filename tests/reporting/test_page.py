@@ -17,7 +17,7 @@ from sepsearch.report import main
 from sepsearch.reporting.importance import importances
 from sepsearch.reporting.page import write_report
 from sepsearch.reporting.run_data import gather_facts
-from sepsearch.reporting.rung_audit import look_back
+from sepsearch.reporting.rung_audit import audit_rungs
 from sepsearch.reporting.style import INK, decibels, hertz_ticks, new_figure, style, svg
 from sepsearch.reporting.tables import audio_table, curse_table, ensemble_table, final_table
 from sepsearch.reporting.trial_tables import failure_table, rung_table, trial_table
@@ -287,13 +287,13 @@ def test_what_failed_is_told_with_its_reason(facts):
 
 
 def test_a_search_looked_back_at_stops_the_trials_that_it_stopped(facts):
-    assert [(verdict.trial, verdict.rung) for verdict in facts.hindsight.verdicts if verdict.stops] == [("t0003", 1)]
+    assert [(one.trial, one.rung) for one in facts.hindsight.decisions if one.stops] == [("t0003", 1)]
     assert [trial.state.name for trial in facts.hindsight.study.trials] == ["COMPLETE"] * 3 + ["PRUNED", "FAIL"]
 
 
 def test_a_space_that_does_not_fit_is_one_line():
     with pytest.raises(UserError, match="settings, space and trials do not fit together"):
-        look_back({"name": "duets", "space": SPACE, "settings": {}}, [])
+        audit_rungs({"name": "duets", "space": SPACE, "settings": {}}, [])
 
 
 def test_a_sample_has_three_players_with_the_bytes_of_its_files(run, page):

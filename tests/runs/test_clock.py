@@ -1,10 +1,10 @@
 """Durations when the machine's clock is set back or ahead: they follow the journal's monotonic clock."""
 
 import pytest
-from event_fixtures import epoch_event, journal, search_event
+from event_fixtures import epoch_event, journal, search_event, state_of
 
 from sepsearch.monitoring.follow import Watched
-from sepsearch.runs.history import History, RunClock
+from sepsearch.runs.clock import RunClock
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 
@@ -25,11 +25,11 @@ def events(step: float, old: bool = False) -> list[Event]:
 
 @pytest.mark.parametrize("step", [0.0, -DAY, DAY])
 def test_what_a_time_budget_has_spent_does_not_depend_on_the_clock(step):
-    assert History(events(step)).seconds("search") == 12.0
+    assert state_of(events(step)).seconds("search") == 12.0
 
 
 def test_a_clock_set_back_under_an_older_journal_costs_one_step_at_most():
-    assert History(events(-DAY, old=True)).seconds("search") == 11.0
+    assert state_of(events(-DAY, old=True)).seconds("search") == 11.0
 
 
 @pytest.mark.parametrize("step", [-DAY, DAY])
@@ -75,8 +75,10 @@ def test_gauges_follow_the_drivers_monotonic_clock(monkeypatch):
     monkeypatch.setattr("sepsearch.monitoring.prometheus.make_gauge", lambda *about: None)
     found: list[float] = []
     monkeypatch.setattr("sepsearch.monitoring.prometheus.readings", lambda run, moment: found.append(moment) or ())
-    driver = prometheus.Gauges()
+    run = RunState()
+    driver = prometheus.Gauges(run)
     for event in events(-DAY)[:2]:
+        run.handle(event)
         driver.handle(event)
     now["monotonic"] += 5.0
     driver.refresh()

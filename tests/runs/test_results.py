@@ -3,6 +3,7 @@
 from io import StringIO
 
 import pytest
+from event_fixtures import state_of
 from rich.console import Console
 
 from sepsearch.runs.results import build_results, final_table
@@ -33,7 +34,7 @@ EVENTS = [
 
 
 def test_results_follow_from_the_events():
-    results = build_results(EVENTS)
+    results = build_results(state_of(EVENTS))
     assert [(t["id"], t["state"], t["epochs"], t["ratio"]) for t in results["trials"]] == [
         ("t0000", "completed", 2, 0.5),
         ("t0001", "stopped", 1, 0.9),
@@ -44,14 +45,14 @@ def test_results_follow_from_the_events():
 
 
 def test_a_registered_model_is_named_by_its_address_and_the_reference_by_its_file():
-    results = build_results(EVENTS)
+    results = build_results(state_of(EVENTS))
     assert results["final"]["vn"]["model_uri"] == "models:/sepsearch-vn/4"
     assert results["champions"] == {"vn": {"before": "3", "now": "4"}}
     assert results["reference_final"]["vn"]["model_uri"] == "runs/x/models/vn"
 
 
 def test_a_journal_that_stops_in_the_middle_gives_what_is_known():
-    results = build_results(EVENTS[:5])
+    results = build_results(state_of(EVENTS[:5]))
     assert [trial["state"] for trial in results["trials"]] == ["running", "running"]
     assert results["final"] == {}
 
@@ -72,14 +73,14 @@ def retrained(ratios: dict[int, tuple[float, float]], search: float = 0.5) -> li
 
 
 def test_the_winners_curse_is_the_retrained_mean_at_the_same_epoch_less_the_searchs_value():
-    (row,) = build_results(retrained({1: (0.8, 0.6, 0.4), 2: (0.9, 0.7, 0.5)}, search=0.5))["finalists"]
+    (row,) = build_results(state_of(retrained({1: (0.8, 0.6, 0.4), 2: (0.9, 0.7, 0.5)}, search=0.5)))["finalists"]
     assert (row["search_ratio"], row["search_epochs"]) == (0.5, 2)
     assert row["retrained_ratio"] == pytest.approx(0.65)
     assert row["curse"] == pytest.approx(0.15)
 
 
 def test_a_finalists_mean_spread_and_interval_are_over_the_best_epochs_of_its_seeds():
-    (row,) = build_results(retrained({1: (0.8, 0.4), 2: (0.5, 0.9), 3: (0.6, 0.6)}))["finalists"]
+    (row,) = build_results(state_of(retrained({1: (0.8, 0.4), 2: (0.5, 0.9), 3: (0.6, 0.6)})))["finalists"]
     assert row["seeds"] == [1, 2, 3]
     assert (row["ratio_mean"], row["ratio_sd"]) == (pytest.approx(0.5), pytest.approx(0.1))
     low, high = row["ratio_interval"]
@@ -87,7 +88,7 @@ def test_a_finalists_mean_spread_and_interval_are_over_the_best_epochs_of_its_se
 
 
 def test_a_finalist_whose_seeds_have_not_reached_the_searchs_epoch_has_no_curse():
-    (row,) = build_results(retrained({1: (0.8,)}))["finalists"]
+    (row,) = build_results(state_of(retrained({1: (0.8,)})))["finalists"]
     assert row["retrained_ratio"] is row["curse"] is None
 
 
@@ -96,13 +97,13 @@ def test_an_eliminated_finalist_says_why():
         *retrained({1: (0.8, 0.4)}),
         {"event": "eliminated", "id": "c0", "seeds": [1], "left": 4, "reason": "behind"},
     ]
-    (row,) = build_results(events)["finalists"]
+    (row,) = build_results(state_of(events))["finalists"]
     assert row["eliminated"] == "behind"
 
 
 def test_the_table_marks_few_titles_and_jumps_and_shows_no_number_where_there_is_none():
     console = Console(file=StringIO(), width=120)
-    console.print(final_table(build_results(EVENTS), {"vn": "too few titles"}))
+    console.print(final_table(build_results(state_of(EVENTS)), {"vn": "too few titles"}))
     text = console.file.getvalue()
     assert "vn  violin*" in text
     assert "0.460 ± 0.010 1↯" in text

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from event_fixtures import state_of
 
 from sepsearch.pipeline import driver
-from sepsearch.runs.history import History, differences
+from sepsearch.runs.differences import differences
 from sepsearch.runs.options import parse_arguments
 from sepsearch.runs.start import changed_facts, limited_settings, new_journal, new_run, resumed_run, resumed_settings
 from sepsearch.search.journal import Journal, read_journal
@@ -34,11 +35,11 @@ def begun(tmp_path: Path, *more: tuple[str, dict]) -> None:
     folder = tmp_path / "runs" / "x"
     journal = Journal(folder / "journal.jsonl")
     (folder / "space.yaml").write_text(SPACE)
-    journal.append("search", name="x", run="r1", **FACTS, reference="t0000", seconds=1.0)
+    journal.append({"event": "search", "name": "x", "run": "r1", **FACTS, "reference": "t0000", "seconds": 1.0})
     for unit in ("t0000", "t0001"):
-        journal.append("trial", id=unit, params={})
+        journal.append({"event": "trial", "id": unit, "params": {}})
     for kind, fields in more:
-        journal.append(kind, **fields)
+        journal.append({"event": kind, **fields})
     journal.close()
 
 
@@ -76,7 +77,7 @@ def test_trials_of_a_space_that_holds_fewer_stay_where_they_have_begun(tmp_path)
     assert limited_settings(begin, resumed_settings(begin, 9))[0].trials == 6
     begin.close()
     journal = Journal(tmp_path / "runs" / "x" / "journal.jsonl", resume=True)
-    journal.append("finalists", configurations=[], seconds=1.0)
+    journal.append({"event": "finalists", "configurations": [], "seconds": 1.0})
     journal.close()
     begin = resumed_run(arguments(tmp_path, "--resume", "x"))
     assert limited_settings(begin, resumed_settings(begin, 9)) == (resumed_settings(begin, 9), "")
@@ -174,29 +175,30 @@ def test_differences_name_what_is_new_gone_and_other():
     assert found == ["a: 1 → 2", "b.c: [1, 2] → [1, 3]", "gone: 0 → none", 'new: none → "x"']
 
 
-def test_a_history_knows_what_is_unfinished_and_how_long_each_stage_took():
+def test_the_state_has_what_is_unfinished_and_how_long_each_stage_took():
     def event(kind, time, **fields):
         return {"event": kind, "time": 1e9 + time, **fields}
 
-    history = History(
+    run = state_of(
         [
-            event("search", 0.0),
+            event("search", 0.0, settings={}, space={}),
             event("trial", 10.0, id="t0000"),
-            event("epoch", 20.0, id="t0000", epoch=1),
+            event("epoch", 20.0, id="t0000", epoch=1, ratio=0.5),
             event("trial", 21.0, id="t0001"),
             event("trial_end", 30.0, id="t0000", reason="", state="completed"),
             event("trial_end", 31.0, id="t0001", reason="interrupted", state="stopped"),
             event("end", 32.0, state="interrupted"),
             event("resume", 1000.0, units={"t0001": 0}, changed={}),
-            event("epoch", 1008.0, id="t0001", epoch=1),
+            event("epoch", 1008.0, id="t0001", epoch=1, ratio=0.5),
             event("finalists", 1010.0, configurations=[]),
-            event("final_epoch", 1015.0, id="c0-s1", epoch=1),
+            event("final", 1012.0, id="c0-s1", configuration="c0", seed=1),
+            event("final_epoch", 1015.0, id="c0-s1", epoch=1, ratio=0.5),
         ]
     )
-    assert history.unfinished() == {"t0001": 1, "c0-s1": 1}
-    assert history.seconds("search") == 31.0 + 8.0
-    assert history.seconds("finalists") == 5.0
-    assert not history.finished
+    assert run.unfinished() == {"t0001": 1, "c0-s1": 1}
+    assert run.seconds("search") == 31.0 + 8.0
+    assert run.seconds("finalists") == 5.0
+    assert not run.finished
 
 
 def new(tmp_path, *words):
@@ -223,7 +225,7 @@ def test_a_name_is_claimed_before_anything_is_spent(shared, tmp_path):
 def test_a_run_of_the_same_name_that_appears_meanwhile_is_not_removed(shared, tmp_path):
     begin = new(tmp_path, *(["--storage", str(tmp_path / "shared")] if shared else []))
     journal = Journal(begin.folder / "journal.jsonl", lock=SimpleNamespace())  # of a process that no lock held back
-    journal.append("search", name="x", run="r1", **FACTS, reference="t0000", seconds=1.0)
+    journal.append({"event": "search", "name": "x", "run": "r1", **FACTS, "reference": "t0000", "seconds": 1.0})
     (begin.folder / "models").mkdir()
     (begin.folder / "models" / "vn.safetensors").write_bytes(b"weights")
     before = content(begin.folder)
@@ -256,7 +258,7 @@ def test_a_first_event_that_cannot_be_written_leaves_no_end_and_the_name_free(tm
         return real(file, data)
 
     def first_event(journal, *others):
-        journal.append("search", name="x")
+        journal.append({"event": "search", "name": "x"})
 
     tracker = SimpleNamespace(close=lambda: True, handle=lambda event: None)
     monkeypatch.setattr("sepsearch.tracking.tracker.Tracker", lambda **options: tracker)
@@ -271,7 +273,7 @@ def test_a_first_event_that_cannot_be_written_leaves_no_end_and_the_name_free(tm
 
 def test_a_journal_of_an_older_version_that_holds_an_end_alone_gives_its_name_free(tmp_path):
     journal = Journal(tmp_path / "runs" / "x" / "journal.jsonl")
-    journal.append("end", state="failed")
+    journal.append({"event": "end", "state": "failed"})
     journal.close()
     begin = new(tmp_path)
     journal = new_journal(begin)
@@ -313,7 +315,7 @@ def test_a_damaged_last_line_is_cut_off_on_resume_and_said(tmp_path):
     path = tmp_path / "runs" / "x" / "journal.jsonl"
     path.write_bytes(path.read_bytes()[:-20] + bytes(19) + b"\n")
     begin = resumed_run(arguments(tmp_path, "--resume", "x"))
-    assert begin.history.begun == 1
+    assert begin.past.begun["search"] == 1
     assert "the last line was damaged or cut off by a crash" in begin.journal.notice
     begin.close()
 

@@ -20,8 +20,8 @@ SEARCH = {
 
 def test_events_are_read_back_in_order(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("trial", id="t0000", params={"filters": 8})
-    journal.append("epoch", id="t0000", ratio=0.5)
+    journal.append({"event": "trial", "id": "t0000", "params": {"filters": 8}})
+    journal.append({"event": "epoch", "id": "t0000", "ratio": 0.5})
     journal.close()
     events = list(read_journal(journal.path))
     assert [event["event"] for event in events] == ["trial", "epoch"]
@@ -30,7 +30,7 @@ def test_events_are_read_back_in_order(tmp_path):
 
 def test_a_number_that_is_none_becomes_null(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("epoch", ratio=float("nan"), members=[{"val_loss": float("inf")}])
+    journal.append({"event": "epoch", "ratio": float("nan"), "members": [{"val_loss": float("inf")}]})
     (event,) = read_journal(journal.path)
     assert event["ratio"] is None
     assert event["members"] == [{"val_loss": None}]
@@ -40,14 +40,14 @@ def test_an_event_is_on_the_disk_before_a_listener_hears_of_it(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     heard = []
     journal.listen(lambda event: heard.append((event["event"], len(list(read_journal(journal.path))))))
-    journal.append("trial")
-    journal.append("epoch")
+    journal.append({"event": "trial"})
+    journal.append({"event": "epoch"})
     assert heard == [("trial", 1), ("epoch", 2)]
 
 
 def test_a_last_line_cut_off_by_a_crash_is_passed_over(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("trial", id="t0000")
+    journal.append({"event": "trial", "id": "t0000"})
     journal.close()
     with journal.path.open("a") as file:
         file.write('{"event": "epo')
@@ -68,7 +68,7 @@ def test_a_last_line_cut_off_by_a_crash_is_passed_over(tmp_path):
 def test_a_line_that_is_not_what_was_written_is_an_error_with_its_number(damage, line, tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     for ratio in (0.7, 0.5, 0.3):
-        journal.append("epoch", ratio=ratio)
+        journal.append({"event": "epoch", "ratio": ratio})
     journal.close()
     journal.path.write_bytes(b"".join(damage(journal.path.read_bytes().splitlines(keepends=True))))
     with pytest.raises(UserError, match=rf"journal.jsonl:{line}: damaged line"):
@@ -77,12 +77,12 @@ def test_a_line_that_is_not_what_was_written_is_an_error_with_its_number(damage,
 
 def test_a_journal_is_gone_on_with_after_a_crash(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("trial", id="t0000")
+    journal.append({"event": "trial", "id": "t0000"})
     journal.close()
     with journal.path.open("a") as file:
         file.write('{"event": "epo')
     again = Journal(journal.path, resume=True)
-    again.append("epoch", id="t0000")
+    again.append({"event": "epoch", "id": "t0000"})
     assert [event["event"] for event in read_journal(journal.path)] == ["trial", "epoch"]
 
 
@@ -94,15 +94,15 @@ def test_a_journal_has_one_writer(tmp_path):
 
 def test_a_line_that_did_not_fit_on_the_disk_leaves_no_trace(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.append("trial", id="t0000")
+    journal.append({"event": "trial", "id": "t0000"})
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 20, limit[1]))
     try:
         with pytest.raises(UserError, match="cannot be written"):
-            journal.append("epoch", id="t0000")
+            journal.append({"event": "epoch", "id": "t0000"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    journal.append("end", state="failed")
+    journal.append({"event": "end", "state": "failed"})
     assert [event["event"] for event in read_journal(journal.path)] == ["trial", "end"]
 
 
@@ -118,7 +118,7 @@ def test_a_line_that_did_not_fit_on_the_disk_leaves_no_trace(tmp_path):
 def test_a_run_that_makes_no_sense_is_an_error(events, problem, tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     for kind, fields in events:
-        journal.append(kind, **fields)
+        journal.append({"event": kind, **fields})
     with pytest.raises(UserError, match=problem):
         list(read_run(journal.path))
 
@@ -134,14 +134,14 @@ def test_a_full_disk_is_one_line(tmp_path):
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, journal._file)
     with pytest.raises(UserError, match="No space left on device: free some space"):
-        journal.append("trial")
+        journal.append({"event": "trial"})
 
 
 def test_two_lines_that_were_made_one_are_found_although_their_checksum_fits(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     for number in range(3):
-        journal.append("trial", id=f"t{number}", params={})
+        journal.append({"event": "trial", "id": f"t{number}", "params": {}})
     journal.close()
     lines = path.read_bytes().splitlines(keepends=True)
     damaged = lines[0].rpartition(b',"sum":')[0] + lines[1] + lines[2]
@@ -154,7 +154,7 @@ def test_two_lines_that_were_made_one_are_found_although_their_checksum_fits(tmp
 def begun(tmp_path, lines=2):
     journal = Journal(tmp_path / "journal.jsonl")
     for number in range(lines):
-        journal.append("trial", id=f"t{number:04d}", params={})
+        journal.append({"event": "trial", "id": f"t{number:04d}", "params": {}})
     return journal
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_last_line_is_cut_off_with_a_notice(damage, tmp_path):
     assert kinds(journal.path) == ["trial", "trial"]
     again = Journal(journal.path, resume=True)
     assert "the last line was damaged or cut off by a crash: removed" in again.notice
-    again.append("end", state="failed")
+    again.append({"event": "end", "state": "failed"})
     again.close()
     assert kinds(journal.path) == ["trial", "trial", "end"]
 
@@ -209,8 +209,8 @@ def test_an_interrupt_at_any_moment_of_an_append_leaves_whole_lines(call, late, 
 
     monkeypatch.setattr(os, call, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        journal.append("epoch", id="t0000")
-    journal.append("end", state="interrupted")
+        journal.append({"event": "epoch", "id": "t0000"})
+    journal.append({"event": "end", "state": "interrupted"})
     journal.close()
     assert kinds(journal.path) == ["trial", "trial", "end"]
 
@@ -224,10 +224,10 @@ def test_a_journal_whose_last_line_cannot_be_removed_refuses_more(tmp_path, monk
     monkeypatch.setattr(os, "fsync", fail)
     monkeypatch.setattr(os, "ftruncate", fail)
     with pytest.raises(UserError, match="Input/output error"):
-        journal.append("epoch", id="t0000")
+        journal.append({"event": "epoch", "id": "t0000"})
     monkeypatch.undo()
     with pytest.raises(UserError, match="another process writes to this run, so this one stops"):
-        journal.append("end", state="failed")
+        journal.append({"event": "end", "state": "failed"})
     journal.close()
     assert kinds(journal.path) == ["trial", "trial", "epoch"]
 
@@ -240,11 +240,11 @@ def unlocked(path, resume=True):
 def test_of_two_writers_the_later_one_stops_and_nothing_is_damaged(tmp_path):
     first = begun(tmp_path)
     second = unlocked(first.path)
-    second.append("resume", units={}, changed={})
+    second.append({"event": "resume", "units": {}, "changed": {}})
     for _ in range(2):
         with pytest.raises(UserError, match="another process writes to this run, so this one stops"):
-            first.append("epoch", id="t0000")
-    second.append("end", state="finished")
+            first.append({"event": "epoch", "id": "t0000"})
+    second.append({"event": "end", "state": "finished"})
     assert kinds(first.path) == ["trial", "trial", "resume", "end"]
 
 
@@ -255,13 +255,13 @@ def test_of_two_writes_at_the_same_moment_the_first_stays(tmp_path, monkeypatch)
 
     def meanwhile(file, data):
         monkeypatch.undo()
-        second.append("resume", units={}, changed={})
+        second.append({"event": "resume", "units": {}, "changed": {}})
         return real(file, data)
 
     monkeypatch.setattr(os, "write", meanwhile)
     with pytest.raises(UserError, match="another process wrote to this run at the same moment"):
-        first.append("epoch", id="t0000")
-    second.append("end", state="finished")
+        first.append({"event": "epoch", "id": "t0000"})
+    second.append({"event": "end", "state": "finished"})
     assert kinds(first.path) == ["trial", "trial", "resume", "end"]
 
 
@@ -271,7 +271,7 @@ def test_racing_writers_without_any_lock_leave_a_journal_that_reads_whole(tmp_pa
     written = []
     for number in range(40):
         with contextlib.suppress(UserError):
-            writers[number % 4].append("epoch", id="t0000", epoch=number)
+            writers[number % 4].append({"event": "epoch", "id": "t0000", "epoch": number})
             written.append(number)
     read = [event["epoch"] for event in read_journal(first.path) if event["event"] == "epoch"]
     assert read == written

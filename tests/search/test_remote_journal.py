@@ -45,8 +45,8 @@ def test_a_line_is_there_before_anyone_hears_of_the_event(place, tmp_path):
     journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     heard = []
     journal.listen(lambda event: heard.append(len(objects(place))))
-    journal.append("end", state="finished")
-    journal.append("end", state="finished")
+    journal.append({"event": "end", "state": "finished"})
+    journal.append({"event": "end", "state": "finished"})
     assert heard == [1, 2]
 
 
@@ -55,7 +55,7 @@ def test_a_reader_finds_every_line_once_however_they_are_gathered(place, tmp_pat
     monkeypatch.setattr(remote_journal, "GATHERED", 4)
     journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     for number in range(count):
-        journal.append("end", state=str(number))
+        journal.append({"event": "end", "state": str(number)})
     assert lines(place, tmp_path / "copy") == (tmp_path / "journal.jsonl").read_bytes()
     assert len(objects(place)) == count + count // 4
 
@@ -65,7 +65,7 @@ def test_a_reader_that_follows_adds_what_is_new(place, tmp_path, monkeypatch):
     journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
     reader = RemoteJournal(place)
     for number in range(10):
-        journal.append("end", state=str(number))
+        journal.append({"event": "end", "state": str(number)})
         reader.fetch(tmp_path / "copy")
         assert [e["state"] for e in read_journal(tmp_path / "copy")] == [str(n) for n in range(number + 1)]
 
@@ -86,14 +86,14 @@ def old_journal(place, journal, gathered):
 def test_a_journal_of_an_earlier_version_is_read_and_gone_on_with(place, tmp_path, gathered):
     journal = Journal(tmp_path / "journal.jsonl")
     for number in range(9):
-        journal.append("end", state=str(number))
+        journal.append({"event": "end", "state": str(number)})
     journal.close()
     old_journal(place, journal.path, gathered)
     there = RemoteJournal(place)
     there.fetch(tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == journal.path.read_bytes()
     resumed = Journal(tmp_path / "copy.jsonl", resume=True, remote=there)
-    resumed.append("end", state="9")
+    resumed.append({"event": "end", "state": "9"})
     assert lines(place, tmp_path / "again") == (tmp_path / "copy.jsonl").read_bytes()
     assert [event["state"] for event in read_journal(tmp_path / "again")] == [str(number) for number in range(10)]
 
@@ -144,7 +144,7 @@ def test_a_missing_object_is_told_with_its_line(place, tmp_path):
 
 def test_a_copy_loses_what_never_reached_the_place(place, tmp_path):
     journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
-    journal.append("end", state="known")
+    journal.append({"event": "end", "state": "known"})
     journal.close()
     reached = (tmp_path / "journal.jsonl").read_bytes()
     with (tmp_path / "journal.jsonl").open("ab") as file:
@@ -155,27 +155,27 @@ def test_a_copy_loses_what_never_reached_the_place(place, tmp_path):
 
 def test_another_machine_goes_on_where_the_first_one_ended(place, tmp_path):
     first = Journal(tmp_path / "first.jsonl", remote=RemoteJournal(place))
-    first.append("end", state="one")
+    first.append({"event": "end", "state": "one"})
     first.close()
     there = RemoteJournal(place)
     there.fetch(tmp_path / "second.jsonl")
     second = Journal(tmp_path / "second.jsonl", resume=True, remote=there)
-    second.append("end", state="two")
+    second.append({"event": "end", "state": "two"})
     lines(place, tmp_path / "copy")
     assert [event["state"] for event in read_journal(tmp_path / "copy")] == ["one", "two"]
 
 
 def test_an_event_that_cannot_reach_the_place_is_not_in_the_journal_either(place, tmp_path, monkeypatch):
     journal = Journal(tmp_path / "journal.jsonl", remote=RemoteJournal(place))
-    journal.append("end", state="one")
+    journal.append({"event": "end", "state": "one"})
     heard = []
     journal.listen(heard.append)
 
     with monkeypatch.context() as patch:
         failing(patch, place, "create", lambda name: True)
         with pytest.raises(UserError, match="does not answer"):
-            journal.append("end", state="two")
-    journal.append("end", state="three")
+            journal.append({"event": "end", "state": "two"})
+    journal.append({"event": "end", "state": "three"})
     assert [event["state"] for event in heard] == ["three"]
     assert [event["state"] for event in read_journal(tmp_path / "journal.jsonl")] == ["one", "three"]
     assert lines(place, tmp_path / "copy") == (tmp_path / "journal.jsonl").read_bytes()
@@ -191,10 +191,10 @@ def test_an_outage_while_lines_are_gathered_loses_no_line_and_is_made_up_for_lat
         failing(patch, place, "write", lambda name: refused in name)
         failing(patch, place, "remove", lambda name: True)
         for number in range(5):
-            journal.append("end", state=str(number))
+            journal.append({"event": "end", "state": str(number)})
         assert lines(place, tmp_path / "copy") == journal.path.read_bytes()
     for number in range(5, 9):
-        journal.append("end", state=str(number))
+        journal.append({"event": "end", "state": str(number)})
     assert lines(place, tmp_path / "again") == journal.path.read_bytes()
     assert len(list(read_journal(tmp_path / "again"))) == 9
     assert place.names(after="gathered")[0] == "gathered/000000000.jsonl"

@@ -43,7 +43,7 @@ def test_an_instrument_without_a_ratio_drops_no_finalist_and_has_a_model_all_the
         run = finished(finalist, seed, ratio)
         run.members["vc"] = MemberRun()
         number = {"instrument": "vc", "val_loss": 0.1, "ratio": None, "discontinuity": False}
-        run.add_epoch({"epoch": 3, "members": [number]})
+        run.add_epoch({"epoch": 3, "ratio": None, "members": [number]})
         return run
 
     ended = [nothing(GOOD, 1, 0.3), nothing(GOOD, 2, 0.3001), nothing(REPORT, 1, 0.9), nothing(REPORT, 2, 0.9001)]

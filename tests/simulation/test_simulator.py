@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from event_fixtures import state_of
 
 from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation.curve_table import Curve, Draw, Pool, read_table, recorded_curves
@@ -160,20 +161,23 @@ def events(*items: tuple[str, dict]) -> list[dict]:
 
 def test_a_journals_curves_are_whole_after_retries_and_leave_out_what_a_dead_worker_ended():
     recorded = recorded_curves(
-        events(
-            ("trial", {"id": "t0", "params": {"a": 1}}),
-            ("epoch", {"id": "t0", "epoch": 1, "ratio": 0.9, "seconds": 2.0}),
-            ("retry", {"id": "t0", "reason": "worker died", "epochs": 1, "attempt": 1}),
-            ("epoch", {"id": "t0", "epoch": 1, "ratio": 0.9, "seconds": 4.0}),
-            ("epoch", {"id": "t0", "epoch": 2, "ratio": 0.8, "seconds": 2.0}),
-            ("trial_end", {"id": "t0", "state": "completed", "reason": ""}),
-            ("trial", {"id": "t1", "params": {"a": 2}}),
-            ("trial_end", {"id": "t1", "state": "failed", "reason": "worker died: out of memory"}),
-            ("trial", {"id": "t2", "params": {"a": 3}}),
-            ("trial_end", {"id": "t2", "state": "failed", "reason": "dead: nothing but zeros"}),
-            ("trial", {"id": "t3", "params": {"a": 4}}),
-            ("epoch", {"id": "t3", "epoch": 1, "ratio": None, "seconds": 1.0}),
-            ("trial_end", {"id": "t3", "state": "failed", "reason": "NaN: the ratio is nan in epoch 1"}),
+        state_of(
+            events(
+                ("trial", {"id": "t0", "params": {"a": 1}}),
+                ("epoch", {"id": "t0", "epoch": 1, "ratio": 0.9, "seconds": 2.0}),
+                ("retry", {"id": "t0", "reason": "worker died", "epochs": 1, "attempt": 1}),
+                ("epoch", {"id": "t0", "epoch": 1, "ratio": 0.9, "seconds": 4.0}),
+                ("epoch", {"id": "t0", "epoch": 2, "ratio": 0.8, "seconds": 2.0}),
+                ("trial_end", {"id": "t0", "state": "completed", "reason": ""}),
+                ("trial", {"id": "t1", "params": {"a": 2}}),
+                ("trial_end", {"id": "t1", "state": "failed", "reason": "worker died: out of memory"}),
+                ("trial", {"id": "t2", "params": {"a": 3}}),
+                ("trial_end", {"id": "t2", "state": "failed", "reason": "dead: nothing but zeros"}),
+                ("trial", {"id": "t3", "params": {"a": 4}}),
+                ("epoch", {"id": "t3", "epoch": 1, "ratio": None, "seconds": 1.0}),
+                ("trial_end", {"id": "t3", "state": "failed", "reason": "NaN: the ratio is nan in epoch 1"}),
+            ),
+            history=True,
         )
     )
     assert recorded == [

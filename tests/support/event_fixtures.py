@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sepsearch.runs.state import RunState, reduce_events
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal
 
@@ -96,6 +97,18 @@ def journal(story: Iterable[tuple[str, dict[str, Any]]]) -> list[Event]:
     ]
 
 
+def state_of(events: Iterable[dict[str, Any]], history: bool = False) -> RunState:
+    """The state after some events; what an event has to hold and does not matter in a test is added."""
+    defaults = {"members": [], "seconds": 0.0, "epochs": 0, "reason": "", "reference_final": {}, "params": {}}
+    begin = {**search_event()[1], "event": "search", "settings": {}, "space": {}, "reference": "t0000"}
+    events = list(events)
+    begun = any(event["event"] == "search" for event in events)
+    whole = [*([] if begun else [begin]), *events]
+    return reduce_events(
+        ({"time": 1000.0 + number, **defaults, **event} for number, event in enumerate(whole)), history
+    )
+
+
 def until(events: list[Event], kind: str, id: str | None = None) -> list[Event]:
     """The events up to the first of a kind, that one included."""
     last = next(i for i, e in enumerate(events) if e["event"] == kind and id in (None, e.get("id")))
@@ -106,8 +119,7 @@ def write_run(folder: Path, events: Iterable[Event]) -> Path:
     """A run's folder with a journal of these events."""
     file = Journal(folder / "journal.jsonl")
     for event in events:
-        fields = dict(event)
-        file.append(fields.pop("event"), **fields)
+        file.append(event)
     file.close()
     return folder
 

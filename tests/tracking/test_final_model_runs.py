@@ -30,7 +30,7 @@ def chosen_story():
     """The story as searches tell it: which seed was chosen, audio measures, a finalist that was eliminated, a page."""
     for kind, fields in story():
         if kind == "scores":
-            yield "eliminated", {"id": "c0", "seeds": [0, 1], "reason": "behind on every instrument"}
+            yield "eliminated", {"id": "c0", "seeds": [0, 1], "left": 1, "reason": "behind on every instrument"}
             yield from (("fold", {"id": "vc-1", "instrument": "vc", "title": "a", "configuration": "c0", "seed": 0, "params": PARAMS}),
                         epoch_event("fold_epoch", "vc-1", 1),
                         ("resume", {"units": {"vc-1": 1}, "changed": {}}),
@@ -159,7 +159,7 @@ def test_an_older_journal_tells_the_chosen_seed_by_its_loss():
         if event["event"] == "scores":
             event["final"]["vn"]["val_loss"] = 0.5
         told.apply(event)
-    assert told.final.chosen == {"vn": "c0-s0"}
+    assert told.work["c0-s0"].tags["chosen"] == "vn"
 
 
 def test_a_new_experiment_has_views_that_show_what_they_say_in_their_order(uri, chosen):

@@ -4,17 +4,24 @@ import json
 import zlib
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from fuzz_bytes import Case, damage, damage_lines, damage_tree, expect, flip_bit
 
 from sepsearch.runs.results import build_results
-from sepsearch.search.events import FIELDS
+from sepsearch.runs.state import reduce_events
+from sepsearch.search.events import Event as Record
 from sepsearch.search.journal import Journal, read_journal, read_run
 from sepsearch.utils.errors import UserError
 
 Event = dict[str, Any]
 _PLAIN: dict[Any, Any] = {str: "x", int: 1, dict: {}, list: []}
+FIELDS: dict[str, dict[str, Any]] = {
+    kind: {name: get_origin(hints[name]) or hints[name] for name in record.__required_keys__ - {"event"}}
+    for record in get_args(Record)
+    for hints in [get_type_hints(record)]
+    for kind in get_args(hints["event"])
+}
 
 
 BEGIN = 1.7e9  # seconds since 1970
@@ -75,7 +82,7 @@ def write_lines(events: list[Any]) -> bytes:
 
 def known_results(events: list[Event]) -> list[str]:
     """The results of every beginning of a journal, shortest first."""
-    return [as_text(build_results(events[:length])) for length in range(len(events) + 1)]
+    return [as_text(build_results(reduce_events(events[:length]))) for length in range(len(events) + 1)]
 
 
 def as_text(results: Any) -> str:
@@ -121,7 +128,7 @@ class Target:
         if "resume" in case:
             return self._resume(data)
         events = list(read_journal(self.path))
-        results = build_results(read_run(self.path))
+        results = build_results(reduce_events(read_run(self.path)))
         json.dumps(results, allow_nan=False)  # as `results.json` is written
         if "fits" in case:
             return True
@@ -149,7 +156,7 @@ class Target:
             kept = self.path.read_bytes()
             expect(data.startswith(kept), "going on has changed what was there")
             expect(any(whole.startswith(kept) for whole in self.files), "goes on behind what was never written")
-            journal.append("end", state="failed")
+            journal.append({"event": "end", "state": "failed"})
         finally:
             journal.close()
         events = list(read_journal(self.path))

@@ -1,0 +1,71 @@
+"""One job of a run: a trial, a finalist with one seed, or a model that is trained without one title."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sepsearch.search.events import EpochEvent
+from sepsearch.search.protocol import INTERRUPTED
+
+RUNNING = "running"
+
+
+class Epoch(NamedTuple):
+    """One epoch of a job: mean ratio, seconds, validation loss by instrument, instruments whose loss jumped."""
+
+    epoch: int
+    ratio: float | None
+    seconds: float
+    losses: Mapping[str, float | None]
+    jumps: Sequence[str]
+
+
+def make_epoch(event: EpochEvent) -> Epoch:
+    """The record of an epoch's event."""
+    losses = {member["instrument"]: member.get("val_loss") for member in event["members"]}
+    jumps = [member["instrument"] for member in event["members"] if member.get("discontinuity")]
+    return Epoch(event["epoch"], event["ratio"], event.get("seconds") or 0.0, losses, jumps)
+
+
+@dataclass(slots=True)
+class Job:
+    """A trial, a finalist with one seed, or a model that is trained without one title.
+
+    `ratio` is the last epoch's, `ratios` that of each instrument, `seconds` how long it took. `state` is "running",
+    "completed", "stopped" or "failed". `jumps` counts discontinuities of losses. `history` has all epochs, if the
+    `RunState` keeps them.
+    """
+
+    id: str
+    stage: str
+    params: Mapping[str, Any]
+    configuration: str = ""
+    seed: int | None = None
+    state: str = RUNNING
+    reason: str = ""
+    reopens: bool = False
+    epochs: int = 0
+    ratio: float | None = None
+    ratios: Mapping[str, float | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    jumps: int = 0
+    spared: bool = False
+    retries: list[str] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C has ended it: it goes on when the run is resumed."""
+        return self.reason == INTERRUPTED
+
+    @property
+    def losses(self) -> dict[str, list[tuple[int, float | None]]]:
+        """(epoch, validation loss) by instrument, from `history`."""
+        codes = dict.fromkeys(code for one in self.history for code in one.losses)
+        return {code: [(one.epoch, one.losses[code]) for one in self.history if code in one.losses] for code in codes}
+
+    @property
+    def jump_epochs(self) -> dict[str, list[int]]:
+        """Epochs with discontinuities by instrument, from `history`."""
+        codes = {code for one in self.history for code in one.jumps}
+        return {code: [one.epoch for one in self.history if code in one.jumps] for code in codes}

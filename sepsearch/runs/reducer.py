@@ -1,0 +1,249 @@
+"""Reduction of a journal's events to the state of a run: the one reader of events outside the search itself."""
+
+import math
+import re
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, cast
+
+from sepsearch.runs.clock import RunClock, StageTimer
+from sepsearch.runs.job import RUNNING, Job, make_epoch
+from sepsearch.runs.throughput import SearchLength, Throughput
+from sepsearch.search.asha import Rungs
+from sepsearch.search.events import (
+    EliminatedEvent,
+    EpochEvent,
+    Event,
+    FinalEvent,
+    FinalistRecord,
+    FinalistsEvent,
+    FoldEvent,
+    JobEndEvent,
+    RegisteredEvent,
+    ResumeEvent,
+    RetryEvent,
+    ScoresEvent,
+    SearchEvent,
+    TrialEvent,
+)
+from sepsearch.search.protocol import INTERRUPTED, reopens
+from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.utils.errors import UserError
+
+STAGES = {"trial": "search", "final": "finalists", "fold": "leave-one-title-out"}  # by the event that begins a job
+SEARCH_EVENTS = ("trial", "epoch", "spared", "retry", "trial_end")
+RETRAINING_EVENTS = ("final", "final_epoch", "final_end", "fold", "fold_epoch", "fold_end")
+SHOWN_FAILURES = 5
+
+
+class RunReducer:
+    """What a run's events add up to; `handle` takes them, from the first on. Use `state.RunState`.
+
+    Memory grows with the number of jobs, and with that of their epochs only if they are kept.
+
+    Args:
+        history: keep every epoch of every job, for curves.
+
+    Attributes:
+        search: the event "search" with all later changes; empty for a run that never began.
+        end: how the run ended: finished, interrupted, failed, or "" while no end is written.
+        last: moment of the last event (see `RunClock`: seconds since 1970 on a clock that is never set); `begin` that
+            of the first, `since` when the stage began, or a process went on with it.
+        written: when the last event was written by the clock of its machine, which may have been set.
+        jobs: by id, in the order in which they began; `running` those at work.
+        ended: number of jobs by (stage, state), where "interrupted" is apart from "stopped"; `begun`: by stage.
+        best: the best trial that completed with the full budget; None as long as there is none.
+        best_of: instrument → (ratio, trial) of the best there, likewise.
+        rungs: with the values of those that arrived; `stopped_at` counts by rung.
+        failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
+        configurations: the finalists, None while the search goes on; `eliminated`: id → reason of those that are out.
+        finals: finalists with one seed each, by id; `dropped`: how many of them elimination has spared.
+        scores: the event "scores"; None before.
+        lost: what is wrong with the files that the scores are of (`run_files.read_state`); "" for nothing.
+        models: registered models of these scores by instrument; `settled`: those of earlier scores, too.
+        champions: what became of the registry's alias, by instrument.
+        resumes: how often the run was resumed.
+    """
+
+    def __init__(self, history: bool = False) -> None:
+        self._history = history
+        self.search = cast(SearchEvent, {})
+        self.end, self.stage = "", ""
+        self.begin = self.since = self.last = self.written = 0.0
+        self._clock = RunClock()
+        self._timers = {
+            "search": StageTimer(("search", "resume"), SEARCH_EVENTS),
+            "finalists": StageTimer(("search", "resume", "finalists"), RETRAINING_EVENTS),
+        }
+        self.jobs: dict[str, Job] = {}
+        self.running: dict[str, Job] = {}
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self.begun: Counter[str] = Counter()
+        self.best: Job | None = None
+        self.best_of: dict[str, tuple[float, str]] = {}
+        self.rungs = Rungs(1, 2, 1)
+        self.stopped_at: Counter[int] = Counter()
+        self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
+        self.deaths = self.dropped = self.resumes = 0
+        self.configurations: list[FinalistRecord] | None = None
+        self.eliminated: dict[str, str] = {}
+        self.finals: dict[str, SeedRun] = {}
+        self.search_seconds: float | None = None
+        self.scores: ScoresEvent | None = None
+        self.lost = ""
+        self.models: dict[str, str] = {}
+        self.settled: dict[str, str] = {}
+        self.champions: dict[str, dict[str, Any]] = {}
+        self.throughput = Throughput()
+        self._length = SearchLength()
+
+    @property
+    def epochs(self) -> int:
+        """The full budget of a trial."""
+        return int(self.search.get("settings", {}).get("epochs", 0))
+
+    def handle(self, event: Event) -> None:
+        """Take in an event. Raises `UserError` for one that does not hold what a run writes: it was made by hand."""
+        try:
+            self._handle(event)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            problem = f"an event {event.get('event')} does not hold what a run writes ({type(error).__name__})"
+            raise UserError(f"journal: {problem}: restore the file") from error
+
+    def _handle(self, event: Event) -> None:
+        self.last, self.written = self._clock.read(event), event["time"]
+        for timer in self._timers.values():
+            timer.add(event, self.last)
+        match event["event"]:
+            case "search" | "resume":
+                self._begin(event)
+            case "trial" | "final" | "fold":
+                self._begin_job(event)
+            case "epoch" | "final_epoch" | "fold_epoch":
+                self._epoch(event)
+            case "trial_end" | "final_end" | "fold_end":
+                self._end(event)
+            case "spared":
+                self.jobs[event["id"]].spared = True
+            case "retry":
+                self._retry(event)
+            case "finalists":
+                self._finalists(event)
+            case "eliminated":
+                self._eliminate(event)
+            case "scores":
+                self.scores, self.models = event, {}
+            case "registered":
+                self._register(event)
+            case "end":
+                self.end = event["state"]
+
+    def _enter(self, stage: str) -> None:
+        if stage != self.stage:
+            self.stage, self.since = stage, self.last
+
+    def _begin(self, event: SearchEvent | ResumeEvent) -> None:
+        """The run, or another process of it, begins."""
+        if event["event"] == "search":
+            self.search, self.begin = event.copy(), self.last
+            self._enter("search")
+        else:
+            self.search = cast(SearchEvent, {**self.search, **event["changed"]})
+            self.since = self.last
+            self.resumes += 1
+        self.end = ""
+        settings, space = self.search["settings"], self.search["space"]
+        before, rules = self.rungs.values, space.get("search", {})
+        factor = settings.get("reduction_factor") or rules.get("reduction_factor", 2)
+        self.rungs = Rungs(rules.get("grace_epochs", 1), factor, self.epochs)
+        for rung, values in before.items():
+            for id, value in values.items():
+                self.rungs.report(id, rung, value)
+        self._length.begin(settings, space)
+        self.throughput.begin(self.last)
+        if event["event"] == "resume":
+            for job in [job for job in self.jobs.values() if job.interrupted or job.id in event["units"]]:
+                self._reopen(job)
+
+    def _reopen(self, job: Job) -> None:
+        if job.state != RUNNING:
+            self.ended[job.stage, INTERRUPTED if job.interrupted else job.state] -= 1
+            if job.stage == "search":
+                self._length.ended(-job.epochs, -1)
+        job.state, job.reason, job.reopens = RUNNING, "", False
+        self.running[job.id] = job
+        if run := self.finals.get(job.id):
+            run.state = run.failure = ""
+            run.weights = None
+
+    def _begin_job(self, event: TrialEvent | FinalEvent | FoldEvent) -> None:
+        job = Job(event["id"], STAGES[event["event"]], event["params"])
+        if event["event"] != "trial":
+            job.configuration, job.seed = event["configuration"], event["seed"]
+        self.jobs[job.id] = self.running[job.id] = job
+        self.begun[job.stage] += 1
+        self._enter(job.stage)
+        if event["event"] == "final":
+            known = {one["id"]: one for one in self.configurations or ()}.get(event["configuration"])
+            trial, reference = (known["trial"], known["reference"]) if known else ("", False)
+            finalist = Finalist(event["configuration"], trial, event["params"], reference)
+            self.finals[job.id] = SeedRun(job.id, finalist, event["seed"])
+
+    def _epoch(self, event: EpochEvent) -> None:
+        job = self.jobs[event["id"]]
+        job.epochs, job.ratio, job.seconds = event["epoch"], event["ratio"], event.get("seconds") or 0.0
+        job.ratios = {member["instrument"]: member.get("ratio") for member in event["members"]}
+        job.jumps += sum(bool(member.get("discontinuity")) for member in event["members"])
+        if self._history:
+            while job.history and job.history[-1].epoch >= event["epoch"]:
+                job.history.pop()  # journals of earlier versions have some epochs again after a retry
+            job.history.append(make_epoch(event))
+        if run := self.finals.get(job.id):
+            run.add_epoch(event)
+        self.throughput.add(self.last, job.seconds, event.get("examples_per_second") or 0.0)
+        if job.stage == "search" and not job.spared and event["ratio"] is not None:
+            self.rungs.report(job.id, job.epochs, event["ratio"])
+
+    def _end(self, event: JobEndEvent) -> None:
+        job = self.jobs[event["id"]]
+        job.state, job.reason, job.reopens = event["state"], event["reason"], reopens(event)
+        if run := self.finals.get(job.id):
+            run.end(event, Path(event.get("weights") or ""))
+        if not self.running.pop(job.id, None):
+            return  # a finalist whose weights were lost was trained again
+        job.epochs = event["epochs"]
+        self.ended[job.stage, INTERRUPTED if job.interrupted else job.state] += 1
+        if job.stage == "search":
+            self._length.ended(job.epochs)
+            if job.state == "completed" and job.epochs >= self.epochs:
+                self._compare(job)
+        if job.state == "failed":
+            self.failures.append((job.id, job.reason))
+        elif found := re.fullmatch(r"stopped at rung (\d+)", job.reason):
+            self.stopped_at[int(found[1])] += 1
+
+    def _compare(self, job: Job) -> None:
+        """Keep the best of the trials with the full budget: an early ratio of another is not comparable."""
+        if job.ratio is not None and (self.best is None or self.best.ratio is None or job.ratio < self.best.ratio):
+            self.best = job
+        for code, value in job.ratios.items():
+            if value is not None and value < self.best_of.get(code, (math.inf, ""))[0]:
+                self.best_of[code] = (value, job.id)
+
+    def _retry(self, event: RetryEvent) -> None:
+        self.deaths += 1
+        self.jobs[event["id"]].retries.append(event["reason"])
+        self.failures.append((event["id"], f"{event['reason']}; goes on after epoch {event['epochs']}"))
+
+    def _finalists(self, event: FinalistsEvent) -> None:
+        self.configurations, self.search_seconds = event["configurations"], event["seconds"]
+        self._enter("finalists")
+
+    def _eliminate(self, event: EliminatedEvent) -> None:
+        self.eliminated[event["id"]] = event["reason"]
+        self.dropped += event["left"]
+
+    def _register(self, event: RegisteredEvent) -> None:
+        self.models |= event["models"]
+        self.settled |= event["models"]
+        self.champions |= event.get("champions", {})
