@@ -31,7 +31,7 @@ class Screen:
         self._progress: Progress | None = None
 
     def begin(self, stage: str, jobs: int = 0) -> None:
-        """A stage begins; `jobs` is how many it has, where the run's state cannot know."""
+        """A stage begins; `jobs` is their number, where it does not follow from the run's state."""
         self.close()
         self._stage, self._jobs = stage, jobs
         if self._console.is_terminal:

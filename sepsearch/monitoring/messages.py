@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with the run of this folder."""
+    """Command that resumes the run of this folder."""
     return f"{program('python')} -m sepsearch.run --resume {_named(folder)}"
 
 
 def track_command(folder: Path) -> str:
-    """What to type to bring the run of this folder into MLflow."""
+    """Command that writes the run of this folder into MLflow."""
     return f"{program('python')} -m sepsearch.track {_named(folder)}"
 
 
 def token_command() -> str:
-    """What to type for the token that Ray's dashboard asks for."""
+    """Command that prints the token of Ray's dashboard."""
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
 
@@ -38,7 +38,7 @@ def _named(folder: Path) -> str:
 
 
 def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin: "Begin", console: "Console") -> None:
-    """Where to watch, what will be done, and how to go on if anything kills it."""
+    """Print the dashboard's address, the size of the search, and the command that resumes it."""
     if session.dashboard:
         console.print(
             f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
@@ -54,7 +54,7 @@ def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin:
 
 
 def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> None:
-    """Where a run that goes on stands; nothing for a new one."""
+    """Print where a resumed run stands; nothing for a new one."""
     if not begin.journal:
         return
     for note in begin.notes:
@@ -69,14 +69,14 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
 
 
 def tell_interrupted(folder: Path, console: "Console") -> None:
-    """How to go on after Ctrl-C."""
+    """Print the command that resumes an interrupted run."""
     console.print(f"interrupted; to go on: {resume_command(folder)}", soft_wrap=True)
 
 
 def tell_end(
     results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], arrived: bool, console: "Console"
 ) -> None:
-    """The final table, where everything is, and what to type next. `arrived`: all of it is in MLflow."""
+    """Print the final table, where results are, and the next commands. `arrived`: all of it is in MLflow."""
     from sepsearch.runs.results import final_table
     from sepsearch.tracking.tracker import ui_command
 

@@ -1,4 +1,4 @@
-"""What `sepsearch.watch` shows of a run: lines and tables that fit the terminal, by rich."""
+"""Terminal view of a run for `sepsearch.watch`: lines and tables that fit the terminal's size."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class Hints:
 
 
 def make_view(run: RunState, now: float, hints: Hints, console: Console, fit: bool = False) -> RenderableType:
-    """All there is to see of a run.
+    """The view of a run's state.
 
     Args:
         run: of the run.
@@ -106,11 +106,11 @@ def _narrowed(table: Table, width: int, console: Console) -> Table:
 
 
 def _table(headings: Sequence[str], numeric: int = 1) -> Table:
-    """A table with its columns from number `numeric` on aligned to the right; the first heading says what it is."""
+    """A table with its columns from number `numeric` on aligned to the right; the first heading is its title."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    for place, heading in enumerate(headings):
-        text = Text(heading, style="" if place else "bold not dim")
-        table.add_column(text, justify="right" if place >= numeric else "left", no_wrap=True, vertical="bottom")
+    for column, heading in enumerate(headings):
+        text = Text(heading, style="" if column else "bold not dim")
+        table.add_column(text, justify="right" if column >= numeric else "left", no_wrap=True, vertical="bottom")
     return table
 
 
@@ -118,7 +118,7 @@ def _state(run: RunState, now: float, hints: Hints) -> Text:
     """Name, state and stage, and since when; what to type where the run does not go on by itself."""
     text = Text.assemble((one_line(run.name) or "this run", "bold"), "  ")
     if not run.search:
-        return text.append("has not begun: its journal says nothing yet", "yellow")
+        return text.append("has not begun: its journal is empty", "yellow")
     if run.end:
         kind = {"finished": "green", "interrupted": "yellow"}.get(run.end, "red")
         text.append(one_line(run.end), kind).append(f" after {duration(run.throughput.worked(run.last))}")
@@ -132,7 +132,7 @@ def _state(run: RunState, now: float, hints: Hints) -> Text:
     if run.begin < run.since:
         text.append(f", begun {duration(now - run.begin)} ago")
     quiet = now - run.last
-    return text.append(f"; last heard of {duration(quiet)} ago" if quiet > SOON_SECONDS else "", "dim")
+    return text.append(f"; last event {duration(quiet)} ago" if quiet > SOON_SECONDS else "", "dim")
 
 
 def _doing(run: RunState) -> str:

@@ -1,4 +1,4 @@
-"""Run a search from its options to its results: preparation, Ray, the stages, the journal, what is left at the end."""
+"""A search from its options to its results: preparation, Ray, stages, journal, clean-up."""
 
 import argparse
 import contextlib
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 
 def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
-    """Get everything ready, then search; returns how it ended: "finished", "interrupted" or "failed"."""
+    """Prepare, then search; returns how it ended: "finished", "interrupted" or "failed"."""
     from sepsearch.preflight.checks import check_folders, check_place
 
     clock = time.monotonic()
     check_folders(begin.folder)
-    check_place(begin.place)
+    check_place(begin.storage)
     if begin.options["address"]:
         look_at_cluster(begin)
     else:
@@ -65,7 +65,7 @@ def _record(
     begin: Begin, settings: "Settings", prepared: "PreparedData", changed: dict[str, Any], ready: "Ready | None",
     console: "Console", clock: float,
 ) -> str:  # fmt: skip
-    """Nothing was written so far. From here on all that happens is in the journal, to its end."""
+    """Open the journal, run the stages and write the end; before this nothing is written."""
     from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
 
@@ -93,7 +93,7 @@ def _record(
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
         for name in ("ray", "checkpoints"):
             shutil.rmtree(begin.folder / name, ignore_errors=True)
-        (begin.place / "checkpoints").remove_all()
+        (begin.storage / "checkpoints").remove_all()
     if state == "interrupted":
         tell_interrupted(begin.folder, console)
     else:
@@ -102,15 +102,15 @@ def _record(
 
 
 def _keep_space_file(begin: Begin) -> None:
-    """Copy the space file to the run's folder, and to its place where that is elsewhere."""
+    """Copy the space file to the run's folder, and to its storage."""
     content = begin.space_file.read_bytes()
     write_atomically(begin.folder / "space.yaml", content)
-    if not begin.place.local:
-        begin.place.write("space.yaml", content)
+    if not begin.storage.local:
+        begin.storage.write("space.yaml", content)
 
 
 def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tuple[dict[str, Any], bool]:
-    """Write the last event, the results and what others read of the run; an unbegun run leaves no trace.
+    """Write the last event, the results and the published files; a run that has not begun leaves no file.
 
     Returns:
         The content of `results.json`, and whether all of the run is in MLflow.
@@ -127,12 +127,12 @@ def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tu
                 discard_unbegun(begin.folder)
     results = write_results(begin.folder)
     arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
-    publish_run(begin.place, begin.folder)
+    publish_run(begin.storage, begin.folder)
     return results, arrived
 
 
 def rebuild_outputs(begin: Begin, console: "Console") -> str:
-    """Nothing is left to do of a run that has finished; what follows from its journal is made sure of."""
+    """Write the outputs of a finished run again from its journal: results, report, MLflow."""
     from sepsearch.tracking.tracker import Tracker
 
     tracker = Tracker(
@@ -146,7 +146,7 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
     results = write_results(begin.folder)
     write_page(None, begin.folder, console)
     arrived = tracker.close() and begin.past.registered
-    publish_run(begin.place, begin.folder)
+    publish_run(begin.storage, begin.folder)
     tell_end(results, begin.folder, begin.past.search["caveats"], arrived, console)
     return "finished"
 

@@ -1,4 +1,4 @@
-"""A run once its data is prepared: Ray, preflight, search, finalists, scores, registry."""
+"""A run after its data is prepared: Ray, preflight, search, finalists, scores, registry."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ GROWTH_SECONDS = 1800.0  # for a cloud to give a machine, and the machine to be 
 
 @dataclass(frozen=True)
 class Ready:
-    """Ray runs, the shards are in its object store, and preflight has found nothing wrong.
+    """A run that can start: Ray runs, the shards are in its object store, preflight has passed.
 
     `settings` are the run's, with what was measured in place of `auto`.
     """
@@ -47,9 +47,9 @@ class Ready:
 
 
 def look_at_cluster(begin: Begin) -> None:
-    """See that a cluster is there, has room for a trial, and that its nodes see the run's place.
+    """Check that the cluster answers, has room for a trial, and that its nodes see the run's storage.
 
-    Preflight repeats it once the shards are there: they can take long, and a mistake should show before that.
+    Preflight repeats it after the shards are made, which can take long.
 
     Raises:
         UserError: something would stop the run.
@@ -66,14 +66,14 @@ def look_at_cluster(begin: Begin) -> None:
                 "--gpus-per-trial auto: it is measured on a GPU, and the cluster, which grows on demand, has none yet:"
                 " give a number, such as 0.25"
             )
-        check_nodes(begin.place, session.workers(options["cpus_per_trial"], gpus, options["workers"]))
+        check_nodes(begin.storage, session.workers(options["cpus_per_trial"], gpus, options["workers"]))
 
 
 @contextlib.contextmanager
 def getting_ready(
     settings: "Settings", begin: Begin, prepared: "PreparedData", console: "Console"
 ) -> "Iterator[Ready]":
-    """Start Ray or join it, and look at everything that could go wrong; raises `UserError` if something would."""
+    """Start Ray or connect to it, and run preflight; raises `UserError` if that finds a problem."""
     from sepsearch.distributed.object_store import store_shards
     from sepsearch.distributed.session import ray_session
     from sepsearch.pipeline.stages import search_task
@@ -92,13 +92,13 @@ def getting_ready(
         examples = {**prepared.examples, **{fold.id: fold.sides for fold in prepared.folds}}
         with Progress() as progress:
             stored = store_shards(key, prepared.shards, examples, identity, workers, progress)
-            task = search_task(settings, begin.space, prepared, workers, stored, begin.place)
+            task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)
             task = dataclasses.replace(task, search=settings.name)
             if automatic:
                 workers, task = _share_gpus(session, workers, task, options, begin, console)
                 settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
             forecast = preflight(
-                begin.space, settings, task, workers, begin.folder, begin.place,
+                begin.space, settings, task, workers, begin.folder, begin.storage,
                 time_budget=options["time_budget"], corners=not begin.events, progress=progress,
                 patience=GROWTH_SECONDS if session.grows else None,
             )  # fmt: skip
@@ -118,7 +118,7 @@ def getting_ready(
 def _share_gpus(
     session: "Session", workers: "Workers", task: "Task", options: Mapping[str, Any], begin: Begin, console: "Console"
 ) -> "tuple[Workers, Task]":
-    """What `--gpus-per-trial auto` finds, and says, with the task for it."""
+    """Measure and print how many trials share a GPU (`--gpus-per-trial auto`); gives workers and task for it."""
     from sepsearch.preflight.corner_configurations import corner_configs
     from sepsearch.preflight.gpu_sharing import choose_packing
 
@@ -136,9 +136,9 @@ def run_stages(
     settings: "Settings", begin: Begin, prepared: "PreparedData", journal: "Journal", ready: Ready | None,
     stop: "StopSignal", tracker: "Tracker", console: "Console",
 ) -> str:  # fmt: skip
-    """What is still to do of a run; returns how it ended: "finished", "interrupted" or "failed".
+    """Run the remaining stages; returns how the run ended: "finished", "interrupted" or "failed".
 
-    `ready` is None for a run of which only the registry is left.
+    `ready` is None for a run that has only to register its models.
     """
     from sepsearch.monitoring.console import Screen
     from sepsearch.monitoring.prometheus import Gauges
@@ -154,7 +154,7 @@ def run_stages(
     for listener in (state.handle, gauges.handle, screen.handle):
         journal.listen(listener)
     stages = Stages(
-        settings, begin.space, prepared, journal, begin.folder, begin.place, ready.workers, ready.task, stop,
+        settings, begin.space, prepared, journal, begin.folder, begin.storage, ready.workers, ready.task, stop,
         gauges.refresh, begin.events, settings.options["retries"],
         lambda line: console.print(line, markup=False, soft_wrap=True),
     )  # fmt: skip
@@ -167,7 +167,7 @@ def run_stages(
 
 
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
-    """The stages that are still to do; the final models' scores, or None after Ctrl-C."""
+    """Run the remaining stages; gives the final models' scores, or None after Ctrl-C."""
     from sepsearch.evaluation.final_models import score_models
     from sepsearch.search.selection import Finalist
     from sepsearch.utils.progress import Progress
@@ -240,7 +240,7 @@ def _register(
     journal: "Journal", begin: Begin, final: dict[str, Any], prepared: "PreparedData", tracker: "Tracker",
     console: "Console",
 ) -> str:  # fmt: skip
-    """Register every model; where the registry is away they stay in the run's folder, and the end says how to go on."""
+    """Register every model; while the registry is away they stay in the run's folder, for `sepsearch.track`."""
     from sepsearch.tracking.champion_rule import compare_on
     from sepsearch.tracking.registry import register_models
     from sepsearch.utils.progress import Progress, Steps
@@ -265,7 +265,7 @@ def _register(
 
 
 def write_page(journal: "Journal | None", folder: Path, console: "Console") -> None:
-    """The report page; what hinders it hinders nothing else."""
+    """Write the run report; an error is a warning."""
     from sepsearch.reporting.page import PAGE, write_report
 
     try:

@@ -86,7 +86,7 @@ def _resolve(path: Path) -> Path:
 
 
 class _Seconds:
-    """Tells `progress` how many seconds of audio are done."""
+    """Reports the seconds of audio done to `progress`."""
 
     def __init__(self, progress: Progress, stage: str, seconds: float):
         self._progress, self._stage, self._total, self._done = progress, stage, max(1, round(seconds)), 0.0
@@ -103,14 +103,14 @@ class _Seconds:
 def check_all(jobs: Sequence[Job]) -> list[float]:
     """Read all recordings from end to end; their peaks."""
     with Progress() as progress:
-        tell = _Seconds(progress, "checked, seconds", sum(job.sound.seconds for job in jobs))
-        peaks = [check_samples(job.sound, tell) for job in jobs]
-        tell.finish()
+        count = _Seconds(progress, "checked, seconds", sum(job.sound.seconds for job in jobs))
+        peaks = [check_samples(job.sound, count) for job in jobs]
+        count.finish()
     return peaks
 
 
 def separate_job(job: Job, models: "Models", kind: str, residual: bool, share: bool, peak: float) -> list[str]:
-    """Write the voices of one recording; lines to be said about them."""
+    """Write the estimates of one recording; gives lines to print about them."""
     from sepsearch.audio.separation import Separator, separate_stream
 
     sound = job.sound
@@ -118,7 +118,7 @@ def separate_job(job: Job, models: "Models", kind: str, residual: bool, share: b
     names = [*models, *([RESIDUAL] if residual else [])]
     paths = [job.target if job.is_file else job.target / f"{name}.{kind}" for name in names]
     with _new_target(job) as folder, ExitStack() as stack, Progress() as progress:
-        tell = _Seconds(progress, f"{sound.path.name}, seconds", sound.seconds)
+        count = _Seconds(progress, f"{sound.path.name}, seconds", sound.seconds)
         writers = [stack.enter_context(SoundWriter(folder / path.name, sound, kind, path)) for path in paths]
         for mixture, voices in separate_stream(separators, sound.rate, read_blocks(sound), share):
             rest = mixture.copy()
@@ -126,9 +126,9 @@ def separate_job(job: Job, models: "Models", kind: str, residual: bool, share: b
                 rest -= writer.write(voice)
             if residual:
                 writers[-1].write(rest)
-            tell(mixture.shape[1] / sound.rate)
+            count(mixture.shape[1] / sound.rate)
         stack.close()
-        tell.finish()
+        count.finish()
     lines = [f"{sound.path}: {note}" for note in sound.notes]
     lines += [f"{sound.path}: silent (its peak is below -90 dBFS), and so are its voices"] if peak < SILENCE else []
     for name, path, writer in zip(names, paths, writers, strict=True):

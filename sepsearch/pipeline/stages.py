@@ -35,9 +35,9 @@ def search_task(
     prepared: PreparedData,
     workers: "Workers",
     stored: "StoredData",
-    place: StorageFolder,
+    storage: StorageFolder,
 ) -> "Task":
-    """What all workers of a search have in common; `place` is the run's."""
+    """What all workers of a search have in common; `storage` is the run's."""
     from sepsearch.distributed.trainable import Task
 
     most = max(len(sides["train"]) for sides in prepared.examples.values())
@@ -48,7 +48,7 @@ def search_task(
         examples_per_epoch=min(space.search.examples_per_epoch, most),
         threads=max(1, int(workers.cpus)),
         gpu=workers.gpus > 0,
-        checkpoints=place / "checkpoints",
+        checkpoints=storage / "checkpoints",
     )
 
 
@@ -58,12 +58,12 @@ class Stages:
 
     Args:
         folder: of the run.
-        place: of the run, as all nodes see it.
+        storage: of the run, as all nodes see it.
         task: of the search's workers (`search_task`).
         tick: called a few times a second while a stage runs.
         past: events of earlier processes of the run.
         retries: how often a unit is tried again after its worker died.
-        say: gets a line for people.
+        say: prints a line.
     """
 
     settings: Settings
@@ -71,7 +71,7 @@ class Stages:
     prepared: PreparedData
     journal: Journal
     folder: Path
-    place: StorageFolder
+    storage: StorageFolder
     workers: "Workers"
     task: "Task"
     stop: "StopSignal"
@@ -127,12 +127,12 @@ class Stages:
 
     def _probe_storage(self, size: int) -> None:
         """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""
-        place, content = self.task.checkpoints or self.place, secrets.token_bytes(size)
+        storage, content = self.task.checkpoints or self.storage, secrets.token_bytes(size)
         with storage_fault(size):
-            place.write(PROBE, content)
-            if place.read(PROBE) != content:
-                raise UserError(f"{place / PROBE}: was written and reads otherwise: is the storage sound?")
-            place.remove(PROBE)
+            storage.write(PROBE, content)
+            if storage.read(PROBE) != content:
+                raise UserError(f"{storage / PROBE}: was written and reads otherwise: is the storage sound?")
+            storage.remove(PROBE)
 
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
@@ -150,9 +150,9 @@ class Stages:
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
         plan = FinalPlan(
             finalists, seeds, self.journal, folder, epochs,
-            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "finalists",
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.storage / "finalists",
         )  # fmt: skip
-        self._run("finalists", plan, self._train(epochs=epochs, weights=self.place / "finalists", **changes))
+        self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
 
     def leave_out(self, folds: list[tuple[str, str, str, Choice]], **changes: Any) -> FoldPlan:
@@ -160,7 +160,7 @@ class Stages:
         epochs, folder = self.settings.final_epochs, self.folder / "folds"
         plan = FoldPlan(
             folds, self.journal, folder, epochs,
-            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.place / "folds",
+            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.storage / "folds",
         )  # fmt: skip
-        self._run("folds", plan, self._train(epochs=epochs, weights=self.place / "folds", **changes))
+        self._run("folds", plan, self._train(epochs=epochs, weights=self.storage / "folds", **changes))
         return plan

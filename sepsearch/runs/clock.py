@@ -1,4 +1,4 @@
-"""Durations from a journal's events, whatever became of the machine's clock."""
+"""Durations between a journal's events that do not depend on changes of the machine's clock."""
 
 from collections.abc import Collection
 from typing import Any

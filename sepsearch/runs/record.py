@@ -1,4 +1,4 @@
-"""What a run was asked for and all that its search depends on: the first event of its journal."""
+"""Settings of a run, and the first event of its journal: all that the search depends on."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked for, beside its space file. `options` say how it is carried out, not what comes out."""
+    """Settings of a run beside its space file. `options` change how it is carried out, not its results."""
 
     name: str
     seed: int

@@ -1,4 +1,4 @@
-"""How a run begins: a new one, or one that was interrupted or killed and goes on."""
+"""Start of a run: a new one, or one that was interrupted or killed and is resumed."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.runs.differences import differences, summary
-from sepsearch.runs.folder import run_places, take_over
+from sepsearch.runs.folder import run_storage, take_over
 from sepsearch.runs.options import run_options
 from sepsearch.runs.run_files import state_with_files
 from sepsearch.runs.run_folder import (
@@ -41,9 +41,9 @@ COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baseli
 
 @dataclass(frozen=True)
 class Begin:
-    """What a run begins with, its lock held. `journal` is open for a run that goes on; None for a new one.
+    """A run that can begin, its lock held. `journal` is open for a run that goes on; None for a new one.
 
-    `past` is the state that earlier processes have left, after `events`. `place` is the run's folder as all nodes see
+    `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
     over there. `notes`: a line for everything that was done to damaged files.
     """
@@ -54,7 +54,7 @@ class Begin:
     space_file: Path
     options: Mapping[str, Any]
     past: RunState
-    place: StorageFolder
+    storage: StorageFolder
     lock: RunLock
     events: Sequence[Event] = ()
     remote: RemoteJournal | None = None
@@ -77,17 +77,17 @@ def new_run(arguments: argparse.Namespace) -> Begin:
     space = load_space(arguments.space)
     name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     options = run_options(arguments, {})
-    folder, place, remote = run_places(arguments.runs, options["storage"], check_name(name, "--name"))
-    _require_new(folder, place, remote)
+    folder, storage, remote = run_storage(arguments.runs, options["storage"], check_name(name, "--name"))
+    _require_new(folder, storage, remote)
     with contextlib.ExitStack() as undo:
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
         if remote:
             undo.callback(remote.release)
             remote.claim()
-        _require_new(folder, place, remote)  # the answer may have changed before the lock was held
+        _require_new(folder, storage, remote)  # the answer may have changed before the lock was held
         undo.pop_all()
-        return Begin(name, folder, space, arguments.space, options, RunState(), place, lock, remote=remote)
+        return Begin(name, folder, space, arguments.space, options, RunState(), storage, lock, remote=remote)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -106,9 +106,9 @@ def _has_begun(folder: Path) -> bool:
     return journal.exists() and any(event["event"] == "search" for event in read_journal(journal))
 
 
-def _require_new(folder: Path, place: StorageFolder, remote: RemoteJournal | None) -> None:
+def _require_new(folder: Path, storage: StorageFolder, remote: RemoteJournal | None) -> None:
     """Raise `UserError` if a run of this name has begun."""
-    taken = folder if _has_begun(folder) else place if remote and remote.exists() else None
+    taken = folder if _has_begun(folder) else storage if remote and remote.exists() else None
     if taken:
         raise UserError(
             f"{taken}: a run of this name exists, expected a new name: choose another --name, or go on with --resume"
@@ -123,7 +123,7 @@ def new_journal(begin: Begin) -> "Journal":
     """
     from sepsearch.search.journal import Journal
 
-    _require_new(begin.folder, begin.place, begin.remote)
+    _require_new(begin.folder, begin.storage, begin.remote)
     remove_leftovers(begin.folder)
     discard_unbegun(begin.folder)
     return Journal(begin.folder / JOURNAL, remote=begin.remote, lock=begin.lock)
@@ -136,11 +136,11 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
     if arguments.name and arguments.name != arguments.resume:
         raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
     name = check_name(arguments.resume, "--resume")
-    storage = arguments.storage
-    if storage is None and is_there(arguments.runs / name / JOURNAL):
+    address = arguments.storage
+    if address is None and is_there(arguments.runs / name / JOURNAL):
         first = next(read_journal(arguments.runs / name / JOURNAL), {})
-        storage = first.get("settings", {}).get("options", {}).get("storage")
-    folder, place, remote = run_places(arguments.runs, storage, name)
+        address = first.get("settings", {}).get("options", {}).get("storage")
+    folder, storage, remote = run_storage(arguments.runs, address, name)
     with contextlib.ExitStack() as undo:
         note = ""
         if remote is None:
@@ -149,11 +149,11 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         undo.callback(lock.release)
         if remote:
             undo.callback(remote.release)
-            note = take_over(place, remote, folder, name)
+            note = take_over(storage, remote, folder, name)
         journal = Journal(folder / JOURNAL, resume=True, remote=remote, lock=lock)
         undo.callback(journal.close)
         events = list(read_run(journal.path))
-        past = state_with_files(events, folder, place)
+        past = state_with_files(events, folder, storage)
         search = past.search
         if not search:
             raise UserError(
@@ -163,18 +163,18 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         _refuse_other(arguments, past)
         options = run_options(arguments, search["settings"].get("options", {}))
         if remote and not arguments.address:
-            _refuse_address(options["address"], arguments.resume, place)
+            _refuse_address(options["address"], arguments.resume, storage)
         space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
         remove_leftovers(folder)
-        remove_stale_checkpoints(place, past)
+        remove_stale_checkpoints(storage, past)
         undo.pop_all()
         notes = tuple(filter(None, (note, journal.notice)))
-        return Begin(name, folder, space, space_file, options, past, place, lock, events, remote, journal, notes)
+        return Begin(name, folder, space, space_file, options, past, storage, lock, events, remote, journal, notes)
 
 
-def remove_stale_checkpoints(place: StorageFolder, run: RunState) -> None:
+def remove_stale_checkpoints(storage: StorageFolder, run: RunState) -> None:
     """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
-    checkpoints = place / "checkpoints"
+    checkpoints = storage / "checkpoints"
     if run.finished:
         checkpoints.remove_all()
     else:
@@ -184,12 +184,12 @@ def remove_stale_checkpoints(place: StorageFolder, run: RunState) -> None:
         )
 
 
-def _refuse_address(address: str | None, name: str, place: StorageFolder) -> None:
+def _refuse_address(address: str | None, name: str, storage: StorageFolder) -> None:
     """Raise `UserError` for a cluster that only a bucket's journal names: it would get the token and run code here."""
     if address not in (None, "auto"):
         raise UserError(
-            f"--resume {name}: its journal in {place} names the cluster {one_line(repr(address))}, which anyone who can"
-            " write there can have changed: if it is the right one, name it with --address"
+            f"--resume {name}: its journal in {storage} names the cluster {one_line(repr(address))}, which anyone"
+            " who can write there can have changed: if it is the right one, name it with --address"
         )
 
 

@@ -1,4 +1,4 @@
-"""How fast a run gets on, and how long it is: epochs per second of late, and epochs that are still to do."""
+"""Throughput of a run (epochs per second over the last minutes), and an estimate of the epochs left."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from sepsearch.search.space import parse_space
 from sepsearch.utils.errors import UserError
 
 WINDOW_SECONDS = 300.0
-FEW = 5  # epochs: fewer in a window say too little
+FEW = 5  # epochs: fewer in a window are too few for an estimate
 PRIOR = 5  # trials that the forecast counts for, beside those that have ended
 
 
 class Throughput:
-    """How fast epochs were done over the last minutes, and how long processes have worked.
+    """Epochs per second over the last minutes, and seconds that processes have worked.
 
     Times are seconds since 1970. "The last minutes" are WINDOW_SECONDS, or as far back as the last FEW epochs.
     """
@@ -24,20 +24,20 @@ class Throughput:
         self._begin = self._last = self._before = 0.0
 
     def begin(self, time: float) -> None:
-        """A process begins; what came before says nothing of its speed."""
+        """A process begins; epochs of earlier ones do not count for its speed."""
         self._before += self._last - self._begin
         self._epochs.clear()
         self._begin = self._last = time
 
     def add(self, time: float, seconds: float = 0.0, examples_per_second: float = 0.0) -> None:
-        """An epoch of a unit was done: how long it took, and what the unit trained in a second."""
+        """An epoch of a job was done: its seconds, and its training examples per second."""
         self._epochs.append((time, seconds, examples_per_second))
         self._last = time
         while len(self._epochs) > FEW + 1 and self._epochs[0][0] < time - WINDOW_SECONDS:
             self._epochs.popleft()
 
     def _recent(self, now: float) -> tuple[int, float]:
-        """How many epochs were done in the last minutes, and when those began."""
+        """Epochs of the last minutes, and when that period began."""
         recent = sum(time > now - WINDOW_SECONDS for time, _, _ in self._epochs)
         if recent >= FEW:
             return recent, max(self._begin, now - WINDOW_SECONDS)
@@ -45,12 +45,12 @@ class Throughput:
         return min(FEW, len(self._epochs)), start
 
     def rate(self, now: float) -> float | None:
-        """Epochs per second, of all units together; None before the first. It falls while nothing happens."""
+        """Epochs per second of all jobs together; None before the first. It falls while no epoch ends."""
         count, start = self._recent(now)
         return count / max(now - start, 1e-3) if count else None
 
     def examples_per_second(self, now: float) -> float:
-        """What a unit trains in a second while it trains: the mean over its epochs, by how long each took."""
+        """Training examples per second of one job: the mean over epochs, weighted by how long each took."""
         count, _ = self._recent(now)
         recent = list(self._epochs)[len(self._epochs) - count :]
         seconds = sum(took for _, took, _ in recent)
@@ -62,7 +62,7 @@ class Throughput:
 
 
 class SearchLength:
-    """How many epochs a search has still to do."""
+    """Estimate of the epochs that a search has still to do."""
 
     def __init__(self) -> None:
         self._settings: Mapping[str, Any] = {}
@@ -71,23 +71,23 @@ class SearchLength:
         self._epochs = self._ended = 0
 
     def begin(self, settings: Mapping[str, Any], space: Mapping[str, Any]) -> None:
-        """The run's settings and space are these, as in the journal's first event."""
+        """Take the run's settings and space, as in the journal's first event."""
         self._settings, self._space, self._forecast = settings, space, None
 
     def ended(self, epochs: int, trials: int = 1) -> None:
-        """A trial has ended; −1 of them: it goes on after all, and `epochs` is negative, too."""
+        """A trial has ended; with `trials` −1 and negative `epochs` that is taken back."""
         self._epochs += epochs
         self._ended += trials
 
     @property
     def finalists(self) -> int:
-        """How many units the finalists will be, at most."""
+        """Number of finalist runs, at most."""
         final = self._space.get("final", {})
         most = final.get("configurations", 0) + 1
         return int(min(most, self._settings.get("trials") or most) * final.get("seeds", 1))
 
     def left(self, epochs: int) -> float:
-        """Epochs that a trial with so many of them is likely to run on for.
+        """Expected epochs left of a trial that has done `epochs`.
 
         A new one runs as long as others do on average. One that has run longer has passed the rungs where most are
         stopped: it is taken to run to its end.
@@ -99,7 +99,7 @@ class SearchLength:
         return mean - epochs if epochs < mean else max(0.0, float(self._settings.get("epochs", 0)) - epochs)
 
     def _expected(self) -> float:
-        """Epochs of a trial as the forecast has it; all where a journal's space is not one this version knows."""
+        """Expected epochs of a trial under the rungs; the full budget if the space cannot be read."""
         trials, full = int(self._settings.get("trials", 0)), int(self._settings.get("epochs", 0))
         try:
             space = parse_space(dict(self._space), "the journal")

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of events, one JSON object a line. It is the truth of a search.
+"""The journal: an append-only file of events, one JSON object a line, from which a run's state is rebuilt.
 
 Every event has `event` (its kind), `time` (seconds since 1970, for people) and `elapsed` (seconds on a monotonic clock
 since its process opened the journal, for durations: clocks of machines are set). A line ends with `sum`, a checksum of
@@ -35,7 +35,7 @@ class Journal:
 
     Args:
         path: a file that does not exist yet or, to go on with one, that does.
-        resume: which of the two. A last line that is torn or damaged is cut off; `notice` then says so.
+        resume: which of the two. A last line that is torn or damaged is cut off; `notice` is then a line about it.
         remote: gets every line, too, before any listener does.
         lock: of the run; taken, and released by `close`, if None.
 

@@ -1,4 +1,4 @@
-"""What a stage of training is asked for: the plan it follows, the workers it may use, the signal that ends it early."""
+"""Interface between a plan of jobs and the stage that runs them: plan, outcomes, retries, stop signal, resources."""
 
 import contextlib
 import math
@@ -16,16 +16,16 @@ from sepsearch.utils.storage import StorageFolder
 INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
 
 
-ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that say nothing of a configuration
+ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that are not the configuration's
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a unit came to its end: by itself or by the plan ("returned"), from outside ("halted"), by an exception
+    """Outcome of a job's attempt.
 
-    ("raised"), with its worker or its node ("died"), or not at all: "deferred", to be handed out again from its last
-    checkpoint, and nothing is counted. `reason` says more where there is more to say; `cause` is STORAGE where its
-    worker could not write or read its files.
+    `how`: by itself or by the plan ("returned"), from outside ("halted"), by an exception ("raised"), with its worker
+    or its node ("died"), or not at all: "deferred", to be handed out again from its last checkpoint, and nothing is
+    counted. `reason` is for people; `cause` is STORAGE where its worker could not write or read its files.
     """
 
     how: Literal["returned", "halted", "raised", "died", "deferred"] = "returned"
@@ -37,10 +37,10 @@ RETURNED = Ending()
 
 
 def reopens(event: JobEndEvent) -> bool:
-    """Whether a unit goes on in a resumed run, by the event of its end: if it was interrupted, or failed because of
-    its environment (its worker died too often, its node did not see the storage).
+    """Whether a job goes on in a resumed run: if it was interrupted, or failed because of its environment.
 
-    Older journals have no `cause`: there the reason tells.
+    That is: its worker died too often, or its node did not see the storage. Older journals have no `cause`: there it
+    follows from the reason.
     """
     if event["reason"] == INTERRUPTED:
         return True
@@ -61,20 +61,20 @@ class Plan(Protocol):
         """Whether all units have ended and no more will come."""
 
     def result(self, unit: str, result: Params) -> str | None:
-        """Take in an epoch's result; a reason ends the unit there, None lets it go on."""
+        """Take in an epoch's result; a reason ends the job there, None lets it go on."""
 
     def ended(self, unit: str, ending: Ending) -> None:
-        """A unit ended; the plan may hand it out again."""
+        """A job's attempt ended; the plan may hand it out again."""
 
     def give_up(self, reason: str) -> None:
-        """End all unfinished units: no worker will train them."""
+        """End all unfinished jobs: no worker will train them."""
 
 
 class Attempts:
-    """Units that wait to be handed out again, and how often the worker of each has died.
+    """Jobs that wait to be handed out again, and how often the worker of each has died.
 
     Args:
-        limit: how often a unit is tried again after its worker's death.
+        limit: how often a job is tried again after its worker's death.
     """
 
     def __init__(self, limit: int):
@@ -101,13 +101,13 @@ class Attempts:
             self._storage.add(event["id"])
 
     def resume(self, reopened: Iterable[str]) -> None:
-        """Forget the deaths of units that had failed by them, and those that a storage was at fault for."""
+        """Reset the counts of jobs that had failed by deaths, and of those that failed by a storage fault."""
         for unit in {*reopened, *self._storage}:
             self.deaths.pop(unit, None)
         self._storage.clear()
 
     def failure(self, unit: str, ending: Ending) -> str:
-        """Why a unit that is not tried again has failed."""
+        """Why a job that is not tried again has failed."""
         if ending.how == "died" and self.limit:
             return f"{ending.reason} ({self.deaths.get(unit, 0) + 1} times)"
         return ending.reason or "the worker returned early"
@@ -121,16 +121,16 @@ def retry_event(unit: str, ending: Ending, epochs: int, attempt: int) -> RetryEv
     return {**event, "cause": ending.cause} if ending.cause else event
 
 
-def remove_checkpoints(place: StorageFolder | None, units: Iterable[str]) -> None:
-    """Remove the checkpoints of units that have ended; one that cannot be removed now goes at the end of the run."""
-    if place is not None:
+def remove_checkpoints(storage: StorageFolder | None, units: Iterable[str]) -> None:
+    """Remove the checkpoints of jobs that have ended; what cannot be removed now is removed at the end of the run."""
+    if storage is not None:
         with contextlib.suppress(UserError):
-            place.remove(*(f"{unit}.checkpoint" for unit in units))
+            storage.remove(*(f"{unit}.checkpoint" for unit in units))
 
 
 @dataclass
 class StopSignal:
-    """Why everything must stop, once there is a reason: set by a signal handler or by the deadline.
+    """Request to stop all jobs, with its reason: set by a signal handler or by the deadline.
 
     `deadline` is in seconds of `time.monotonic`.
     """
@@ -145,7 +145,7 @@ class StopSignal:
         return self.reason
 
     def end_budget(self) -> None:
-        """What comes next has no deadline."""
+        """Remove the deadline, for the stages after the search."""
         self.deadline = None
         if self.reason == TIME_BUDGET:
             self.reason = ""
@@ -153,14 +153,14 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class Workers:
-    """How many units run at once, and what each one gets."""
+    """Concurrency, and the resources of each job."""
 
     concurrent: int
     cpus: float
     gpus: float
 
     def fit(self, resources: Mapping[str, float]) -> int:
-        """How many run at once on a node that has these resources."""
+        """How many jobs run at once on a node with these resources."""
         fits = [resources.get("CPU", 0.0) / self.cpus]
         if self.gpus:
             fits.append(resources.get("GPU", 0.0) / self.gpus)

@@ -30,14 +30,14 @@ WRITER = "writer.json"
 
 
 class RemoteJournal:
-    """The journal of one run in a place.
+    """The journal of one run in a storage.
 
     Args:
-        place: where its objects are.
+        storage: where its objects are.
     """
 
-    def __init__(self, place: StorageFolder):
-        self.place = place
+    def __init__(self, storage: StorageFolder):
+        self.storage = storage
         self.lines = 0  # number of lines read or written so far; the next one to write has this number
         self._ungathered: list[bytes] = []  # the last of them
         self._unsettled: bytes | None = None  # a line of which it is not known whether it was written
@@ -47,7 +47,7 @@ class RemoteJournal:
 
     def exists(self) -> bool:
         """Whether the journal has a first line."""
-        return self.place.read(_object(0)) is not None
+        return self.storage.read(_object(0)) is not None
 
     def append(self, line: bytes) -> None:
         """Write a line as number `lines`; it is there once this returns.
@@ -59,12 +59,12 @@ class RemoteJournal:
         """
         name = _object(self.lines)
         try:
-            written = self.place.create(name, line)
+            written = self.storage.create(name, line)
         except BaseException:
             self._unsettled = line
             raise
         if not written:
-            raise UserError(f"{self.place}/{name}: {self._refusal(name)}: this process stops")
+            raise UserError(f"{self.storage}/{name}: {self._refusal(name)}: this process stops")
         self.lines += 1
         self._ungathered.append(line)
         if len(self._ungathered) % GATHERED == 0:
@@ -72,7 +72,7 @@ class RemoteJournal:
 
     def _refusal(self, name: str) -> str:
         """Why a line is there already."""
-        if self._unsettled is not None and self.place.read(name) == self._unsettled:
+        if self._unsettled is not None and self.storage.read(name) == self._unsettled:
             return "an event reached the storage after all, although that had not answered; go on with --resume"
         who = self._writer() or "which has ended since"
         return f"another process ({who}) has written this line of the journal, so it has taken this run over"
@@ -81,7 +81,8 @@ class RemoteJournal:
         """Copy the last lines to one object, for readers; where that fails, the next call does it."""
         if self._ungathered:
             with contextlib.suppress(UserError):
-                self.place.write(f"{FOLDER}/{_object(self.lines - len(self._ungathered))}", b"".join(self._ungathered))
+                first = self.lines - len(self._ungathered)
+                self.storage.write(f"{FOLDER}/{_object(first)}", b"".join(self._ungathered))
                 self._ungathered = []
 
     def read_all(self) -> list[bytes]:
@@ -92,7 +93,7 @@ class RemoteJournal:
         """The lines from a number on, in order; `append` then writes behind the last of them.
 
         Raises:
-            UserError: the place does not answer, or a line between others is missing.
+            UserError: the storage does not answer, or a line between others is missing.
         """
         found = self._joined(number, self._gathered_objects()) if number == 0 else []
         gathered = len(found)
@@ -104,24 +105,24 @@ class RemoteJournal:
             found, gathered = self._joined(number, everything), 0
             if _number(everything[-1]) >= number + len(found):
                 missing = number + len(found) + 1
-                raise UserError(f"{self.place}: line {missing} of the journal is missing: restore the objects")
+                raise UserError(f"{self.storage}: line {missing} of the journal is missing: restore the objects")
         self.lines = number + len(found)
         self._ungathered = found[gathered:] if number == 0 else []
         return found
 
     def _gathered_objects(self) -> list[str]:
         """Names of the gathered objects, in order."""
-        names = (f"{FOLDER}/{name}" for name in (self.place / FOLDER).names())
+        names = (f"{FOLDER}/{name}" for name in (self.storage / FOLDER).names())
         return [name for name in names if OBJECT.fullmatch(name)]
 
     def _loose_objects(self, after: str = "") -> list[str]:
         """Names of the other objects with lines behind a name, in order."""
-        return [name for name in self.place.names(after) if OBJECT.fullmatch(name) and not name.startswith(FOLDER)]
+        return [name for name in self.storage.names(after) if OBJECT.fullmatch(name) and not name.startswith(FOLDER)]
 
     def _joined(self, number: int, names: Sequence[str]) -> list[bytes]:
         """The lines from a number on that objects hold, to the first that none of them has."""
         found: list[bytes] = []
-        for name, content in zip(names, self.place.read_all(names), strict=True):
+        for name, content in zip(names, self.storage.read_all(names), strict=True):
             known = number + len(found)
             if _number(name) > known:
                 break
@@ -129,7 +130,7 @@ class RemoteJournal:
         return found
 
     def fetch(self, path: Path) -> None:
-        """Bring a copy on this machine up to date; what the copy has and the place has not is cut off."""
+        """Bring a copy on this machine up to date; what the copy has and the storage has not is cut off."""
         if self.lines and path.exists():
             if news := self.lines_from(self.lines):
                 with path.open("ab") as file:
@@ -147,11 +148,11 @@ class RemoteJournal:
                 absent, which the journal depends on.
         """
         now, other = self._probe(), self._writer()
-        age = now - (self.place.modified(WRITER) or 0.0)
+        age = now - (self.storage.modified(WRITER) or 0.0)
         if other and age < ALIVE_SECONDS and not other.has_ended():
             raise UserError(
-                f"{self.place}: another process is at work on this run ({other}, heard of {age:.0f} s ago): wait for it"
-                f" or stop it; if it is gone, try again in {ALIVE_SECONDS - age:.0f} s"
+                f"{self.storage}: another process is at work on this run ({other}, last sign of life {age:.0f} s"
+                f" ago): wait for it or stop it; if it is gone, try again in {ALIVE_SECONDS - age:.0f} s"
             )
         self._sign()
         self._over.clear()
@@ -168,31 +169,31 @@ class RemoteJournal:
         self._gather()
         with contextlib.suppress(UserError):
             if self._writer() == self._identity:
-                self.place.remove(WRITER)
+                self.storage.remove(WRITER)
 
     def _probe(self) -> float:
-        """Try a conditional write; gives the present time by the clock of the place, in seconds since 1970."""
+        """Try a conditional write; gives the present time by the clock of the storage, in seconds since 1970."""
         name = f"probe-{self._identity.token}"
         try:
-            self.place.create(name, b"first")
-            if self.place.create(name, b"second"):
+            self.storage.create(name, b"first")
+            if self.storage.create(name, b"second"):
                 raise UserError(
-                    f"{self.place}: this store replaces an object that was to be created only if absent"
+                    f"{self.storage}: this store replaces an object that was to be created only if absent"
                     " (If-None-Match), so two processes could damage a journal: update the store, or use another one,"
                     " or a shared folder"
                 )
-            return self.place.modified(name) or 0.0
+            return self.storage.modified(name) or 0.0
         finally:
             with contextlib.suppress(UserError):
-                self.place.remove(name)
+                self.storage.remove(name)
 
     def _writer(self) -> ProcessIdentity | None:
         """The process that `writer.json` names; None if there is no such object."""
-        content = self.place.read(WRITER)
+        content = self.storage.read(WRITER)
         return None if content is None else parse_identity(content)
 
     def _sign(self) -> None:
-        self.place.write(WRITER, json.dumps(self._identity.as_dict()).encode())
+        self.storage.write(WRITER, json.dumps(self._identity.as_dict()).encode())
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS):

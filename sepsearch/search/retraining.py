@@ -1,6 +1,4 @@
-"""Retraining as plans of a stage: every finalist with every seed, and the models of instruments with few titles once
-for every title left out.
-"""
+"""Retraining: finalists with several seeds, and models of instruments with few titles with each title left out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +31,7 @@ def weights_problem(folder: Path, sha256: Mapping[str, str] | None) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file is as long as its header says; of the values themselves nothing is known."""
+    """Whether a file is as long as its header says; the values are not checked."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -44,9 +42,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 class RunPlan:
-    """Runs to the full budget, each with a seed; see `plan.Plan`.
-
-    As with `SearchPlan`, all that it knows follows from the journal's events.
+    """Runs to the full budget, each with a seed, a `protocol.Plan`; as with `SearchPlan` the journal has its state.
 
     Args:
         kind: of its events: `kind`, `kind`_epoch, `kind`_end.
@@ -55,7 +51,7 @@ class RunPlan:
         folder: where the networks' weights are in the end, a folder per run.
         epochs: the budget.
         retries: how often a run is tried again, from its last checkpoint, after its worker died.
-        checkpoints: place of the runs' checkpoints, which are removed when a run ends.
+        checkpoints: storage of the runs' checkpoints, which are removed when a run ends.
         weights: where workers leave the weights, if that is not `folder`.
 
     Attributes:
@@ -78,7 +74,7 @@ class RunPlan:
         self._waiting = {run.id: run for run in runs}
         self._own = frozenset(self._waiting)
         self.runs: dict[str, SeedRun] = {}
-        self._attempts, self._checkpoints, self._place = Attempts(retries), checkpoints, weights
+        self._attempts, self._checkpoints, self._storage = Attempts(retries), checkpoints, weights
         self.lost: dict[str, str] = {}
         self._reported: dict[str, dict[str, str]] = {}  # run → checksums of its weights as its worker wrote them
 
@@ -116,7 +112,7 @@ class RunPlan:
         return None
 
     def ended(self, unit: str, ending: Ending) -> None:
-        """Settle a run's state, or hand it out again when its worker died or its weights are not what it wrote."""
+        """Record a run's end, or hand it out again when its worker died or its weights are not what it wrote."""
         run = self.runs[unit]
         checksums, problem = self._checksums(run) if run.epochs >= self.epochs else (None, "")
         if problem and ending.how == "returned":
@@ -156,18 +152,18 @@ class RunPlan:
         return folder_sha256(folder), ""
 
     def _bring(self, unit: str, sha256: Mapping[str, str] | None) -> None:
-        """See that what a worker has left far away is in the folder, with these checksums where they are known."""
-        if self._place is not None:
+        """Fetch what a worker has left in the storage to the folder, with these checksums where they are known."""
+        if self._storage is not None:
             from sepsearch.training.checkpoint import bring_weights  # torch, which a plan does without
 
-            bring_weights(self._place, unit, self.folder, sha256)
+            bring_weights(self._storage, unit, self.folder, sha256)
 
     def _record(self, event: Event) -> None:
         self.journal.append(event)
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
-        """Change the state by one event; the only place that does."""
+        """Change the state by one event; nothing else does."""
         match event["event"]:
             case "final" | "fold":
                 self.runs[event["id"]] = self._waiting.pop(event["id"])

@@ -1,4 +1,4 @@
-"""The search: a plan of trials that a sampler proposes, rungs judge and the journal remembers."""
+"""Search loop's decisions: trials that a sampler proposes and rungs stop, with every step in the journal."""
 
 import hashlib
 import math
@@ -40,7 +40,7 @@ def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, re
 
 @dataclass(slots=True)
 class Trial:
-    """A trial as the search knows it. `ratio` is the last epoch's; `state` is empty while it runs.
+    """State of a trial. `ratio` is the last epoch's; `state` is empty while it runs.
 
     `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
     on in a resumed run, although it has a state.
@@ -59,11 +59,11 @@ class Trial:
 
 
 class SearchPlan:
-    """Trials of a search; see `plan.Plan`.
+    """Trials of a search, a `protocol.Plan`.
 
     A trial ends as "completed" (it reached the full budget), "stopped" (at a rung, by the time budget, …) or "failed"
-    (NaN, a dead network, an exception, a worker that died too often). Each end is told to the sampler exactly once.
-    All that the plan knows follows from the journal's events: `restore` brings it back to where they end.
+    (NaN, a dead network, an exception, a worker that died too often). Each end is reported to the sampler
+    exactly once. The plan's state follows from the journal's events: `restore` rebuilds it.
 
     Args:
         sampler: proposes configurations; the first is the reference.
@@ -74,7 +74,7 @@ class SearchPlan:
         seed: of all networks of the search.
         retries: how often a trial is tried again, from its last checkpoint, after its worker died.
         spared_share: share of the trials that would be stopped which run on to their end.
-        checkpoints: place of the trials' checkpoints, which are removed when a trial ends.
+        checkpoints: storage of the trials' checkpoints, which are removed when a trial ends.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class SearchPlan:
             self._record({"event": "spared", "id": trial.id, "rung": trial.rung})
 
     def ended(self, unit: str, ending: Ending) -> None:
-        """Settle a trial's state and tell everyone, or hand it out again when its worker died."""
+        """Record a trial's end, or hand it out again when its worker died."""
         trial = self.trials[unit]
         state, reason = self._verdict(trial)
         if not state and ending.how == "deferred":
@@ -158,7 +158,7 @@ class SearchPlan:
             remove_checkpoints(self._checkpoints, [unit])
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
-        """State and reason of a trial that has come to its end by what it reported; two empty strings if it has not."""
+        """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
         if trial.failure:
             return "failed", trial.failure
         if trial.rung is not None:
@@ -172,7 +172,7 @@ class SearchPlan:
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
-        """Change what is known by one event; the only place that does."""
+        """Change the state by one event; nothing else does."""
         match event["event"]:
             case "trial":
                 self.trials[event["id"]] = Trial(event["id"], event["params"])
@@ -200,8 +200,8 @@ class SearchPlan:
     def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
         trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
         self._open.discard(trial.id)
-        # One that goes on one day is told then. In a process that still searches, one that failed because of its
-        # environment is told as failed, which no sampler looks at: as running it would repel others from its place.
+        # One that goes on in a resumed run is reported then. In a process that still searches, one that failed because
+        # of its environment is reported as failed, which samplers ignore: as running it would repel similar proposals.
         if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
             value = trial.ratio if trial.state == "completed" else None
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
@@ -218,7 +218,7 @@ class SearchPlan:
             trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
 
     def restore(self, events: Iterable[Event]) -> None:
-        """Take in all events of an earlier process, and bring to their end the trials whose end only it knew of.
+        """Take in all events of earlier processes; trials whose end was not written end here.
 
         Call before anything else; then `unfinished` are handed out first.
         """

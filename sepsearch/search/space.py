@@ -239,7 +239,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
         try:
             return load_space(path)
         except UserError as error:
-            raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
+            raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
     space = parse_space(values, f"the journal beside {path}")
     text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")

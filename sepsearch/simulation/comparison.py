@@ -23,7 +23,7 @@ POINTS = 80  # of a drawn line
 
 
 def describe(recorded: Recorded, pool: Pool, trials: int, workers: int) -> Iterator[str]:
-    """What is replayed, and what that cannot tell."""
+    """Description of the replay and of its limits."""
     failed = sum(bool(curve.failed) and len(curve.ratios) < pool.epochs for curve in pool.curves)
     partial = len(pool) - pool.full - failed
     yield (
@@ -95,7 +95,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def audit_line(audit: Audit, space: Space) -> str:
-    """How often ASHA stopped a trial that would have won, as far as the spared trials tell."""
+    """Line on how often ASHA stopped a trial that would have won, estimated from exempt (spared) trials."""
     if not audit.spared:
         return (
             f"ASHA stopped {audit.stopped} trials; whether one of them would have won is not known, for none was"
@@ -134,7 +134,7 @@ def draw(results: Results, space: Space, pool: Pool) -> bytes:
             lambda s: f"{s.sampler}, {s.rungs}",
         ),
         ("ASHA's factor and first rung, with tpe", [s for s in tpe if s.tell == search.tell], lambda s: s.rungs),
-        ("what tpe is told of stopped trials", [s for s in own if s.sampler == "tpe"], lambda s: s.tell),
+        ("value that tpe gets for stopped trials", [s for s in own if s.sampler == "tpe"], lambda s: s.tell),
     ]
     figure = Figure(figsize=(15, 5.5), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True)

@@ -1,4 +1,4 @@
-"""Recorded learning curves: what a simulated search trains in place of networks."""
+"""Recorded learning curves, which a simulated search trains in place of networks."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def recorded_curves(run: RunState) -> list[Curve]:
 
 
 def read_table(path: Path) -> tuple[dict[str, Any], list[Curve]]:
-    """A table file of curves: what it says of itself ("space" and how it was recorded), and the curves.
+    """A table file of curves: its description ("space" and how it was recorded), and the curves.
 
     Raises:
         UserError: the file cannot be read or is no table of curves.

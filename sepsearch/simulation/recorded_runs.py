@@ -27,8 +27,10 @@ SAME = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What the spared trials say. Counts of trials that ASHA `stopped`, `spared`, and of those spared that came to
-    their end: that ended better than the best that it let finish (`winners`), that would have been `finalists`.
+    """Audit of stopping, by trials that were exempt from it ("spared").
+
+    Counts of trials that ASHA `stopped`, that it `spared`, and of the spared ones that `ended`: those better than the
+    best that it let finish (`winners`), and those that would have been `finalists`.
     """
 
     stopped: int = 0
@@ -43,7 +45,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Runs that can be replayed together: their common space, full budget, curves and audit, and what is to say."""
+    """Runs that can be replayed together: their common space, full budget, curves, audit and notes."""
 
     names: tuple[str, ...]
     space: Space

@@ -15,7 +15,8 @@ TELLS = get_args(SearchSettings.model_fields["tell"].annotation)
 
 
 def make_strategies(space: Space, epochs: int) -> list[Strategy]:
-    """What is compared: samplers with the run's own rungs and without any, other rungs and other tells with TPE."""
+    """Compared strategies: samplers with the run's rungs and without, with TPE other rungs and other values for stopped
+    trials."""
     search = space.search
     grace, factor, tell = search.grace_epochs, search.reduction_factor, search.tell
     wanted = [Strategy(sampler, grace, rungs, tell) for sampler in ("random", "tpe", "gp") for rungs in (None, factor)]

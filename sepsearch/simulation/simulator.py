@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to search: sampler, what it is told of a stopped trial, and rungs; `factor` None stops no trial."""
+    """A search strategy: sampler, value reported for stopped trials, and rungs; `factor` None stops no trial."""
 
     sampler: str
     grace: int = 1
@@ -98,7 +98,7 @@ class Outcome:
 
 
 class _Memory:
-    """A journal that forgets."""
+    """A journal that keeps nothing."""
 
     def append(self, event: Event) -> None:
         """Nothing outlives a simulated search."""
@@ -137,7 +137,7 @@ def simulate(
         strategy: how it searches.
         trials: at most; the source must have as many.
         epochs: the full budget of a trial.
-        workers: how many trials run at once. An epoch takes the seconds that its report says, so that trials overtake
+        workers: how many trials run at once. An epoch takes the seconds that were recorded, so that trials overtake
             each other as they would.
         seed: of the sampler.
         budget: epochs that all trials together may spend; those that still run then are halted.

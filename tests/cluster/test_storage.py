@@ -178,7 +178,7 @@ def test_a_process_that_was_stopped_while_another_took_the_run_over_stops_and_da
     slow.stdin.flush()
     assert slow.stdout.readline() == "0\n"
     slow.send_signal(signal.SIGSTOP)
-    successor = RemoteJournal(journal.place)
+    successor = RemoteJournal(journal.storage)
     while True:
         taken = len(successor.read_all())
         try:
