@@ -29,9 +29,8 @@ def train(
     best = float("inf")
     for epoch in fit(config, dataset, [Member(instrument, seed=0)], epochs=epochs, batches_per_epoch=batches):
         (member,) = epoch.members
-        print(
-            f"epoch {epoch.epoch}: train {member.train_loss:.4f}, validation {member.val_loss:.4f}, ratio {member.ratio:.3f}"
-        )
+        losses = f"train {member.train_loss:.4f}, validation {member.val_loss:.4f}"
+        print(f"epoch {epoch.epoch}: {losses}, ratio {member.ratio:.3f}")
         if member.ratio < best:
             best = member.ratio
             save_model(output, member.network, card)
