@@ -94,8 +94,10 @@ def bare_loop(
 ) -> Iterator[tuple[float, float]]:
     """Train `members` networks, one after the other in every epoch; yields the first one's losses."""
     device = rows.device
-    train, validation = ([torch.from_numpy(n).to(device) for n in (pairs.mixture, pairs.target)]
-                         for pairs in (examples["train"], examples["validation"]))  # fmt: skip
+    train, validation = (
+        [torch.from_numpy(n).to(device) for n in (pairs.mixture, pairs.target)]
+        for pairs in (examples["train"], examples["validation"])
+    )
     networks = [make_network(config).to(device) for _ in range(members)]
     optimizers = [torch.optim.Adam(network.parameters(), lr=config.learning_rate) for network in networks]
     while True:

@@ -141,11 +141,15 @@ def make_side(name: str, folder: Path, trials: int, pause: float) -> Side:
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ, "SEPSEARCH_CACHE": str(folder / "cache"), "KILLS_TRACE": str(own / "trace.jsonl"),
-        "KILLS_PAUSE": str(pause), "MLFLOW_TRACKING_URI": f"sqlite:///{own / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0",
+        **os.environ,
+        "SEPSEARCH_CACHE": str(folder / "cache"),
+        "KILLS_TRACE": str(own / "trace.jsonl"),
+        "KILLS_PAUSE": str(pause),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{own / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # a worker of Ray's is nice; where others are at work it would hardly ever begin
-    }  # fmt: skip
+    }
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(SCRIPTS.parents[1]), str(SCRIPTS), os.environ.get("PYTHONPATH")])
     )
@@ -256,9 +260,14 @@ def measure(settings: Settings, options: argparse.Namespace | None = None) -> Pa
         same = compare_same(folder, options.kills, options.trials, options.seed)
     starts = sum(kind == "start" for kind, _ in planned_kills(options.kills, options.seed))
     how = HOW.format(
-        trials=options.trials, kills=options.kills, workers=WORKERS, starting=starts, pause=options.pause,
-        least=LEAST, most=MOST,
-    )  # fmt: skip
+        trials=options.trials,
+        kills=options.kills,
+        workers=WORKERS,
+        starting=starts,
+        pause=options.pause,
+        least=LEAST,
+        most=MOST,
+    )
     return Part("kills", f"{how}\n{table(*found)}", [], [same, *notes_of(*found)])
 
 

@@ -117,9 +117,15 @@ class Marks:
         parts = {part: (self._last[0][part] - spent[part]) / count * 1e3 for part in PARTS}
         parts[PARTS[-1]] -= (self._last[3] - workers) / count * 1e3
         self.rows.append(
-            {"ended": self.ended, "results": count, "wall": (self._last[1] - wall) / count * 1e3,
-             "cpu": sum(parts.values()), **parts, "memory": memory()}
-        )  # fmt: skip
+            {
+                "ended": self.ended,
+                "results": count,
+                "wall": (self._last[1] - wall) / count * 1e3,
+                "cpu": sum(parts.values()),
+                **parts,
+                "memory": memory(),
+            }
+        )
         if len(self.rows) == 10:
             self.stop.reason = "measured"
         print(f"{self.ended} trials: {self.rows[-1]['cpu']:.2f} ms a result, {memory():.0f} MB", file=sys.stderr)
@@ -152,11 +158,18 @@ def begin_journal(journal: Any, trials: int) -> None:
     from sepsearch.search.space import load_space
 
     journal.append(
-        "search", name="scale", run="scale", space=load_space(SPACE).model_dump(mode="json"), seconds=0.0,
-        settings={"epochs": EPOCHS, "trials": trials, "seed": 0, "instruments": CODES}, versions={}, caveats={},
+        "search",
+        name="scale",
+        run="scale",
+        space=load_space(SPACE).model_dump(mode="json"),
+        seconds=0.0,
+        settings={"epochs": EPOCHS, "trials": trials, "seed": 0, "instruments": CODES},
+        versions={},
+        caveats={},
         dataset={"source": "none", "pieces": 0, "clips": 0, "rows": 0, "split": {}, "fingerprint": ""},
-        baselines={"validation": {"identity": dict.fromkeys(CODES, 1.0)}}, reference="t0000",
-    )  # fmt: skip
+        baselines={"validation": {"identity": dict.fromkeys(CODES, 1.0)}},
+        reference="t0000",
+    )
 
 
 def search(folder: Path, trials: int, at_once: int, real: bool, store: str) -> list[dict[str, Any]]:

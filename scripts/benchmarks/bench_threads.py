@@ -62,10 +62,11 @@ def together(variant: str, at_once: int, seconds: float) -> float:
     processes = [
         subprocess.Popen(
             [sys.executable, str(Path(__file__)), "--worker", variant, str(number), start, str(seconds)],
-            stdout=subprocess.PIPE, env=environment,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
         for number in range(at_once)
-    ]  # fmt: skip
+    ]
     return sum(float(json.loads(process.communicate()[0])) for process in processes)
 
 

@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 
 def test_training_without_ray_saves_the_model_of_the_best_epoch(tree, tmp_path, capsys):
     train = runpy.run_path(str(EXAMPLES / "train_one_network.py"))["train"]
-    best = train(tree, "vn", tmp_path / "vn", epochs=2, batches=4, seconds=0.5)
+    best = train(tree, "vn", tmp_path / "vn", epochs=2, batches=4, seconds=1.0)
     ratios = [float(ratio) for ratio in re.findall(r"ratio ([\d.]+)", capsys.readouterr().out)]
     assert len(ratios) == 2
     assert best == pytest.approx(min(ratios), abs=1e-3)
