@@ -20,7 +20,7 @@ VALIDATION_EXAMPLES = 64
 EVALUATION_BATCH = 64
 AIM = 0.95
 HOW = f"""\
-Training examples per second of whole epochs, validation included: the report's network with the mask head
+Training examples per second of whole epochs, validation included: the reference network with the mask head
 (random rows can kill a ReLU head, and `fit` gives up on dead networks), Adam,
 {EPOCH_EXAMPLES} examples an epoch (or one batch, where that is more) and {VALIDATION_EXAMPLES} validation examples for
 each of the bank's members. One CPU thread and its CPU seconds, which other processes disturb less than wall time; on a

@@ -63,9 +63,9 @@ comes from a trace that the workers write themselves, line by line, of every epo
   `ASHAScheduler` (its time is the epoch) and `MLflowLoggerCallback` (sqlite), and then
   `Tuner.restore(…, resume_unfinished=True, resume_errored=True)` wherever `Tuner.can_restore` allows it.
 
-*Epochs lost* were begun before a kill and had to be begun again after it, or belong to a trial that nobody knows after
+*Epochs lost* were begun before a kill and had to be begun again after it, or belong to a trial that no log has after
 it; they are counted at the kill that lost them. *Killed by forgotten rungs*: stopped, though one scheduler of the same
-kind that had heard of all epochs since the beginning would have let the trial go on. A *late value* stands in a rung
+kind that had received all epochs since the beginning would have let the trial go on. A *late value* stands in a rung
 though it was reached after more epochs than the rung's. *Zombie trials* are RUNNING in the Optuna study after the end.
 Doubled runs and points: more than one MLflow run of a trial, or value of an epoch of it.
 """
@@ -231,7 +231,7 @@ def notes_of(ours: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     return [
         f"sepsearch: {states}; {ours['kills of finalists']} more kills while the finalists were trained;"
         f" {ours['disagreements']} disagreements between journal, study, MLflow and `results.json`;"
-        f" {ours['epochs doubled in the journal']} epochs in the journal twice; its study is not told of the report's"
+        f" {ours['epochs doubled in the journal']} epochs in the journal twice; its study does not get the reference"
         " network, which lies outside this space",
         f"plain Ray Tune: the search was begun {plain['begun anew']} times, {plain['errors']} trials ended in an error,"
         f" {plain['passed forgotten rungs']} trials passed a rung at which one scheduler would have stopped them;"
