@@ -184,7 +184,7 @@ def values(rows: Sequence[dict[str, Any]], sampler: str, tell: str, name: str) -
 def comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A Markdown table: means with bootstrap intervals, and the differences to `pruned` seed by seed."""
     lines = [
-        "| sampler | value reported | seeds | final | on the way | final − pruned | on the way − pruned | trials, finished |",
+        "| sampler | reported | seeds | final | on the way | final − pruned | on the way − pruned | trials, finished |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for sampler in dict.fromkeys(row["sampler"] for row in rows):
