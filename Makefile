@@ -6,21 +6,23 @@ NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
 PORT ?= 5000
 
-.PHONY: help search test test-cluster test-wheel bench ui check clean
+.PHONY: help search test test-cluster test-wheel bench ui check lock clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
-	@echo "make test    the tests; make test-cluster: those with several hosts and real servers (root on Debian)"
+	@echo "make test    the tests (COVERAGE=1: with the lines that they do not run)"
+	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
 	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
 	@echo "make check   formatting, lint and types"
+	@echo "make lock    rewrites requirements-lock.txt from pyproject.toml and constraints.txt"
 
 search: $(VENV)/.installed
 	$(BIN)/python -m sepsearch.run --space $(SPACE) --name $(NAME)
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov)
 
 # Network namespaces, PostgreSQL, Prometheus, sshd, Slurm: what tests/cluster/debian-packages.txt names.
 test-cluster: $(VENV)/.clustered
@@ -50,7 +52,13 @@ check: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# torch first and alone: the pinned version is there as a CPU build on machines that have one.
+# Versions with checksums, for pip and uv alike, without torch: which build of it depends on the machine (CONTRIBUTING.md).
+lock: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group lock
+	printf 'torch\n' | $(BIN)/uv pip compile pyproject.toml --excludes /dev/stdin --extra onnx --extra s3 --universal \
+	    --python-version 3.11 --generate-hashes --no-annotate -c constraints.txt --no-config --quiet \
+	    --default-index https://pypi.org/simple --custom-compile-command 'make lock' --upgrade -o requirements-lock.txt
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sepsearch needs Python 3.11 or later: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
@@ -58,11 +66,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # reads dependency groups
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' --group dev
 	touch $@
 
 $(VENV)/.clustered: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,server]' \
+	    --group dev --group cluster
 	touch $@
 
 clean:

@@ -1,5 +1,6 @@
-"""What a wheel holds: every package, and the space files by name."""
+"""What a wheel holds: every package, and the space files by name; what is installed with it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from sepsearch.search import shipped_spaces
 from sepsearch.search.shipped_spaces import space_path
 
 ROOT = Path(__file__).parent.parent
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
 
 
 def test_every_package_is_named_for_the_wheel():
@@ -49,3 +51,42 @@ def test_a_file_of_that_name_is_taken_before_one_that_comes_with_sepsearch(tmp_p
 def test_an_unknown_name_is_left_for_the_error_that_names_it():
     assert space_path("nowhere.yaml") == Path("nowhere.yaml")
     assert space_path("a\0b") == Path("a\0b")
+
+
+def pins(name: str) -> dict[str, str]:
+    """Name → version of all that a file pins; names as the package index compares them."""
+    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
+
+
+def test_the_lock_has_all_that_a_user_needs_but_torch_at_the_versions_that_were_tested():
+    locked, tested = pins("requirements-lock.txt"), pins("constraints.txt")
+    project = PROJECT["project"]
+    wanted = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        for requirement in [
+            *project["dependencies"],
+            *project["optional-dependencies"]["onnx"],
+            *project["optional-dependencies"]["s3"],
+        ]
+    }
+    assert wanted - locked.keys() == {"torch"}, "make lock"
+    assert {name: version for name, version in locked.items() if tested.get(name, version) != version} == {}, (
+        "make lock"
+    )
+
+
+def test_every_pin_of_the_lock_has_checksums_and_no_address_of_an_index():
+    text = (ROOT / "requirements-lock.txt").read_text()
+    blocks = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(pins("requirements-lock.txt")) > 100
+    assert [block for block in blocks if "--hash=sha256:" not in block] == []
+    assert not re.search(r"://|--(extra-)?index|--find-links", text)
+
+
+def test_groups_of_dependencies_name_packages_that_are_pinned():
+    tested = pins("constraints.txt")
+    for entries in PROJECT["dependency-groups"].values():
+        for entry in entries:
+            if isinstance(entry, str):
+                assert re.split(r"[^\w.-]", entry)[0].lower() in tested

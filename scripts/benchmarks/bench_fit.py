@@ -20,7 +20,7 @@ VALIDATION_EXAMPLES = 64
 EVALUATION_BATCH = 64
 AIM = 0.95
 HOW = f"""\
-Training examples per second of whole epochs, validation included: the report's network with the mask head
+Training examples per second of whole epochs, validation included: the reference network with the mask head
 (random rows can kill a ReLU head, and `fit` gives up on dead networks), Adam,
 {EPOCH_EXAMPLES} examples an epoch (or one batch, where that is more) and {VALIDATION_EXAMPLES} validation examples for
 each of the bank's members. One CPU thread and its CPU seconds, which other processes disturb less than wall time; on a
@@ -94,8 +94,10 @@ def bare_loop(
 ) -> Iterator[tuple[float, float]]:
     """Train `members` networks, one after the other in every epoch; yields the first one's losses."""
     device = rows.device
-    train, validation = ([torch.from_numpy(n).to(device) for n in (pairs.mixture, pairs.target)]
-                         for pairs in (examples["train"], examples["validation"]))  # fmt: skip
+    train, validation = (
+        [torch.from_numpy(n).to(device) for n in (pairs.mixture, pairs.target)]
+        for pairs in (examples["train"], examples["validation"])
+    )
     networks = [make_network(config).to(device) for _ in range(members)]
     optimizers = [torch.optim.Adam(network.parameters(), lr=config.learning_rate) for network in networks]
     while True:

@@ -63,9 +63,9 @@ comes from a trace that the workers write themselves, line by line, of every epo
   `ASHAScheduler` (its time is the epoch) and `MLflowLoggerCallback` (sqlite), and then
   `Tuner.restore(…, resume_unfinished=True, resume_errored=True)` wherever `Tuner.can_restore` allows it.
 
-*Epochs lost* were begun before a kill and had to be begun again after it, or belong to a trial that nobody knows after
+*Epochs lost* were begun before a kill and had to be begun again after it, or belong to a trial that no log has after
 it; they are counted at the kill that lost them. *Killed by forgotten rungs*: stopped, though one scheduler of the same
-kind that had heard of all epochs since the beginning would have let the trial go on. A *late value* stands in a rung
+kind that had received all epochs since the beginning would have let the trial go on. A *late value* stands in a rung
 though it was reached after more epochs than the rung's. *Zombie trials* are RUNNING in the Optuna study after the end.
 Doubled runs and points: more than one MLflow run of a trial, or value of an epoch of it.
 """
@@ -141,11 +141,15 @@ def make_side(name: str, folder: Path, trials: int, pause: float) -> Side:
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ, "SEPSEARCH_CACHE": str(folder / "cache"), "KILLS_TRACE": str(own / "trace.jsonl"),
-        "KILLS_PAUSE": str(pause), "MLFLOW_TRACKING_URI": f"sqlite:///{own / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0",
+        **os.environ,
+        "SEPSEARCH_CACHE": str(folder / "cache"),
+        "KILLS_TRACE": str(own / "trace.jsonl"),
+        "KILLS_PAUSE": str(pause),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{own / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # a worker of Ray's is nice; where others are at work it would hardly ever begin
-    }  # fmt: skip
+    }
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(SCRIPTS.parents[1]), str(SCRIPTS), os.environ.get("PYTHONPATH")])
     )
@@ -227,7 +231,7 @@ def notes_of(ours: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     return [
         f"sepsearch: {states}; {ours['kills of finalists']} more kills while the finalists were trained;"
         f" {ours['disagreements']} disagreements between journal, study, MLflow and `results.json`;"
-        f" {ours['epochs doubled in the journal']} epochs in the journal twice; its study is not told of the report's"
+        f" {ours['epochs doubled in the journal']} epochs in the journal twice; its study does not get the reference"
         " network, which lies outside this space",
         f"plain Ray Tune: the search was begun {plain['begun anew']} times, {plain['errors']} trials ended in an error,"
         f" {plain['passed forgotten rungs']} trials passed a rung at which one scheduler would have stopped them;"
@@ -256,9 +260,14 @@ def measure(settings: Settings, options: argparse.Namespace | None = None) -> Pa
         same = compare_same(folder, options.kills, options.trials, options.seed)
     starts = sum(kind == "start" for kind, _ in planned_kills(options.kills, options.seed))
     how = HOW.format(
-        trials=options.trials, kills=options.kills, workers=WORKERS, starting=starts, pause=options.pause,
-        least=LEAST, most=MOST,
-    )  # fmt: skip
+        trials=options.trials,
+        kills=options.kills,
+        workers=WORKERS,
+        starting=starts,
+        pause=options.pause,
+        least=LEAST,
+        most=MOST,
+    )
     return Part("kills", f"{how}\n{table(*found)}", [], [same, *notes_of(*found)])
 
 

@@ -48,8 +48,9 @@ def measure(settings: Settings) -> Part:
     if len(sums := set(arrow_sums + tensor_sums)) != 1:
         raise RuntimeError(f"the workers read different data: {sums}")
     percent = [[100 * gained / size for gained in values] for values in (arrow, tensor)]
-    figure = Figure("private memory a worker gains", "% of the data", *percent, "torch tensors", False,
-                    most_ours=AIM_PERCENT)  # fmt: skip
+    figure = Figure(
+        "private memory a worker gains", "% of the data", *percent, "torch tensors", False, most_ours=AIM_PERCENT
+    )
     most = f"{size / 1e6:.0f} MB of data: {median(arrow) / 1e6:.1f} MB private beside {median(tensor) / 1e6:.0f} MB"
     return Part("memory", HOW, [figure], [most])
 

@@ -26,11 +26,19 @@ def events(run: str) -> list[dict[str, Any]]:
     """A search's journal: every epoch 32 metrics, as with five instruments."""
     found: list[dict[str, Any]] = [
         {
-            "event": "search", "time": 1.0, "name": run, "run": run, "space": {}, "settings": {"epochs": EPOCHS},
-            "versions": {}, "baselines": {}, "caveats": {}, "reference": "t0000",
+            "event": "search",
+            "time": 1.0,
+            "name": run,
+            "run": run,
+            "space": {},
+            "settings": {"epochs": EPOCHS},
+            "versions": {},
+            "baselines": {},
+            "caveats": {},
+            "reference": "t0000",
             "dataset": {"source": "bench", "pieces": 4, "clips": 9, "rows": 27},
         }
-    ]  # fmt: skip
+    ]
     for trial in range(TRIALS):
         id = f"t{trial:04d}"
         found.append({"event": "trial", "time": 2.0, "id": id, "params": {"filters": 8, "head": "mask"}})

@@ -117,9 +117,15 @@ class Marks:
         parts = {part: (self._last[0][part] - spent[part]) / count * 1e3 for part in PARTS}
         parts[PARTS[-1]] -= (self._last[3] - workers) / count * 1e3
         self.rows.append(
-            {"ended": self.ended, "results": count, "wall": (self._last[1] - wall) / count * 1e3,
-             "cpu": sum(parts.values()), **parts, "memory": memory()}
-        )  # fmt: skip
+            {
+                "ended": self.ended,
+                "results": count,
+                "wall": (self._last[1] - wall) / count * 1e3,
+                "cpu": sum(parts.values()),
+                **parts,
+                "memory": memory(),
+            }
+        )
         if len(self.rows) == 10:
             self.stop.reason = "measured"
         print(f"{self.ended} trials: {self.rows[-1]['cpu']:.2f} ms a result, {memory():.0f} MB", file=sys.stderr)

@@ -44,9 +44,17 @@ def measure(settings: Settings) -> Part:
         )
     ]
     figures.append(
-        Figure(f"separate, peak memory on {LONG_MINUTES} minutes", "MB", [long], [samples], "samples alone", False,
-               most_ours=AIM_MEGABYTES, digits=0)
-    )  # fmt: skip
+        Figure(
+            f"separate, peak memory on {LONG_MINUTES} minutes",
+            "MB",
+            [long],
+            [samples],
+            "samples alone",
+            False,
+            most_ours=AIM_MEGABYTES,
+            digits=0,
+        )
+    )
     return Part("separate", HOW, figures, [f"{MINUTES} minutes take {short:.0f} MB, {LONG_MINUTES} take {long:.0f} MB"])
 
 

@@ -48,12 +48,32 @@ the sampler, the same for all tells; `pruned` stands beside. Figures are ratios 
 """
 
 
-def search(source: Source, space: Space, sampler: str, tell: str, seed: int, *, epochs: int, budget: int,
-           trials: int, network_seed: int = 0, factor: int = FACTOR) -> dict[str, Any]:  # fmt: skip
+def search(
+    source: Source,
+    space: Space,
+    sampler: str,
+    tell: str,
+    seed: int,
+    *,
+    epochs: int,
+    budget: int,
+    trials: int,
+    network_seed: int = 0,
+    factor: int = FACTOR,
+) -> dict[str, Any]:
     """One search told one way, as numbers."""
     strategy = Strategy(sampler, GRACE, factor, tell)
-    outcome = simulate(source, space, strategy, trials=trials, epochs=epochs, workers=WORKERS, seed=seed,
-                       budget=budget, network_seed=network_seed)  # fmt: skip
+    outcome = simulate(
+        source,
+        space,
+        strategy,
+        trials=trials,
+        epochs=epochs,
+        workers=WORKERS,
+        seed=seed,
+        budget=budget,
+        network_seed=network_seed,
+    )
     return {"sampler": sampler, "tell": tell, "seed": seed, **numbers(outcome, budget)}
 
 
@@ -102,8 +122,13 @@ class Trained:
 
         try:
             for step in task.train(params, task.worker_data(), self.seed, self.epochs, task.SMALL):
-                yield {"epoch": step.epoch, "ratio": step.ratio, "seconds": 1.0,
-                       "examples_per_second": 0.0, "members": []}  # fmt: skip
+                yield {
+                    "epoch": step.epoch,
+                    "ratio": step.ratio,
+                    "seconds": 1.0,
+                    "examples_per_second": 0.0,
+                    "members": [],
+                }
         except TrainingFailed as failure:
             yield {"failed": str(failure), "seconds": 1.0}
 
@@ -112,14 +137,27 @@ def real_searches(sampler: str, seed: int) -> list[dict[str, Any]]:
     """The searches of one seed with training, one for each tell."""
     source, space = Trained(seed, REAL_EPOCHS), task.task_space()
     return [
-        search(source, space, sampler, tell, seed, epochs=REAL_EPOCHS, budget=REAL_BUDGET, trials=REAL_BUDGET,
-               network_seed=seed)
+        search(
+            source,
+            space,
+            sampler,
+            tell,
+            seed,
+            epochs=REAL_EPOCHS,
+            budget=REAL_BUDGET,
+            trials=REAL_BUDGET,
+            network_seed=seed,
+        )
         for tell in TELLS
-    ]  # fmt: skip
+    ]
 
 
-def run(job: Callable[[str, int], list[dict[str, Any]]], seeds: dict[str, int], prepare: Callable[[], None] | None,
-        output: Path | None = None) -> list[dict[str, Any]]:  # fmt: skip
+def run(
+    job: Callable[[str, int], list[dict[str, Any]]],
+    seeds: dict[str, int],
+    prepare: Callable[[], None] | None,
+    output: Path | None = None,
+) -> list[dict[str, Any]]:
     """All seeds of all samplers, a process a core; written to `output` as they come."""
     rows: list[dict[str, Any]] = []
     begin = time.monotonic()
@@ -128,8 +166,11 @@ def run(job: Callable[[str, int], list[dict[str, Any]]], seeds: dict[str, int], 
         jobs = [processes.submit(job, sampler, seed) for sampler, count in seeds.items() for seed in range(count)]
         for done in as_completed(jobs):
             rows += done.result()
-            print(f"{len(rows)} of {len(jobs) * len(TELLS)} searches, {time.monotonic() - begin:.0f} s",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"{len(rows)} of {len(jobs) * len(TELLS)} searches, {time.monotonic() - begin:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
             if output:
                 output.write_text(json.dumps(rows))
     return sorted(rows, key=lambda row: (row["sampler"], TELLS.index(row["tell"]), row["seed"]))
@@ -143,7 +184,7 @@ def values(rows: Sequence[dict[str, Any]], sampler: str, tell: str, name: str) -
 def comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A Markdown table: means with bootstrap intervals, and the differences to `pruned` seed by seed."""
     lines = [
-        "| sampler | told | seeds | final | on the way | final − pruned | on the way − pruned | trials, finished |",
+        "| sampler | reported | seeds | final | on the way | final − pruned | on the way − pruned | trials, finished |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for sampler in dict.fromkeys(row["sampler"] for row in rows):

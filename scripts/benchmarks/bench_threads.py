@@ -2,7 +2,7 @@
 
 python scripts/benchmarks/bench_threads.py [--at-once 2] [--repeats 7] [--seconds 6]
 
-All three variants train the report's network at the same time budget, in turn, repeat by repeat, because other work on
+All three variants train the reference network at the same time budget, in turn, repeat by repeat, because other work on
 the machine disturbs single repeats; medians and the ratios of single repeats are what counts.
 """
 
@@ -62,10 +62,11 @@ def together(variant: str, at_once: int, seconds: float) -> float:
     processes = [
         subprocess.Popen(
             [sys.executable, str(Path(__file__)), "--worker", variant, str(number), start, str(seconds)],
-            stdout=subprocess.PIPE, env=environment,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
         for number in range(at_once)
-    ]  # fmt: skip
+    ]
     return sum(float(json.loads(process.communicate()[0])) for process in processes)
 
 

@@ -128,8 +128,12 @@ class Drivers:
         self.side = side
         self._server = subprocess.Popen(
             [sys.executable, str(SCRIPTS / f"kills_{side.name}.py"), "--serve"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=side.folder, env=side.environment,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=side.folder,
+            env=side.environment,
+        )
         assert self._server.stdout
         self._server.stdout.readline()
 

@@ -20,10 +20,19 @@ from typing import Any
 from kills_life import serve, traced
 
 MODULES = (
-    "torch", "optuna", "mlflow", "rich.console", "ray", "ray.tune", "sepsearch.run", "sepsearch.data.prepared",
-    "sepsearch.data.preparation", "sepsearch.monitoring.console", "sepsearch.distributed.tune_runner",
+    "torch",
+    "optuna",
+    "mlflow",
+    "rich.console",
+    "ray",
+    "ray.tune",
+    "sepsearch.run",
+    "sepsearch.data.prepared",
+    "sepsearch.data.preparation",
+    "sepsearch.monitoring.console",
+    "sepsearch.distributed.tune_runner",
     "sepsearch.tracking.registry",
-)  # fmt: skip
+)
 
 
 def traced_fit(*arguments: Any, unit: str, epochs: int, state: Any = None, **options: Any) -> Iterator[Any]:

@@ -150,7 +150,11 @@ def run(argv: list[str]) -> None:
                 max_concurrent_trials=workers,
                 search_alg=search,
                 scheduler=ASHAScheduler(
-                    time_attr="epoch", metric="ratio", mode="min", max_t=EPOCHS, grace_period=GRACE,
+                    time_attr="epoch",
+                    metric="ratio",
+                    mode="min",
+                    max_t=EPOCHS,
+                    grace_period=GRACE,
                     reduction_factor=FACTOR,
                 ),
             ),
@@ -162,11 +166,18 @@ def run(argv: list[str]) -> None:
                     MLflowLoggerCallback(tracking_uri=os.environ["MLFLOW_TRACKING_URI"], experiment_name="plain")
                 ],
             ),
-        )  # fmt: skip
+        )
     append_line(folder / "events.jsonl", {"life": int(os.environ["KILLS_LIFE"]), "event": event, "time": time.time()})
     results = tuner.fit()
-    found = [{"id": r.metrics.get("trial_id"), "epoch": r.metrics.get("epoch"), "ratio": r.metrics.get("ratio"),
-              "error": str(r.error or "")} for r in results]  # fmt: skip
+    found = [
+        {
+            "id": r.metrics.get("trial_id"),
+            "epoch": r.metrics.get("epoch"),
+            "ratio": r.metrics.get("ratio"),
+            "error": str(r.error or ""),
+        }
+        for r in results
+    ]
     study = [trial.state.name for trial in studies[-1].trials] if studies else None
     (folder / "results.json").write_text(json.dumps({"trials": found, "study": study}))
 

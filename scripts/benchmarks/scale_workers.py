@@ -71,11 +71,20 @@ class Actor:
         if report is None:
             return {"__duplicate__": True, "config": self.config}
         return {
-            **report, "done": False, "training_iteration": self.iteration, "date": "2026-01-01_00-00-00",
-            "timestamp": 0, "time_this_iter_s": 0.0, "time_total_s": 0.0, "pid": 1, "hostname": "simulated",
-            "node_ip": "127.0.0.1", "config": self.config, "time_since_restore": 0.0,
+            **report,
+            "done": False,
+            "training_iteration": self.iteration,
+            "date": "2026-01-01_00-00-00",
+            "timestamp": 0,
+            "time_this_iter_s": 0.0,
+            "time_total_s": 0.0,
+            "pid": 1,
+            "hostname": "simulated",
+            "node_ip": "127.0.0.1",
+            "config": self.config,
+            "time_since_restore": 0.0,
             "iterations_since_restore": self.iteration,
-        }  # fmt: skip
+        }
 
 
 class SimulatedActors:
@@ -166,9 +175,15 @@ class SimulatedActors:
         self._valid[tracked_actor] = self._turn
 
     def schedule_actor_task(
-        self, tracked_actor: "TrackedActor", method_name: str, args: Any = (), kwargs: Any = None,
-        on_result: Any = None, on_error: Any = None, _return_future: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        tracked_actor: "TrackedActor",
+        method_name: str,
+        args: Any = (),
+        kwargs: Any = None,
+        on_result: Any = None,
+        on_error: Any = None,
+        _return_future: bool = False,
+    ) -> None:
         """Run `train` (an epoch), `reset` (begin another unit) or `stop`."""
         if method_name == "stop":
             return

@@ -55,9 +55,12 @@ def main(folder: Path) -> None:
     file = folder / "autoscaling.json"
     file.write_text(json.dumps(config))
     environment = os.environ | {
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1",
-        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
-    }  # fmt: skip
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    }
     start = ["ray", "start", "--head", f"--autoscaling-config={file}", "--object-store-memory=100000000"]
     start += [
         f"--num-cpus={head['resources']['CPU']}",

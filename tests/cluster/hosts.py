@@ -42,10 +42,25 @@ class Host:
         Path("/tmp/ray").mkdir(exist_ok=True)
         # The first process of the host: all others join its namespaces and end with it.
         self._init = subprocess.Popen(
-            ["ip", "netns", "exec", self.space, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child",
-             "--mount-proc", "sh", "-c", f"{script}; echo ready; exec sleep infinity"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                "ip",
+                "netns",
+                "exec",
+                self.space,
+                "unshare",
+                "--mount",
+                "--uts",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+                "-c",
+                f"{script}; echo ready; exec sleep infinity",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._init.stdout is not None
         assert self._init.stdout.readline() == "ready\n"
 
@@ -53,9 +68,12 @@ class Host:
         """Start a process on the host; its output goes to a file."""
         with log.open("ab") as file:
             process = subprocess.Popen(
-                self._inside(words, cwd), stdout=file, stderr=subprocess.STDOUT,
-                env={**self._environment, **more}, start_new_session=True,
-            )  # fmt: skip
+                self._inside(words, cwd),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **more},
+                start_new_session=True,
+            )
         self._running.append(process)
         return process
 
@@ -64,9 +82,8 @@ class Host:
     ) -> subprocess.CompletedProcess:
         """Run a process on the host to its end."""
         return subprocess.run(
-            self._inside(words, cwd), capture_output=True, text=True, timeout=timeout,
-            env={**self._environment, **more},
-        )  # fmt: skip
+            self._inside(words, cwd), capture_output=True, text=True, timeout=timeout, env={**self._environment, **more}
+        )
 
     def _inside(self, words: list[str], cwd: Path | None) -> list[str]:
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()

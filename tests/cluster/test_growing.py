@@ -21,20 +21,33 @@ final: {configurations: 1, seeds: 1, epochs: 1}
 """
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"  # which Ray's imitation of a cloud gives its head
 EMPTY_LISTS = (
-    "cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands",
-    "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands",
-)  # fmt: skip
+    "cluster_synced_files",
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
 CLOUD = {
-    "cluster_name": "imitated", "max_workers": 2, "upscaling_speed": 10, "idle_timeout_minutes": 5,
+    "cluster_name": "imitated",
+    "max_workers": 2,
+    "upscaling_speed": 10,
+    "idle_timeout_minutes": 5,
     "provider": {"type": "fake_multinode", "head_node_id": HEAD_ID, "launch_multiple": True},
-    "auth": {"ssh_user": "nobody"}, "docker": {}, "head_node": {}, "worker_nodes": {}, "file_mounts": {},
-    "file_mounts_sync_continuously": False, "head_node_type": "ray.head.default",
+    "auth": {"ssh_user": "nobody"},
+    "docker": {},
+    "head_node": {},
+    "worker_nodes": {},
+    "file_mounts": {},
+    "file_mounts_sync_continuously": False,
+    "head_node_type": "ray.head.default",
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
     **{key: [] for key in EMPTY_LISTS},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +60,16 @@ def head(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Iterator[tuple
     (folder / "tree").symlink_to(tree)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     environment = clean | {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "AUTOSCALER_UPDATE_INTERVAL_S": "1", "SEPSEARCH_CACHE": str(folder / "cache"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "SEPSEARCH_CACHE": str(folder / "cache"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-    }  # fmt: skip
+    }
     # As Ray's launcher and KubeRay tell every node what it is.
     environment |= {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID, "RAY_NODE_TYPE_NAME": "ray.head.default"}
     with network(environment) as net:

@@ -24,12 +24,18 @@ search: {{trials: {TRIALS}, epochs: {EPOCHS}, examples_per_epoch: 64, validation
 final: {{configurations: 1, seeds: 1, epochs: 1}}
 """
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_grpc_enable_http_proxy": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_grpc_enable_http_proxy": "0",
     # A host that is cut off is missed after three seconds instead of about a minute.
-    "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "3",
-    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
     "OMP_NUM_THREADS": "1",
-}  # fmt: skip
+}
 PORT = 6379
 S3 = 5555
 
@@ -80,9 +86,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "token").chmod(0o600)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     environment |= ENVIRONMENT | {
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "SEPSEARCH_CACHE": str(folder / "cache"),
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "SEPSEARCH_CACHE": str(folder / "cache"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-    }  # fmt: skip
+    }
     with network(environment) as net:
         head = net.add("head")
         environment["AWS_ENDPOINT_URL"] = f"http://{head.address}:{S3}"

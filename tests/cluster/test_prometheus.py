@@ -95,9 +95,12 @@ def environment(folder: Path, short: Path) -> dict[str, str]:
     """An environment in which nothing is shared with other searches of this machine."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     return own | {
-        "RAY_TMPDIR": str(short), "RAY_AUTH_TOKEN": TOKEN, "RAY_metrics_report_interval_ms": REPORT,
-        "SEPSEARCH_CACHE": str(folder / "cache"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-    }  # fmt: skip
+        "RAY_TMPDIR": str(short),
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_metrics_report_interval_ms": REPORT,
+        "SEPSEARCH_CACHE": str(folder / "cache"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +112,15 @@ def prometheus(tmp_path_factory, short) -> Iterator[str]:
     (folder / "prometheus.yml").write_text(text.replace("/tmp/ray/", f"{short}/ray/").replace(": 5s", ": 1s"))
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
-            [program("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-             f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log,
-        )  # fmt: skip
+            [
+                program("prometheus"),
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait(timeout=60)
@@ -126,8 +135,11 @@ def watched(tree, tmp_path_factory, prometheus, short) -> Watched:
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sepsearch.run", *options],
-            cwd=folder, env=environment(folder, short), stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment(folder, short),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     tasks: list[dict[str, Any]] = []
     deadline, dashboard = time.monotonic() + PATIENCE, ""
     while process.poll() is None:
@@ -275,9 +287,12 @@ def test_the_dashboard_is_whole(tmp_path):
 
 def test_promtool_finds_nothing_wrong_with_the_configuration():
     done = subprocess.run(
-        [program("promtool"), "check", "config", MONITORING / "prometheus.yml"], capture_output=True, text=True, timeout=60,
+        [program("promtool"), "check", "config", MONITORING / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -318,8 +333,13 @@ with ray_session(cpus=1, dashboard=False):
 
 def test_of_thousands_of_trials_only_those_at_work_have_series(tmp_path, short):
     done = subprocess.run(
-        [sys.executable, "-c", MANY], env=environment(tmp_path, short), capture_output=True, text=True, timeout=200, check=False
-    )  # fmt: skip
+        [sys.executable, "-c", MANY],
+        env=environment(tmp_path, short),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     most, *live = done.stdout.split()
     assert int(most) > 2000, "newer versions of OpenTelemetry drop what comes after the first 2,000"

@@ -77,9 +77,13 @@ def test_no_grpc_service_answers_without_the_token(cluster):
             )
     known = {method for method, answers in cluster["grpc"].items() if "UNAUTHENTICATED" in answers["none"]}
     assert {method.split("/")[1].rpartition(".")[2] for method in known} >= {
-        "NodeInfoGcsService", "InternalKVGcsService", "RayletDriver", "NodeManagerService", "ObjectManagerService",
+        "NodeInfoGcsService",
+        "InternalKVGcsService",
+        "RayletDriver",
+        "NodeManagerService",
+        "ObjectManagerService",
         "ReporterService",
-    }  # fmt: skip
+    }
 
 
 def test_only_the_metrics_that_the_page_names_can_be_read_without_the_token(cluster):

@@ -38,14 +38,21 @@ class Machine:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"sepsearch.{module}", *words],
-                cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def run(self, module: str, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", f"sepsearch.{module}", *words],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -61,9 +68,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     with log.open("w") as file:
         server = subprocess.Popen([str(BIN / "moto_server"), "-p", str(port)], stdout=file, stderr=file)
     own = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-    }  # fmt: skip
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     try:
         wait_until(lambda: "Running on" in log.read_text(), 60, "the S3 server")

@@ -247,9 +247,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "silent": (lambda root: write_wav(first_stem(root), np.zeros(48_000)), "found silence"),
     "cut off": (lambda root: truncate(first_stem(root)), "the file is cut off"),
     "unknown instrument": (
-        lambda root: write_wav(root / "Elise" / "violon.wav", np.ones(480)), "found 'violon' (did you mean vn?)"
+        lambda root: write_wav(root / "Elise" / "violon.wav", np.ones(480)),
+        "found 'violon' (did you mean vn?)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

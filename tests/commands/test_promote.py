@@ -48,8 +48,18 @@ def write_search(folder, name="duets", run="abc123"):
         path.mkdir(parents=True)
         safetensors.torch.save_file(network(seed).state_dict(), path / "vn.safetensors")
         safetensors.torch.save_file(network(seed).state_dict(), path / "vc.safetensors")
-    card = ModelCard("vn", make_config(PARAMS), FrontEnd(), 3.5, scores={"ratio": 0.25, "test_ratio": 0.35}, fingerprint="f1",
-                     seeds=(0, 1), seed=1, search=name, baselines={"validation": {"identity": 1.0, "gain": 0.9}})  # fmt: skip
+    card = ModelCard(
+        "vn",
+        make_config(PARAMS),
+        FrontEnd(),
+        3.5,
+        scores={"ratio": 0.25, "test_ratio": 0.35},
+        fingerprint="f1",
+        seeds=(0, 1),
+        seed=1,
+        search=name,
+        baselines={"validation": {"identity": 1.0, "gain": 0.9}},
+    )
     save_model(folder / name / "models" / "vn", network(1), card)
     return events
 

@@ -31,16 +31,27 @@ def ratios(number: int) -> list[float]:
     return [0.6 + number / 100] * EPOCHS
 
 
-def write_run(runs: Path, name: str, *, trials: int = 12, factor: int | None = None, spared_share: float = 0.0,
-              seed: int = 0, fingerprint: str = "aa", parameters: dict | None = None) -> Path:  # fmt: skip
+def write_run(
+    runs: Path,
+    name: str,
+    *,
+    trials: int = 12,
+    factor: int | None = None,
+    spared_share: float = 0.0,
+    seed: int = 0,
+    fingerprint: str = "aa",
+    parameters: dict | None = None,
+) -> Path:
     """A run's folder with the journal of a search by a real plan; trial n trains the n-th curve of `ratios`."""
     search = {"trials": trials, "epochs": EPOCHS, "startup_trials": 4, "grace_epochs": 1, "sampler": "random"}
     content = {"parameters": parameters or PARAMETERS, "search": search | {"reduction_factor": factor or 4}}
     space = parse_space(content, "space")
     journal = Journal(runs / name / "journal.jsonl")
     facts: dict = {key: {} for key in ("versions", "baselines", "caveats")}
-    journal.append(
-        {"event": "search", "name": name, "run": name, "space": space.model_dump(mode="json", exclude_none=True), "reference": "t0000", "settings": {"seed": seed, "epochs": EPOCHS, "instruments": ["vn"]}, "dataset": {"fingerprint": fingerprint}, "seconds": 0.0, **facts})  # fmt: skip
+    begin = {"event": "search", "name": name, "run": name, "reference": "t0000", "seconds": 0.0, **facts}
+    settings = {"seed": seed, "epochs": EPOCHS, "instruments": ["vn"]}
+    dumped = space.model_dump(mode="json", exclude_none=True)
+    journal.append({**begin, "space": dumped, "settings": settings, "dataset": {"fingerprint": fingerprint}})
     rungs = Rungs(1 if factor else EPOCHS, factor or 2, EPOCHS)
     plan = SearchPlan(Sampler(space, None, name, seed), rungs, journal, trials, EPOCHS, seed, spared_share=spared_share)
     for number in range(trials):

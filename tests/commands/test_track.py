@@ -43,8 +43,16 @@ def run_of(place, events):
 
 def save(folder, code):
     torch.manual_seed(0)
-    card = ModelCard(instrument=code, config=CONFIG, front_end=FrontEnd(), constant=1.0, search="duets", fingerprint="f1",
-                     scores={"ratio": 0.25}, baselines={"validation": {"identity": 1.0, "gain": 0.9}})  # fmt: skip
+    card = ModelCard(
+        instrument=code,
+        config=CONFIG,
+        front_end=FrontEnd(),
+        constant=1.0,
+        search="duets",
+        fingerprint="f1",
+        scores={"ratio": 0.25},
+        baselines={"validation": {"identity": 1.0, "gain": 0.9}},
+    )
     save_model(folder / "models" / code, make_network(CONFIG).eval(), card)
 
 
@@ -85,8 +93,10 @@ def test_runs_of_a_search_that_was_killed_are_not_left_running(place, uri):
     run_of(place, until(journal(story()), "epoch", "t0001"))
     main(["duets"])
     assert {name: run.info.status for name, run in runs(uri).items()} == {
-        "duets": "KILLED", "t0000": "FINISHED", "t0001": "KILLED",
-    }  # fmt: skip
+        "duets": "KILLED",
+        "t0000": "FINISHED",
+        "t0001": "KILLED",
+    }
 
 
 def test_while_the_search_is_at_work_its_runs_stay_running_and_models_are_left_to_it(place, uri, capsys):

@@ -20,7 +20,7 @@ from event_fixtures import (
     story,
     until,
     write_run,
-)  # fmt: skip
+)
 from rich.console import Console
 
 from sepsearch.monitoring.follow import Watched, watch

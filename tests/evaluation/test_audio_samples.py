@@ -108,7 +108,7 @@ def damage_card(folder, **changes):
         (lambda f: damage_card(f, front_end=[]), "sample.json"),
         (lambda f: damage_card(f, sha256={}), "damaged"),
     ],
-)  # fmt: skip
+)
 def test_damage_is_one_line_that_names_the_file(tmp_path, harm, said):
     folder = write(tmp_path / "samples" / "vn")
     harm(folder)

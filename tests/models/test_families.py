@@ -55,10 +55,16 @@ def test_the_timeline_scales_every_frequency_and_channel_of_a_frame_alike():
 def test_every_corner_of_the_space_gives_a_spectrogram_of_the_inputs_shape(corner):
     filters, kernel, activation, time, layers, regenerator, head = corner
     config = ReportConfig(
-        filters=filters, preparer_kernel_1=kernel, activation=activation,
-        detector_kernel_time=time, detector_kernel_frequency=8 * time, detector_layers=layers, detector_width=32,
-        regenerator_kernel=regenerator, head=head,
-    )  # fmt: skip
+        filters=filters,
+        preparer_kernel_1=kernel,
+        activation=activation,
+        detector_kernel_time=time,
+        detector_kernel_frequency=8 * time,
+        detector_layers=layers,
+        detector_width=32,
+        regenerator_kernel=regenerator,
+        head=head,
+    )
     assert make_network(config)(torch.rand(1, 1, 128, 128)).shape == (1, 1, 128, 128)
 
 

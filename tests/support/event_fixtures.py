@@ -16,11 +16,19 @@ PARAMS = {"family": "report", "filters": 16, "learning_rate": 0.001}
 def members(epoch: int, seed: int = 0, **changes: Any) -> list[dict[str, Any]]:
     return [
         {
-            "instrument": code, "seed": seed, "train_loss": 0.4 / epoch, "val_loss": 0.5 / epoch, "identity_loss": 1.0,
-            "ratio": 0.5 / epoch, "gradient_norm": 1.5, "zero_share": 0.25, "discontinuity": False, **changes,
+            "instrument": code,
+            "seed": seed,
+            "train_loss": 0.4 / epoch,
+            "val_loss": 0.5 / epoch,
+            "identity_loss": 1.0,
+            "ratio": 0.5 / epoch,
+            "gradient_norm": 1.5,
+            "zero_share": 0.25,
+            "discontinuity": False,
+            **changes,
         }
         for code in CODES
-    ]  # fmt: skip
+    ]
 
 
 def scores(ratio: float) -> dict[str, dict[str, Any]]:
@@ -31,18 +39,29 @@ def scores(ratio: float) -> dict[str, dict[str, Any]]:
 def search_event() -> tuple[str, dict[str, Any]]:
     losses = {"identity": {"vn": 1.0, "vc": 1.0}}
     return "search", {
-        "name": "duets", "run": "abc123", "space": {"filters": [8, 16]},
-        "settings": {"trials": 3, "epochs": 2, "retrain": {"seeds": 2}}, "versions": {"torch": "2.13"},
+        "name": "duets",
+        "run": "abc123",
+        "space": {"filters": [8, 16]},
+        "settings": {"trials": 3, "epochs": 2, "retrain": {"seeds": 2}},
+        "versions": {"torch": "2.13"},
         "dataset": {"source": "demo", "pieces": 4, "clips": 9, "rows": 27, "fingerprint": "f1", "split": {"train": []}},
-        "baselines": {"validation": losses}, "caveats": {"vc": "one title only"}, "reference": "t0000", "seconds": 1.0,
-    }  # fmt: skip
+        "baselines": {"validation": losses},
+        "caveats": {"vc": "one title only"},
+        "reference": "t0000",
+        "seconds": 1.0,
+    }
 
 
 def epoch_event(kind: str, id: str, epoch: int, of: list[dict[str, Any]] | None = None) -> tuple[str, dict[str, Any]]:
     of = members(epoch) if of is None else of
     return kind, {
-        "id": id, "epoch": epoch, "ratio": of[0]["ratio"], "seconds": 1.0, "examples_per_second": 10.0, "members": of,
-    }  # fmt: skip
+        "id": id,
+        "epoch": epoch,
+        "ratio": of[0]["ratio"],
+        "seconds": 1.0,
+        "examples_per_second": 10.0,
+        "members": of,
+    }
 
 
 def story() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,9 +8,20 @@ import soundfile
 
 RATE = 48_000
 LOWEST_NOTE = {  # MIDI, so that every instrument of a test has its own place
-    "vn": 67, "va": 57, "vc": 43, "db": 31, "fl": 76, "ob": 70, "cl": 62,
-    "sax": 56, "bn": 40, "tpt": 64, "hn": 50, "tbn": 45, "tba": 33,
-}  # fmt: skip
+    "vn": 67,
+    "va": 57,
+    "vc": 43,
+    "db": 31,
+    "fl": 76,
+    "ob": 70,
+    "cl": 62,
+    "sax": 56,
+    "bn": 40,
+    "tpt": 64,
+    "hn": 50,
+    "tbn": 45,
+    "tba": 33,
+}
 
 
 def melody(code: str, seconds: float, rng: np.random.Generator, rate: int = RATE) -> np.ndarray:

@@ -8,9 +8,16 @@ from sepsearch.evaluation.audio_samples import write_sample
 
 FRONT_END = FrontEnd(clip_seconds=1.0, window=1024)
 FACTS = {
-    "instrument": "vn", "piece": "Minuet_take2", "title": "Minuet", "clip": 3, "players": ["vn", "vc"],
-    "begin_seconds": 3.0, "mixture_si_sdr_db": 0.5, "si_sdr_db": 4.25, "oracle_si_sdr_db": float("nan"),
-}  # fmt: skip
+    "instrument": "vn",
+    "piece": "Minuet_take2",
+    "title": "Minuet",
+    "clip": 3,
+    "players": ["vn", "vc"],
+    "begin_seconds": 3.0,
+    "mixture_si_sdr_db": 0.5,
+    "si_sdr_db": 4.25,
+    "oracle_si_sdr_db": float("nan"),
+}
 
 
 class Half(nn.Module):
@@ -28,8 +35,13 @@ def waveforms(seed=0):
 def write(folder, **changes):
     mixture, target, estimate = waveforms()
     given = {
-        "network": Half(), "front_end": FRONT_END, "constant": 2.0, "mixture": mixture, "target": target,
-        "estimate": estimate, "facts": FACTS,
-    }  # fmt: skip
+        "network": Half(),
+        "front_end": FRONT_END,
+        "constant": 2.0,
+        "mixture": mixture,
+        "target": target,
+        "estimate": estimate,
+        "facts": FACTS,
+    }
     write_sample(folder, **(given | changes))
     return folder

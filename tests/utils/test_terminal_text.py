@@ -41,10 +41,16 @@ def controls(text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
-        (TITLE, r"\x1b]0;owned\x07"), (C1, r"\x9b31m"), (OVERRIDE, r"\u202egpj.exe"), ("a\rb", r"a\rb"),
-        ("\udcff", r"\udcff"), ("\u2028", r"\u2028"), ("\x7f", r"\x7f"), ("\ufeffa", r"\ufeffa"),
+        (TITLE, r"\x1b]0;owned\x07"),
+        (C1, r"\x9b31m"),
+        (OVERRIDE, r"\u202egpj.exe"),
+        ("a\rb", r"a\rb"),
+        ("\udcff", r"\udcff"),
+        ("\u2028", r"\u2028"),
+        ("\x7f", r"\x7f"),
+        ("\ufeffa", r"\ufeffa"),
     ],
-)  # fmt: skip
+)
 def test_what_controls_a_terminal_becomes_its_escape(raw, shown):
     assert printable(raw) == shown
 
