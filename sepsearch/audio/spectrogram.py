@@ -153,8 +153,9 @@ def clip_spectra(front_end: FrontEnd, waveforms: NDArray[np.float32], begin: int
     piece = waveforms[:, max(0, start) : max(0, min(stop, waveforms.shape[1]))]
     before = max(0, -start)
     padded = np.pad(piece, ((0, 0), (before, length - before - piece.shape[1])))
-    frames = torch.from_numpy(padded).unfold(1, front_end.window, front_end.hop) * _window(front_end)
-    return torch.fft.rfft(frames)[..., : band_matrix(front_end).shape[0]]
+    samples, window = torch.from_numpy(padded), _window(front_end)
+    spectra = torch.stft(samples, front_end.window, front_end.hop, window=window, center=False, return_complex=True)
+    return spectra.transpose(1, 2)[..., : band_matrix(front_end).shape[0]]
 
 
 @cache
