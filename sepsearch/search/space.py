@@ -15,7 +15,6 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
@@ -23,7 +22,7 @@ from sepsearch.models.families import Config, config_class, config_params, make_
 from sepsearch.search.shipped_spaces import shipped_spaces
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.yaml import load_yaml
+from sepsearch.utils.yaml import dump_yaml, load_yaml
 
 Value = bool | int | float | str
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
@@ -241,7 +240,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
         except UserError as error:
             raise UserError(f"{error}: mend it or remove it: the journal has the space, too") from error
     space = parse_space(values, f"the journal beside {path}")
-    text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(space.model_dump(mode="json", exclude_none=True))
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
     return space
 

@@ -71,7 +71,7 @@ def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
         ("- a\n- b", "found list, expected keys: family, parameters"),
         ("parameters: {filters: [8}", "space.yaml:1: not YAML"),
         ("a: &x [1]\nb: *x", "aliases are not allowed here"),
-        ("search: {}\nsearch: {}", "key 'search' is there twice"),
+        ("search: {}\nsearch: {}", "space.yaml:2: not YAML: found duplicate key"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_where_and_what_was_expected(tmp_path, text, expected):
