@@ -59,9 +59,7 @@ class MaskedTransform:
         self._hop = self._size // OVERLAP
         self._window = torch.hann_window(self._size)
         self._audio: Tensor | None = None  # (channel, sample) from the beginning of the next window on
-        self._before: list[
-            Tensor
-        ] = []  # by voice: (channel, frequency, window), the last OVERLAP - 1
+        self._before: list[Tensor] = []  # by voice: (channel, frequency, window), the last OVERLAP - 1
         self._next = 0
         self._length = 0  # samples of the recording
         self._complete = False

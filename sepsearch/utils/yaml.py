@@ -8,7 +8,7 @@ import io
 import math
 import re
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
@@ -86,10 +86,6 @@ def _refuse(problem: str, node: Any) -> NoReturn:
 class _Constructor(SafeConstructor):
     """Makes only dict, list, str, bool, int, float and None."""
 
-    yaml_constructors: ClassVar[dict[str | None, Any]] = {
-        tag: make for tag, make in SafeConstructor.yaml_constructors.items() if tag in PLAIN_TAGS
-    }
-
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
@@ -110,6 +106,7 @@ class _Constructor(SafeConstructor):
         _refuse(f"{one_line(node.value)}: expected text in quotes, a number, true or false", node)
 
 
+_Constructor.yaml_constructors = {tag: SafeConstructor.yaml_constructors[tag] for tag in PLAIN_TAGS}
 _Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_number)
 _Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.construct_number)
 _Constructor.add_constructor(None, _Constructor.refuse_other)  # dates

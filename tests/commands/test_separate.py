@@ -315,7 +315,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(here, line, expected):
         ("run/models/vc", "a model of vc, expected one of vn"),
         ("models:/sepsearch-vn@champion", "no MLflow database at"),
         ("models:/", "names no model"),
-        ("misfit", "front end: low_hz 20000 and high_hz 300, expected 0"),
+        ("misfit", "front_end: low_hz 20000 and high_hz 300, expected 0"),
         ("damaged", "the weights are not those that model.json names"),
     ],
 )
