@@ -27,7 +27,7 @@ ROW_BYTES = FRAMES * BINS * 2  # float16
 # c = LEVEL / RMS of the recordings: noise at the recordings' level becomes log1p(0.3) = 0.26, loud partials about 2.
 # Measured against 1, 3 and 10 (docs/decisions.md): the more the quiet counts, the worse the separated audio.
 LEVEL = 0.3
-# Rows of about unit RMS. It changes no ratio, but at a quarter of it a third of the report's networks die at once.
+# Rows of about unit RMS. It changes no ratio, but at a quarter of it a third of the reference networks die at once.
 SCALE = 4.0
 
 
@@ -72,7 +72,7 @@ FrontEndField = Annotated[FrontEnd, from_mapping(lambda settings: validated(Fron
 PRESETS: dict[str, FrontEnd] = {
     "mel": FrontEnd(),
     "log": FrontEnd(axis="log", low_hz=30.0),
-    # The report's plain linear bins, 0 to 24 kHz.
+    # The reference network's plain linear bins, 0 to 24 kHz.
     "report": FrontEnd(axis="linear", high_hz=24_000.0),
 }
 

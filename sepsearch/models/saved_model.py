@@ -47,8 +47,8 @@ class ModelCard:
         config: the network's configuration.
         front_end: settings of the spectrograms that it reads and writes.
         constant: c of their SCALE · log1p(c · amplitude).
-        split: titles by side.
-        baselines: side → baseline → loss, of this instrument.
+        split: titles by split.
+        baselines: split → baseline → loss, of this instrument.
         scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument.
         caveat: how the scores must be read, if the instrument has too few titles; else "".
         fingerprint: of the shards it was trained on.

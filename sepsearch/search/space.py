@@ -137,7 +137,7 @@ class FinalSettings(_Strict):
 
 
 class SplitSettings(_Strict):
-    """Shares of the clips on each side."""
+    """Shares of the clips in each split."""
 
     train: float = Field(default=0.6, gt=0, lt=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
@@ -205,7 +205,7 @@ class Space(_Strict):
         return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
 
     def reference(self) -> Config:
-        """The family's reference configuration: the report's final architecture with its optimizer's settings."""
+        """The family's reference configuration: the reference network's architecture and optimizer settings."""
         return config_class(self.family)()
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report's network, pinned shape by shape, and the space around it."""
+"""The reference network, pinned shape by shape, and the space around it."""
 
 import itertools
 
