@@ -6,8 +6,8 @@ libsndfile decodes. What it would lose or invent, and samples that are no number
 import hashlib
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +25,23 @@ BLOCK_SECONDS = 20.0
 LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
 
 
-class AudioHeader(NamedTuple):
-    """What an audio file's header says: samples per channel, rate (Hz), channels, and harmless contradictions."""
+@dataclass(frozen=True)
+class Sound:
+    """An audio file: samples per channel, rate in Hz, channels."""
 
+    path: Path
     frames: int
     rate: int
     channels: int
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
+
+    @property
+    def seconds(self) -> float:
+        """Its length in seconds."""
+        return self.frames / self.rate
 
 
-def inspect_audio(
-    path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS
-) -> AudioHeader:
+def inspect_audio(path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS) -> Sound:
     """The header of an audio file of any number of channels; no audio is read.
 
     Args:
@@ -83,10 +88,10 @@ def inspect_audio(
             f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
             f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
         )
-    return AudioHeader(info.frames, info.samplerate, info.channels, notes)
+    return Sound(path, info.frames, info.samplerate, info.channels, notes)
 
 
-def read_header(path: Path) -> AudioHeader:
+def read_header(path: Path) -> Sound:
     """The header of a mono file; raises `UserError` for more channels, and as `inspect_audio` does."""
     header = inspect_audio(path)
     if header.channels != 1:

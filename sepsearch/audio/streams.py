@@ -4,14 +4,13 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio.reading import STEM_FORMATS, SUFFIXES, checked_blocks, inspect_audio
+from sepsearch.audio.reading import STEM_FORMATS, SUFFIXES, Sound, checked_blocks, inspect_audio
 from sepsearch.utils.errors import UserError, no_space
 
 OGG = (".ogg", ".oga", ".opus")
@@ -24,33 +23,17 @@ ALMOST_FULL = 2**20  # bytes free
 HIGHEST_INTEGER = 1 - 2**-23
 
 
-@dataclass(frozen=True)
-class Sound:
-    """An audio file: samples per channel, rate in Hz, channels."""
-
-    path: Path
-    frames: int
-    rate: int
-    channels: int
-    notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.frames / self.rate
-
-
 def open_sound(path: Path) -> Sound:
     """Look at the header of a WAV, FLAC, AIFF or OGG file with 1 to 8 channels.
 
     Raises `UserError` for more channels, and as `inspect_audio` does.
     """
-    header = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
-    if not 1 <= header.channels <= MOST_CHANNELS:
+    sound = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
+    if not 1 <= sound.channels <= MOST_CHANNELS:
         raise UserError(
-            f"{path}: expected 1 to {MOST_CHANNELS} channels, found {header.channels}: mix some of them down"
+            f"{path}: expected 1 to {MOST_CHANNELS} channels, found {sound.channels}: mix some of them down"
         )
-    return Sound(path, header.frames, header.rate, header.channels, header.notes)
+    return sound
 
 
 def read_blocks(sound: Sound) -> Iterator[NDArray[np.float32]]:
