@@ -4,13 +4,15 @@ libsndfile decodes. What it would lose or invent, and samples that are no number
 """
 
 import hashlib
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sepsearch.audio.checks import SAMPLE_BYTES, WAV, check_header, cut_off, flac_md5
+from sepsearch.audio.checks import SAMPLE_BYTES, WAV, check_header, cut_off, decoding_fault, flac_md5
 from sepsearch.utils.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif")
@@ -19,21 +21,27 @@ STEM_FORMATS = WAV | {"FLAC", "AIFF"}
 RATE = 48_000  # Hz: everything that is loaded comes at this rate
 LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
 SILENCE = 10 ** (-90 / 20)  # a peak below -90 dBFS is silence
+BLOCK_SECONDS = 20.0
 LOUDEST = 1_000.0  # a peak of 60 dB above full scale is a broken file, not music
 
 
-class AudioHeader(NamedTuple):
-    """What an audio file's header says: samples per channel, rate (Hz), channels, and harmless contradictions."""
+@dataclass(frozen=True)
+class Sound:
+    """An audio file: samples per channel, rate in Hz, channels."""
 
+    path: Path
     frames: int
     rate: int
     channels: int
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
+
+    @property
+    def seconds(self) -> float:
+        """Its length in seconds."""
+        return self.frames / self.rate
 
 
-def inspect_audio(
-    path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS
-) -> AudioHeader:
+def inspect_audio(path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS) -> Sound:
     """The header of an audio file of any number of channels; no audio is read.
 
     Args:
@@ -80,10 +88,10 @@ def inspect_audio(
             f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
             f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
         )
-    return AudioHeader(info.frames, info.samplerate, info.channels, notes)
+    return Sound(path, info.frames, info.samplerate, info.channels, notes)
 
 
-def read_header(path: Path) -> AudioHeader:
+def read_header(path: Path) -> Sound:
     """The header of a mono file; raises `UserError` for more channels, and as `inspect_audio` does."""
     header = inspect_audio(path)
     if header.channels != 1:
@@ -94,31 +102,82 @@ def read_header(path: Path) -> AudioHeader:
     return header
 
 
-def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
-    """Read a file whose header says `frames` and `rate`: float32, shape (samples,), at `RATE`, full scale = 1.
+def checked_blocks(path: Path, frames: int, rate: int) -> Iterator[tuple[NDArray[np.float32], float]]:
+    """The samples of a file whose header says `frames` and `rate`, (sample, channel), full scale = 1, and their peaks.
 
-    Raises `UserError` for a file that ends early, a sample that is not a finite number, silence, and samples on
-    another scale than -1 to 1.
+    Those of FLAC must have the MD5 that its header gives: libsndfile does not compare it, and some of its versions pass
+    over damaged frames.
+
+    Raises:
+        UserError: the file ends early or cannot be decoded, a sample is not a finite number or far beyond full scale,
+            or the MD5 is another.
     """
-    audio = _decode(path, frames)
-    if audio.shape != (frames,):
-        raise UserError(f"{path}: expected {frames} samples, found {len(audio)}: {cut_off(path)}")
-    peak = max(-audio.min(), audio.max())  # a NaN anywhere makes this NaN
-    if not np.isfinite(peak):
-        where = int(np.argmin(np.isfinite(audio)))
+    import soundfile
+
+    size, found, digest = int(BLOCK_SECONDS * rate), 0, hashlib.md5(usedforsecurity=False)
+    try:
+        md5 = flac_md5(path)
+        with soundfile.SoundFile(path) as file:
+            width, kind = (SAMPLE_BYTES[file.subtype], "int32") if md5 else (0, "float32")
+            while found < frames and len(block := file.read(min(size, frames - found), dtype=kind, always_2d=True)):
+                if md5:
+                    digest.update(packed_samples(block, width))
+                    block = block.astype(np.float32) * np.float32(2**-31)
+                peak = _checked_peak(path, block, found / rate, rate)
+                found += len(block)
+                yield block, peak
+            fault = decoding_fault(file.extra_info)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except soundfile.SoundFileError as error:
         raise UserError(
-            f"{path}: expected finite samples, found {audio[where]} at second {where / rate:.3f}: "
-            "render or export the file again"
-        )
-    if peak < SILENCE:
+            f"{path}: expected {frames} samples, found some behind {found / rate:.1f} s that cannot be decoded "
+            f"({_reason(error)}): {cut_off(path)}"
+        ) from None
+    if found != frames or fault:
+        why = f" ({fault})" if fault else ""
+        raise UserError(f"{path}: expected {frames} samples, found {found}{why}: {cut_off(path)}")
+    if md5 and digest.digest() != md5:
+        raise UserError(f"{path}: expected the samples whose checksum its header gives, found others: copy it again")
+
+
+def _checked_peak(path: Path, block: np.ndarray, begin: float, rate: int) -> float:
+    """The peak of samples (sample, channel) from second `begin` on; refuses what is not finite or beyond `LOUDEST`."""
+    peak = float(max(-block.min(), block.max()))  # a NaN anywhere makes this NaN
+    if not math.isfinite(peak):
+        odd = int(np.argmin(np.isfinite(block).all(axis=1)))
+        values = block[odd].tolist()
         raise UserError(
-            f"{path}: expected sound, found silence (peak below -90 dBFS): "
-            "export the file again, or remove the player from the piece"
+            f"{path}: expected finite samples, found {values if len(values) > 1 else values[0]} at second "
+            f"{begin + odd / rate:.3f}: render or export the file again"
         )
     if peak > LOUDEST:
         raise UserError(
             f"{path}: expected samples between -1 and 1, found a peak of {peak:.3g}: "
             "export the file again, scaled to full scale = 1"
+        )
+    return peak
+
+
+def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
+    """Read a mono file whose header says `frames` and `rate`: float32, shape (samples,), at `RATE`, full scale = 1.
+
+    Raises `UserError` for silence, and as `checked_blocks` does.
+    """
+    try:
+        audio = np.empty(frames, np.float32)
+    except (MemoryError, ValueError):
+        raise UserError(
+            f"{path}: expected audio that fits in the memory, found {frames} samples: {cut_off(path)}"
+        ) from None
+    begin, loudest = 0, 0.0
+    for block, peak in checked_blocks(path, frames, rate):
+        audio[begin : begin + len(block)] = block[:, 0]
+        begin, loudest = begin + len(block), max(loudest, peak)
+    if loudest < SILENCE:
+        raise UserError(
+            f"{path}: expected sound, found silence (peak below -90 dBFS): "
+            "export the file again, or remove the player from the piece"
         )
     if rate == RATE:
         return audio
@@ -128,35 +187,6 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
     exact = np.zeros(round(frames * RATE / rate), np.float32)  # soxr may round its length the other way
     exact[: len(resampled)] = resampled[: len(exact)]
     return exact
-
-
-def _decode(path: Path, frames: int) -> np.ndarray:
-    """All samples of a file, float32, shape (samples,); those of FLAC must have the MD5 that the header gives.
-
-    libsndfile does not look at the MD5, and some of its versions pass over damaged frames.
-    """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            md5 = flac_md5(path) if file.format == "FLAC" else None
-            width = SAMPLE_BYTES[file.subtype]
-            audio = file.read(dtype="int32" if md5 else "float32")
-    except MemoryError:
-        raise UserError(
-            f"{path}: expected audio that fits in the memory, found {frames} samples: {cut_off(path)}"
-        ) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except soundfile.SoundFileError as error:
-        raise UserError(
-            f"{path}: expected {frames} samples, found some that cannot be decoded ({_reason(error)}): {cut_off(path)}"
-        ) from None
-    if not md5:
-        return audio
-    if hashlib.md5(packed_samples(audio, width), usedforsecurity=False).digest() != md5:
-        raise UserError(f"{path}: expected the samples whose checksum its header gives, found others: copy it again")
-    return audio.astype(np.float32) * np.float32(2**-31)
 
 
 def packed_samples(integers: np.ndarray, width: int) -> bytes:

@@ -8,63 +8,53 @@ of 31 transforms.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from sepsearch.audio.reading import RATE
-from sepsearch.utils.errors import UserError
+from sepsearch.utils.validation import STRICT, from_mapping, validated
 
 FRAMES = 128
 BINS = 128
 ROW_BYTES = FRAMES * BINS * 2  # float16
-AXES = ("mel", "log", "linear")
 # c = LEVEL / RMS of the recordings: noise at the recordings' level becomes log1p(0.3) = 0.26, loud partials about 2.
 # Measured against 1, 3 and 10 (docs/decisions.md): the more the quiet counts, the worse the separated audio.
 LEVEL = 0.3
-# Rows of about unit RMS. It changes no ratio, but at a quarter of it a third of the report's networks die at once.
+# Rows of about unit RMS. It changes no ratio, but at a quarter of it a third of the reference networks die at once.
 SCALE = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class FrontEnd:
     """Settings of the spectrogram: `axis` of the bands from `low_hz` to `high_hz` (Hz), `clip_seconds` per row.
 
     A clip is 128 frames, so the hop is clip_seconds · 48,000 / 128 samples; `window` is the Hann window in samples.
-    Raises `UserError` for settings that give no transform.
+    Raises pydantic's `ValidationError` for settings that give no transform.
     """
 
     axis: Literal["mel", "log", "linear"] = "mel"
-    low_hz: float = 0.0
-    high_hz: float = 12_000.0
-    clip_seconds: float = 10.0
-    window: int = 4096
+    low_hz: Annotated[float, Field(ge=0)] = 0.0
+    high_hz: Annotated[float, Field(gt=0)] = 12_000.0
+    clip_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
+    window: Annotated[int, Field(ge=256, le=65536, multiple_of=2)] = 4096
 
-    def __post_init__(self) -> None:
-        for name in ("low_hz", "high_hz", "clip_seconds", "window"):
-            value = getattr(self, name)
-            kinds = int if name == "window" else int | float
-            if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) <= RATE * 60:
-                raise UserError(f"front end: {name} is {str(value)[:40]!r}, expected a number in range")
-        nyquist = RATE / 2
-        if self.axis not in AXES:
-            raise UserError(f"front end: axis is {self.axis!r}, expected one of {', '.join(AXES)}")
-        if not 0 <= self.low_hz < self.high_hz <= nyquist:
-            raise UserError(
-                f"front end: low_hz {self.low_hz:g} and high_hz {self.high_hz:g}, expected 0 ≤ low < high ≤ {nyquist:g}"
-            )
-        if self.axis == "log" and self.low_hz <= 0:
-            raise UserError("front end: low_hz is 0, expected above 0 on a logarithmic axis (30, say)")
-        samples = self.clip_seconds * RATE / FRAMES
-        if not 1 <= self.clip_seconds <= 60 or samples != int(samples):
-            raise UserError(f"front end: clip_seconds is {self.clip_seconds:g}, expected 1 to 60, whole hops")
-        if not 256 <= self.window <= 65536 or self.window % 2:
-            raise UserError(f"front end: window is {self.window}, expected an even number from 256 to 65536")
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high, nyquist = self.low_hz, self.high_hz, RATE / 2
+        if not low < high <= nyquist:
+            raise ValueError(f"low_hz {low:g} and high_hz {high:g}, expected 0 ≤ low < high ≤ {nyquist:g}")
+        if self.axis == "log" and low == 0:
+            raise ValueError("low_hz is 0, expected above 0 on a logarithmic axis (30, say)")
+        if (self.clip_seconds * RATE) % FRAMES:
+            raise ValueError(f"clip_seconds is {self.clip_seconds:g}, expected whole hops of clip_seconds / {FRAMES}")
+        return self
 
     @property
     def hop(self) -> int:
@@ -77,10 +67,12 @@ class FrontEnd:
         return self.hop * FRAMES
 
 
+# A field of a pydantic class that may be given as the front end's settings.
+FrontEndField = Annotated[FrontEnd, from_mapping(lambda settings: validated(FrontEnd, settings, ""))]
 PRESETS: dict[str, FrontEnd] = {
     "mel": FrontEnd(),
     "log": FrontEnd(axis="log", low_hz=30.0),
-    # The report's plain linear bins, 0 to 24 kHz.
+    # The reference network's plain linear bins, 0 to 24 kHz.
     "report": FrontEnd(axis="linear", high_hz=24_000.0),
 }
 
@@ -153,8 +145,9 @@ def clip_spectra(front_end: FrontEnd, waveforms: NDArray[np.float32], begin: int
     piece = waveforms[:, max(0, start) : max(0, min(stop, waveforms.shape[1]))]
     before = max(0, -start)
     padded = np.pad(piece, ((0, 0), (before, length - before - piece.shape[1])))
-    frames = torch.from_numpy(padded).unfold(1, front_end.window, front_end.hop) * _window(front_end)
-    return torch.fft.rfft(frames)[..., : band_matrix(front_end).shape[0]]
+    samples, window = torch.from_numpy(padded), _window(front_end)
+    spectra = torch.stft(samples, front_end.window, front_end.hop, window=window, center=False, return_complex=True)
+    return spectra.transpose(1, 2)[..., : band_matrix(front_end).shape[0]]
 
 
 @cache

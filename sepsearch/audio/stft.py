@@ -46,11 +46,11 @@ class MaskTrack:
 
 
 class MaskedTransform:
-    """Channels in blocks, and masks → voices, by overlapping windows.
+    """Channels in blocks, and masks → voices: `torch.stft`, times masks, `torch.istft`, `STEP` windows at a time.
 
-    The squares of periodic Hann windows that overlap by three quarters add up to 1.5 everywhere, so a mask of 1 gives
-    the mixture back. Window n is centred n - 1 hops from the first sample: with silence before and behind, every
-    sample lies in OVERLAP windows.
+    Hann windows overlap by three quarters. Window n is centred n - 1 hops from the first sample: with silence before
+    and behind, every sample lies in OVERLAP windows, and a mask of 1 gives the mixture back. Each inverse transform
+    begins with the OVERLAP - 1 windows before, so that its result does not depend on where blocks end.
     """
 
     def __init__(self, rate: int, tracks: Sequence[MaskTrack], share: bool):
@@ -59,7 +59,7 @@ class MaskedTransform:
         self._hop = self._size // OVERLAP
         self._window = torch.hann_window(self._size)
         self._audio: Tensor | None = None  # (channel, sample) from the beginning of the next window on
-        self._rest: Tensor | None = None  # (voice, channel, hop, sample): what later windows add to
+        self._before: list[Tensor] = []  # by voice: (channel, frequency, window), the last OVERLAP - 1
         self._next = 0
         self._length = 0  # samples of the recording
         self._complete = False
@@ -67,8 +67,11 @@ class MaskedTransform:
     def feed(self, block: NDArray[np.float32]) -> None:
         self._length += block.shape[1]
         audio = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
-        before = torch.zeros((len(audio), self._size - self._hop)) if self._audio is None else self._audio
-        self._audio = torch.cat([before, audio], dim=1)
+        if self._audio is None:
+            self._audio = torch.zeros((len(audio), self._size - self._hop))
+            silence = torch.zeros((len(audio), self._size // 2 + 1, OVERLAP - 1), dtype=torch.complex64)
+            self._before = [silence] * len(self._tracks)
+        self._audio = torch.cat([self._audio, audio], dim=1)
 
     def finish(self) -> None:
         assert self._audio is not None
@@ -98,23 +101,25 @@ class MaskedTransform:
     def _transform(self, count: int) -> tuple[Tensor, Tensor]:
         """The samples that `count` more windows complete: mixture and voices."""
         assert self._audio is not None
-        channels = len(self._audio)
-        spectrum = torch.fft.rfft(self._audio.unfold(1, self._size, self._hop)[:, :count] * self._window)
+        done = count * self._hop
+        samples = self._audio[:, : done - self._hop + self._size]
+        spectrum = torch.stft(
+            samples, self._size, self._hop, window=self._window, center=False, return_complex=True
+        )  # (channel, frequency, window)
         centres = torch.arange(self._next - 1, self._next - 1 + count).double() * self._hop
-        masks = [track.full_masks(centres) for track in self._tracks]
+        masks = [track.full_masks(centres).T for track in self._tracks]
         if self._share:
             total = sum(masks[1:], masks[0]).clamp(min=1)
             masks = [mask / total for mask in masks]
-        if self._rest is None:
-            self._rest = torch.zeros((len(masks), channels, OVERLAP - 1, self._hop))
-        sums = torch.cat([self._rest, torch.zeros((len(masks), channels, count, self._hop))], dim=2)
-        for voice, mask in zip(sums, masks, strict=True):
-            windows = torch.fft.irfft(spectrum * mask, self._size) * (self._window / 1.5)
-            for part, piece in enumerate(windows.unflatten(2, (OVERLAP, self._hop)).unbind(2)):
-                voice[:, part : part + count] += piece
-        self._rest = sums[:, :, count:].clone()
-        mixture, self._audio = self._audio[:, : count * self._hop], self._audio[:, count * self._hop :]
-        return mixture, sums[:, :, :count].flatten(2)
+        voices = []
+        for voice, mask in enumerate(masks):
+            masked = torch.cat([self._before[voice], spectrum * mask], dim=2)
+            self._before[voice] = masked[..., 1 - OVERLAP :].clone()
+            # From the centre of the first window on; the next hop is the first that OVERLAP windows cover.
+            inverse = torch.istft(masked, self._size, self._hop, window=self._window)
+            voices.append(inverse[:, self._hop : self._hop + done])
+        self._audio = self._audio[:, done:]
+        return samples[:, :done], torch.stack(voices)
 
 
 def transform_size(rate: int) -> int:

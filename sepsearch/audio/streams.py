@@ -1,26 +1,21 @@
 """Audio files of any length and number of channels: checked from end to end, then read and written block by block."""
 
 import errno
-import hashlib
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio.checks import SAMPLE_BYTES, cut_off, decoding_fault, flac_md5
-from sepsearch.audio.reading import LOUDEST, STEM_FORMATS, SUFFIXES, inspect_audio, packed_samples, unreadable
+from sepsearch.audio.reading import STEM_FORMATS, SUFFIXES, Sound, checked_blocks, inspect_audio
 from sepsearch.utils.errors import UserError, no_space
 
 OGG = (".ogg", ".oga", ".opus")
 READABLE = STEM_FORMATS | {"OGG"}
 MOST_CHANNELS = 8  # as many as FLAC can hold
-BLOCK_SECONDS = 20.0
 LARGEST_WAV = 2**32 - 2**16  # bytes: a WAV file counts them in 32 bits; beyond, RF64 (EBU Tech 3306) counts in 64
 # As they are written: (format, subtype, bytes a sample). Floats hold any level.
 FORMATS = {"wav": ("WAV", "FLOAT", 4), "flac": ("FLAC", "PCM_24", 3)}
@@ -28,104 +23,35 @@ ALMOST_FULL = 2**20  # bytes free
 HIGHEST_INTEGER = 1 - 2**-23
 
 
-@dataclass(frozen=True)
-class Sound:
-    """An audio file: samples per channel, rate in Hz, channels."""
-
-    path: Path
-    frames: int
-    rate: int
-    channels: int
-    notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.frames / self.rate
-
-
 def open_sound(path: Path) -> Sound:
     """Look at the header of a WAV, FLAC, AIFF or OGG file with 1 to 8 channels.
 
     Raises `UserError` for more channels, and as `inspect_audio` does.
     """
-    header = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
-    if not 1 <= header.channels <= MOST_CHANNELS:
+    sound = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
+    if not 1 <= sound.channels <= MOST_CHANNELS:
         raise UserError(
-            f"{path}: expected 1 to {MOST_CHANNELS} channels, found {header.channels}: mix some of them down"
+            f"{path}: expected 1 to {MOST_CHANNELS} channels, found {sound.channels}: mix some of them down"
         )
-    return Sound(path, header.frames, header.rate, header.channels, header.notes)
+    return sound
 
 
 def read_blocks(sound: Sound) -> Iterator[NDArray[np.float32]]:
-    """The samples (channel, sample), full scale = 1, in blocks of `BLOCK_SECONDS`.
-
-    Raises `UserError` for a file that ends early or cannot be read.
-    """
-    for block in _raw_blocks(sound, "float32"):
+    """The samples (channel, sample), full scale = 1, in blocks of 20 s; raises `UserError` as `checked_blocks` does."""
+    for block, _ in checked_blocks(sound.path, sound.frames, sound.rate):
         yield np.ascontiguousarray(block.T)
-
-
-def _raw_blocks(sound: Sound, kind: str) -> Iterator[NDArray]:
-    """(sample, channel) of a type, in blocks."""
-    import soundfile
-
-    size, found = int(BLOCK_SECONDS * sound.rate), 0
-    try:
-        with soundfile.SoundFile(sound.path) as file:
-            while found < sound.frames and len(
-                block := file.read(min(size, sound.frames - found), dtype=kind, always_2d=True)
-            ):
-                found += len(block)
-                yield block
-            fault = decoding_fault(file.extra_info)
-    except OSError as error:
-        raise unreadable(sound.path, error) from None
-    except soundfile.SoundFileError as error:
-        raise UserError(
-            f"{sound.path}: expected {sound.frames} samples, found some behind {found / sound.rate:.1f} s that cannot "
-            f"be decoded ({error}): {cut_off(sound.path)}"
-        ) from None
-    if found != sound.frames or fault:
-        why = f" ({fault})" if fault else ""
-        raise UserError(f"{sound.path}: expected {sound.frames} samples, found {found}{why}: {cut_off(sound.path)}")
 
 
 def check_samples(sound: Sound, advance: Callable[[float], object] = lambda seconds: None) -> float:
     """Read a file from end to end and return its peak; `advance` is called with the seconds read since.
 
-    Raises `UserError` for a file that ends early, a sample that is not a finite number or far beyond full scale, and
-    FLAC whose samples do not have the checksum that its header gives (libsndfile does not look at it).
+    Raises `UserError` as `checked_blocks` does.
     """
-    import soundfile
-
-    md5 = flac_md5(sound.path)
-    width = SAMPLE_BYTES[soundfile.info(sound.path).subtype] if md5 else 0
-    digest = hashlib.md5(usedforsecurity=False)
-    peak, begin = 0.0, 0
-    for block in _raw_blocks(sound, "int32" if width else "float32"):
-        if width:
-            digest.update(packed_samples(block, width))
-            block = block * np.float32(2**-31)
-        loudest = float(max(-block.min(), block.max()))  # a NaN anywhere makes this NaN
-        if not math.isfinite(loudest):
-            odd = int(np.argmin(np.isfinite(block).all(axis=1)))
-            raise UserError(
-                f"{sound.path}: expected finite samples, found {block[odd].tolist()} at second "
-                f"{(begin + odd) / sound.rate:.3f}: render or export the file again"
-            )
-        peak, begin = max(peak, loudest), begin + len(block)
+    loudest = 0.0
+    for block, peak in checked_blocks(sound.path, sound.frames, sound.rate):
+        loudest = max(loudest, peak)
         advance(len(block) / sound.rate)
-    if width and digest.digest() != md5:
-        raise UserError(
-            f"{sound.path}: expected the samples whose checksum its header gives, found others: copy it again"
-        )
-    if peak > LOUDEST:
-        raise UserError(
-            f"{sound.path}: expected samples between -1 and 1, found a peak of {peak:.3g}: "
-            "export the file again, scaled to full scale = 1"
-        )
-    return peak
+    return loudest
 
 
 def written_bytes(sound: Sound, kind: str) -> int:

@@ -1,4 +1,4 @@
-"""What anyone gets without training: identity, zero, the best constant gain, and the oracle mask."""
+"""Baselines that need no training: identity, zero, the best constant gain, and the oracle mask."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ BASELINES = ("identity", "zero", "gain", "oracle")
 def baseline_losses(rows: Rows, pairs: Pairs, gain: float) -> dict[str, float]:
     """Mean squared error of every baseline over examples, every piece counting alike.
 
-    identity: the mixture itself (the report's benchmark); zero: silence; gain: the mixture times a constant;
+    identity: the mixture itself (the reference's benchmark); zero: silence; gain: the mixture times a constant;
     oracle: the best mask in [0, 1] of the mixture, clip(target / mixture), which knows the target.
     """
     weights = torch.from_numpy(pairs.weights()).to(rows.device)
@@ -45,11 +45,11 @@ def best_gain(rows: Rows, pairs: Pairs) -> float:
 
 
 def all_baselines(rows: Rows, examples: Mapping[str, Mapping[str, Pairs]]) -> dict[str, dict[str, dict[str, float]]]:
-    """side → baseline → instrument → loss. The gain is fitted on the training side and used on all three."""
-    gains = {code: best_gain(rows, sides["train"]) for code, sides in examples.items()}
+    """split → baseline → instrument → loss. The gain is fitted on the training split and used in all three."""
+    gains = {code: best_gain(rows, splits["train"]) for code, splits in examples.items()}
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for code, sides in examples.items():
-        for side, pairs in sides.items():
+    for code, splits in examples.items():
+        for split, pairs in splits.items():
             for name, loss in baseline_losses(rows, pairs, gains[code]).items():
-                table.setdefault(side, {}).setdefault(name, {})[code] = loss
+                table.setdefault(split, {}).setdefault(name, {})[code] = loss
     return table

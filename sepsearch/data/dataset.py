@@ -77,7 +77,7 @@ def own_players(players: Sequence[str], instrument: str) -> int:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Examples of one instrument on one side: rows of the mixture and of the target, and the piece; all (example,).
+    """Examples of one instrument in one split: rows of the mixture and of the target, and the piece; all (example,).
 
     `others`: whether anything but the instrument sounds in the mixture; where nothing does, mixture and target are the
     same, and so the identity loss is 0. None: in all of them.
@@ -249,7 +249,7 @@ def _joined(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a trial trains on: rows, examples by instrument and side, and each instrument's identity loss.
+    """What a trial trains on: rows, examples by instrument and split, and each instrument's identity loss.
 
     The identity loss is that of the validation examples; it scales the instrument's ratio.
     """

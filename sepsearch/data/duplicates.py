@@ -104,21 +104,6 @@ def survey(
     return Survey(stems, tuple(scan.mixture for scan in scans), shared, title_groups(recordings, shared))
 
 
-def check_mixtures(recordings: Recordings, progress: Progress | None = None) -> tuple[MixtureCheck, ...]:
-    """Compare the mixture that came with each piece with the sum of its stems; part of `survey`."""
-    return tuple(scan.mixture for scan in _scan(recordings, Steps(progress, len(recordings.pieces)), {}))
-
-
-def find_shared_takes(
-    recordings: Recordings, threshold: float = THRESHOLD, progress: Progress | None = None
-) -> tuple[SharedTake, ...]:
-    """Find stems of one instrument in different pieces that are one recording, sorted; part of `survey`.
-
-    Gain, polarity, length and a lead-in up to `LONGEST_LAG` longer or shorter make no difference.
-    """
-    return survey(recordings, threshold, progress).shared
-
-
 def title_groups(recordings: Recordings, shared: Iterable[SharedTake]) -> tuple[tuple[str, ...], ...]:
     """All titles, sorted and in groups that share takes: a split must keep each group on one side.
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sepsearch.audio.spectrogram import FrontEnd
+from sepsearch.audio.spectrogram import FrontEndField
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.data.recordings import MOST_PLAYERS
 from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.validation import problem_of
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -66,7 +67,7 @@ class _Take(_Facts):
 class _Manifest(_Facts):
     source: str
     fingerprint: str
-    front_end: dict[str, Any]
+    front_end: FrontEndField
     constant: float = Field(gt=0)
     rms: float = Field(gt=0)
     pieces: list[_Piece] = Field(min_length=1)
@@ -96,12 +97,8 @@ def _problem(manifest: dict[str, Any]) -> str:
     """What is wrong with a manifest whose checksum somebody has made fit, if anything."""
     try:
         facts = _Manifest.model_validate(manifest)
-        FrontEnd(**facts.front_end)
     except ValidationError as error:
-        first = error.errors()[0]
-        return one_line(f"{': '.join(map(str, first['loc']))}: {first['msg']}")
-    except (UserError, TypeError) as error:
-        return one_line(error)
+        return one_line(problem_of(error, _Manifest))
     files = [piece.shard.file for piece in facts.pieces]
     if len(set(files)) < len(files):
         return "a shard belongs to two pieces"

@@ -1,15 +1,16 @@
-"""Rows that are not all at hand: a thread reads them ahead of their use, part by part, through a window.
+"""Out-of-core rows with background prefetch: a thread reads them ahead of their use, part by part.
 
-A stream's batches are known before its first one is used: row numbers are small, rows are not. So they are put together
-to blocks, and a block's rows are brought in the order in which they lie: every part that holds some of them is viewed
-once, its rows are copied out, and the view is let go of. Meanwhile the block before is used.
+A stream's batches are known before its first one is used: row numbers are small, rows are not. So they are grouped into
+blocks, and a block's rows are copied part by part, each part viewed once, while the block before is used.
 """
 
+import math
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sepsearch.data.dataset import Batch, Rows, as_tensor
 BLOCK_BYTES = 128 * 2**20  # 2048 examples: an epoch of the usual length is one block
 BLOCKS = 2  # one in use, one ahead
 
+Item = TypeVar("Item")
 Fetch = Callable[[Sequence[int]], Sequence[NDArray[np.float16]]]
 
 
@@ -75,11 +77,10 @@ class WindowedRows(Rows):
         A stream that was made later waits until the earlier ones are read, unless it is used before.
         """
         blocks = list(self._blocks(batches))
-        reading = _Reading(self._shelf, self._last)
-        self._last = reading
+        self._last = reading = _Reading(self._shelf, self._last)
         if blocks:
-            arguments = (self, reading, [numbers for numbers, _ in blocks])
-            threading.Thread(target=_read, args=arguments, name="windows", daemon=True).start()
+            work = (self, reading, [numbers for numbers, _ in blocks])
+            threading.Thread(target=_read, args=work, name="prefetch", daemon=True).start()
         else:
             reading.read, reading.before = True, None
         return Stream(reading, [places for _, places in blocks], self.device)
@@ -96,23 +97,11 @@ class WindowedRows(Rows):
 
     def _blocks(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], list[Batch]]]:
         """Consecutive batches whose rows fill a block: its row numbers, sorted, and the batches' places among them."""
-        block: list[Batch] = []
-        size = 0
-        for batch in batches:
-            more = len(np.unique(torch.cat(batch).numpy()))
-            if block and size + more > self._block_rows:
-                yield self._block(block)
-                block, size = [], 0
-            block.append(batch)
-            size += more
-        if block:
-            yield self._block(block)
-
-    def _block(self, batches: list[Batch]) -> tuple[NDArray[np.int64], list[Batch]]:
-        numbers = np.unique(torch.cat([torch.cat(batch) for batch in batches]).numpy())
-        self._require(numbers)
-        places = [tuple(torch.from_numpy(np.searchsorted(numbers, r.numpy())) for r in batch) for batch in batches]
-        return numbers, places
+        sized = ((batch, len(np.unique(torch.cat(batch).numpy()))) for batch in batches)
+        for block in _filled(sized, self._block_rows):
+            numbers = np.unique(torch.cat([torch.cat(batch) for batch in block]).numpy())
+            self._require(numbers)
+            yield numbers, [tuple(torch.from_numpy(np.searchsorted(numbers, r.numpy())) for r in b) for b in block]
 
     def _require(self, numbers: NDArray[np.int64]) -> None:
         """Raise `IndexError` unless there are rows with these sorted numbers."""
@@ -121,17 +110,8 @@ class WindowedRows(Rows):
 
     def _windows(self, parts: Iterable[np.intp]) -> Iterator[list[int]]:
         """Numbers of parts, in their order, as many at once as a window holds."""
-        window: list[int] = []
-        size = 0
-        for part in map(int, parts):
-            more = self._rows[part] * ROW_BYTES
-            if window and self._window is not None and size + more > self._window:
-                yield window
-                window, size = [], 0
-            window.append(part)
-            size += more
-        if window:
-            yield window
+        most = math.inf if self._window is None else self._window / ROW_BYTES
+        return _filled(((int(part), self._rows[part]) for part in parts), most)
 
     def _view(self, numbers: Sequence[int]) -> Sequence[NDArray[np.float16]]:
         views = self._fetch(numbers)
@@ -167,6 +147,20 @@ class WindowedRows(Rows):
             arrived = block.to(self.device, non_blocking=True)
         own.synchronize()
         return arrived
+
+
+def _filled(sized: Iterable[tuple[Item, int]], most: float) -> Iterator[list[Item]]:
+    """Consecutive items in lists whose sizes add up to at most `most`, but at least one item in each."""
+    group: list[Item] = []
+    total = 0
+    for item, size in sized:
+        if group and total + size > most:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size
+    if group:
+        yield group
 
 
 class _Shelf(threading.Condition):

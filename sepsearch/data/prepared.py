@@ -14,8 +14,8 @@ from sepsearch.data.split_examples import Fold, choose_instruments, leave_one_ti
 from sepsearch.data.splits import RULES, Split, split_titles
 from sepsearch.utils.errors import UserError
 
-BASELINE_EXAMPLES = 1024  # of the training side, to fit the gain on
-TEST_EXAMPLES = 2048  # of the test side, per instrument
+BASELINE_EXAMPLES = 1024  # of the training split, to fit the gain on
+TEST_EXAMPLES = 2048  # of the test split, per instrument
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class PreparedData:
     """What there is to learn from, before any training.
 
     `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
-    side → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
-    `fold_identity` is fold → side → identity loss. `notes` are lines for the user.
+    split → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
+    `fold_identity` is fold → split → identity loss. `notes` are lines for the user.
     """
 
     recordings: Recordings
@@ -81,33 +81,27 @@ def gather_data(
     Raises:
         UserError: an instrument does not play, never sounds, or nothing sounds beside it although it was named.
     """
-    index = shards.index()
+    index, groups = shards.index(), shards.manifest["title_groups"]
     codes, notes = choose_instruments(index, instruments)
-    split = split_titles(index.title_facts(), shards.manifest["title_groups"], seed, fractions)
+    split = split_titles(index.title_facts(), groups, seed, fractions)
     examples, rules = split_pairs(index, split, codes)
-    limits = {"train": None, "validation": validation_examples, "test": TEST_EXAMPLES}
+    few = [code for code, rule in rules.items() if rule == "few titles"]
+    folds = [fold for code in few for fold in leave_one_title_out(index, code, groups)]
+    limits = {"validation": validation_examples, "test": TEST_EXAMPLES}
 
-    def limited(sides: Mapping[str, Pairs]) -> dict[str, Pairs]:
+    def limited(splits: Mapping[str, Pairs], limits: Mapping[str, int] = limits) -> dict[str, Pairs]:
         return {
-            side: pairs if (limit := limits[side]) is None else sample_pairs(pairs, limit, seed)
-            for side, pairs in sides.items()
+            name: sample_pairs(pairs, limits[name], seed) if name in limits else pairs for name, pairs in splits.items()
         }
 
-    examples = {code: limited(sides) for code, sides in examples.items()}
-    few = [code for code, rule in rules.items() if rule == "few titles"]
-    groups = shards.manifest["title_groups"]
-    folds = [fold for code in few for fold in leave_one_title_out(index, code, groups)]
-    folds = [dataclasses.replace(fold, sides=limited(fold.sides)) for fold in folds]
+    examples = {code: limited(splits) for code, splits in examples.items()}
+    folds = [dataclasses.replace(fold, splits=limited(fold.splits)) for fold in folds]
     rows = Rows([spectrograms(table) for table in shards.tables()])
-    judged = {
-        code: {**sides, "train": sample_pairs(sides["train"], BASELINE_EXAMPLES, seed)}
-        for code, sides in examples.items()
-    }
+    fitted = {code: limited(splits, {"train": BASELINE_EXAMPLES}) for code, splits in examples.items()}
+    baselines = all_baselines(rows, fitted)
     identity = {
-        fold.id: {side: baseline_losses(rows, fold.sides[side], 1.0)["identity"] for side in ("validation", "test")}
-        for fold in folds
+        fold.id: {name: baseline_losses(rows, fold.splits[name], 1.0)["identity"] for name in limits} for fold in folds
     }
-    baselines = all_baselines(rows, judged)
     notes += _zero_notes(baselines)
     return PreparedData(
         recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes
@@ -120,14 +114,14 @@ def _zero_notes(baselines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> t
     Raises:
         UserError: there would be none at all to search by.
     """
-    zero = {side: [c for c, loss in of["identity"].items() if not loss > 0] for side, of in baselines.items()}
+    zero = {split: [c for c, loss in of["identity"].items() if not loss > 0] for split, of in baselines.items()}
     if len(zero["validation"]) == len(baselines["validation"]["identity"]):
         raise UserError(
             f"instruments: {', '.join(zero['validation'])}: mixture and target are the same in all validation clips,"
             " so there is nothing to search by: add recordings in which others play louder"
         )
     return tuple(
-        f"{', '.join(zero[side])}: mixture and target are the same in all {side} clips: no ratio, no part in means"
-        for side in ("validation", "test")
-        if zero[side]
+        f"{', '.join(zero[split])}: mixture and target are the same in all {split} clips: no ratio, no part in means"
+        for split in ("validation", "test")
+        if zero[split]
     )

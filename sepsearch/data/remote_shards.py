@@ -18,32 +18,32 @@ def shards_place(storage: StorageFolder, fingerprint: str) -> StorageFolder:
     return storage / ".shards" / fingerprint
 
 
-def fetch_shards(place: StorageFolder, folder: Path, progress: Progress) -> bool:
+def fetch_shards(storage: StorageFolder, folder: Path, progress: Progress) -> bool:
     """Bring a shard set to a folder that does not exist; whether there is one. `open_shards` tells if it is sound.
 
     Raises:
-        UserError: the place does not answer, its manifest is damaged, or the disk is full.
+        UserError: the storage does not answer, its manifest is damaged, or the disk is full.
     """
-    if (manifest := place.read(MANIFEST)) is None:
+    if (manifest := storage.read(MANIFEST)) is None:
         return False
     with new_folder(folder) as new:
         (new / MANIFEST).write_bytes(manifest)
-        pieces = read_manifest(new / MANIFEST, f"delete {place} and run again: the shards are built anew")["pieces"]
+        pieces = read_manifest(new / MANIFEST, f"delete {storage} and run again: the shards are built anew")["pieces"]
 
         def fetch(name: str) -> None:
-            if (content := place.read(name)) is not None:
-                path_below(new, name, place).write_bytes(content)
+            if (content := storage.read(name)) is not None:
+                path_below(new, name, storage).write_bytes(content)
 
         steps = Steps(partial(progress, "fetching shards"), len(pieces))
         in_threads(fetch, [piece["shard"]["file"] for piece in pieces], steps)
     return True
 
 
-def publish_shards(place: StorageFolder, folder: Path, progress: Progress) -> None:
+def publish_shards(storage: StorageFolder, folder: Path, progress: Progress) -> None:
     """Write a shard set to a storage folder that has none, its manifest last: without a manifest it does not exist."""
-    if place.read(MANIFEST) is not None:
+    if storage.read(MANIFEST) is not None:
         return
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
     steps = Steps(partial(progress, "publishing shards"), len(names))
-    in_threads(lambda name: place.write(name, (folder / name).read_bytes()), names, steps)
-    place.write(MANIFEST, (folder / MANIFEST).read_bytes())
+    in_threads(lambda name: storage.write(name, (folder / name).read_bytes()), names, steps)
+    storage.write(MANIFEST, (folder / MANIFEST).read_bytes())

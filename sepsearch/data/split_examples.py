@@ -1,4 +1,4 @@
-"""Examples by side: an instrument's training, validation and test examples, and folds that leave out one title each."""
+"""Examples by split: training, validation and test examples of an instrument, and folds that leave out one title."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepsearch.data.dataset import Pairs, RowIndex, instrument_pairs
-from sepsearch.data.splits import SIDES, Split
+from sepsearch.data.splits import SPLITS, Split
 from sepsearch.utils.errors import UserError
 
 HELD_BACK = 0.2
@@ -16,9 +16,9 @@ HELD_BACK = 0.2
 def split_pairs(
     index: RowIndex, split: Split, instruments: Sequence[str]
 ) -> tuple[dict[str, dict[str, Pairs]], dict[str, str]]:
-    """Examples by instrument and side ("train", "validation", "test"), and the rule of each instrument that needs one.
+    """Examples by instrument and split ("train", "validation", "test"), and the rule of each instrument that needs one.
 
-    Rules are keys of `splits.RULES`: the split's own, or "shared clips" where a side would be left without an example
+    Rules are keys of `splits.RULES`: the split's own, or "shared clips" where a split would be left without an example
     in which there is something to separate.
 
     Raises:
@@ -34,12 +34,12 @@ def split_pairs(
             raise UserError(f"instruments: nothing sounds in the clips of {code}; leave it out (--instruments)")
         if not len(pairs.separable):
             raise nothing_to_separate(index, [code])
-        examples[code] = {side: _part(index, split, code, pairs, side) for side in SIDES}
+        examples[code] = {name: _part(index, split, code, pairs, name) for name in SPLITS}
         if code in split.rules:
             rules[code] = split.rules[code]
         if not all(len(part.separable) for part in examples[code].values()):
             rules[code] = "shared clips"
-            examples[code] = dict.fromkeys(SIDES, pairs)
+            examples[code] = dict.fromkeys(SPLITS, pairs)
     return examples, rules
 
 
@@ -82,8 +82,8 @@ def _titles_of(index: RowIndex, code: str, most: int = 3) -> str:
     return ", ".join(titles[:most]) + more
 
 
-def _part(index: RowIndex, split: Split, code: str, pairs: Pairs, side: str) -> Pairs:
-    """The examples of one instrument that lie on a side."""
+def _part(index: RowIndex, split: Split, code: str, pairs: Pairs, which: str) -> Pairs:
+    """The examples of one instrument in one of "train", "validation" and "test"."""
     title, position = _places(index, pairs)
     names, counts = np.unique(title, return_counts=True)
     titles = [str(name) for _, name in sorted(zip(-counts, names, strict=True))]
@@ -91,7 +91,7 @@ def _part(index: RowIndex, split: Split, code: str, pairs: Pairs, side: str) -> 
         separable = set(title[pairs.separable].tolist())
         titles = [name for name in titles if name in separable]
     chosen = np.zeros(len(pairs), dtype=bool)
-    for name, (begin, end) in split.parts(code, titles, side).items():
+    for name, (begin, end) in split.parts(code, titles, which).items():
         chosen |= (title == name) & (position >= begin) & (position < end)
     return pairs.pick(np.flatnonzero(chosen))
 
@@ -109,13 +109,13 @@ class Fold:
     id: str
     instrument: str
     title: str
-    sides: Mapping[str, Pairs]
+    splits: Mapping[str, Pairs]
 
 
 def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Sequence[str]] = ()) -> list[Fold]:
     """A fold for every title in which an instrument has something to separate.
 
-    None at all where one of them would have a side without. Titles of one group (they share a take) are left out
+    None at all where one of them would leave a split without. Titles of one group (they share a take) are left out
     together. The last fifth of every other piece validates, at least its last clip: only to tell the best epoch.
     """
     pairs = instrument_pairs(index, instrument)
@@ -127,8 +127,8 @@ def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Seque
         kin = next((group for group in groups if name in group), [name])
         other = ~np.isin(title, list(kin))
         masks = {"train": other & ~held, "validation": other & held, "test": title == name}
-        sides = {side: pairs.pick(np.flatnonzero(mask)) for side, mask in masks.items()}
-        if not all(len(part.separable) for part in sides.values()):
+        splits = {split: pairs.pick(np.flatnonzero(mask)) for split, mask in masks.items()}
+        if not all(len(part.separable) for part in splits.values()):
             return []
-        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), sides))
+        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), splits))
     return folds

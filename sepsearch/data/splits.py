@@ -1,4 +1,4 @@
-"""Titles into train, validation and test: seeded, balanced, and never one title (or one reused take) on two sides."""
+"""Titles into train, validation and test: seeded, balanced, and never one title (or one reused take) in two splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import numpy as np
 
 from sepsearch.utils.errors import UserError
 
-SIDES = ("train", "validation", "test")
-# How instruments are judged whose titles do not reach all three sides; the text goes wherever their score is shown.
+SPLITS = ("train", "validation", "test")
+# How instruments are judged whose titles are not in all three splits; the text goes wherever their score is shown.
 RULES = {
-    "few titles": "too few titles for three sides in which it plays with others: the first half of the titles left "
+    "few titles": "too few titles for three splits in which it plays with others: the first half of the titles left "
     "over from training validates, the second half tests",
     "one title": "one title only in which it plays with others: trained, validated and tested on different clips of it",
     "shared clips": "too few clips to hold any back: trained, validated and tested on the same ones",
@@ -42,7 +42,7 @@ class TitleFacts:
 
 @dataclass(frozen=True)
 class Split:
-    """Titles by side, and the rule that applies to instruments with too few titles for three sides."""
+    """Titles by split, and the rule that applies to instruments with too few titles for three splits."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -50,34 +50,34 @@ class Split:
     rules: Mapping[str, str]
 
     def titles(self) -> dict[str, list[str]]:
-        """Titles by side, as plain lists."""
-        return {side: list(getattr(self, side)) for side in SIDES}
+        """Titles by split, as plain lists."""
+        return {split: list(getattr(self, split)) for split in SPLITS}
 
-    def parts(self, instrument: str, titles: Sequence[str], side: str) -> dict[str, tuple[float, float]]:
-        """Which part of which title an instrument uses on a side.
+    def parts(self, instrument: str, titles: Sequence[str], split: str) -> dict[str, tuple[float, float]]:
+        """Which part of which title an instrument uses in a split.
 
         Args:
             instrument: its code.
             titles: the titles the instrument plays in, the one with the most clips first; under a rule those alone in
                 which there is something to separate.
-            side: "train", "validation" or "test".
+            split: "train", "validation" or "test".
 
         Returns:
-            title → (begin, end) as fractions of the title's clips; disjoint between sides.
+            title → (begin, end) as fractions of the title's clips; disjoint between splits.
         """
         rule = self.rules.get(instrument)
         if rule == "one title":
-            bounds = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}[side]
+            bounds = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}[split]
             return dict.fromkeys(titles, bounds)
         if rule == "few titles":
             chosen = [title for title in titles if title in self.train]
             if not chosen or len(chosen) == len(titles):
                 chosen = [titles[0]]
-            if side == "train":
+            if split == "train":
                 return dict.fromkeys(chosen, (0.0, 1.0))
-            bounds = (0.0, 0.5) if side == "validation" else (0.5, 1.0)
+            bounds = (0.0, 0.5) if split == "validation" else (0.5, 1.0)
             return {title: bounds for title in titles if title not in chosen}
-        return {title: (0.0, 1.0) for title in titles if title in getattr(self, side)}
+        return {title: (0.0, 1.0) for title in titles if title in getattr(self, split)}
 
 
 def split_titles(
@@ -89,9 +89,9 @@ def split_titles(
     """Divide titles among train, validation and test.
 
     Titles of one group (they share a take) stay together. Among many seeded assignments, improved group by group,
-    the one is taken that first leaves the fewest instruments without a side, then comes nearest to `fractions` of the
-    clips for every ensemble size and every instrument. Where that leaves an instrument a side with nothing to separate
-    (`TitleFacts.separable`), although it has titles enough, assignments are compared once more, and a side counts for
+    the one is taken that first leaves the fewest instruments without a split, then comes nearest to `fractions` of the
+    clips for every ensemble size and every instrument. Where that leaves an instrument a split with nothing to separate
+    (`TitleFacts.separable`), although it has titles enough, assignments are compared once more, and a split counts for
     an instrument only if it has something to separate there. All other splits are what they were without that look.
 
     Raises:
@@ -112,8 +112,8 @@ def split_titles(
         if _missing_sides(other, needed) < short:
             assignment = other
     train, validation, test = (
-        tuple(sorted(fact.title for unit, a in zip(units, assignment, strict=True) if a == side for fact in unit))
-        for side in range(3)
+        tuple(sorted(fact.title for unit, a in zip(units, assignment, strict=True) if a == split for fact in unit))
+        for split in range(3)
     )
     return Split(train, validation, test, rules=_rules(units, assignment, needed))
 
@@ -148,8 +148,8 @@ def _separable(units: list[list[TitleFacts]], presence: np.ndarray) -> np.ndarra
 
 
 def _missing_sides(assignment: np.ndarray, needed: np.ndarray) -> int:
-    """How many sides instruments lack that they have units enough for; `needed` is (unit, instrument)."""
-    covered = sum(needed[assignment == side].any(axis=0).astype(int) for side in range(3))
+    """How many splits instruments lack that they have units enough for; `needed` is (unit, instrument)."""
+    covered = sum(needed[assignment == split].any(axis=0).astype(int) for split in range(3))
     return int((np.minimum(needed.sum(axis=0), 3) - covered).sum())
 
 
@@ -175,19 +175,19 @@ def _best_assignment(
         while improved:
             improved = False
             for unit in rng.permutation(len(features)):
-                for side in range(3):
-                    step = (np.arange(3) == side).astype(float) - (np.arange(3) == current[unit])
+                for split in range(3):
+                    step = (np.arange(3) == split).astype(float) - (np.arange(3) == current[unit])
                     moved = totals + step[:, None] * features[unit], counts + step[:, None] * presence[unit]
                     if (moved_cost := cost(*moved)) < current_cost - 1e-12:
                         (totals, counts), current_cost, improved = moved, moved_cost, True
-                        current[unit] = side
+                        current[unit] = split
         if current_cost < best_cost - 1e-12:
             best, best_cost = current, current_cost
     return best
 
 
 def _rules(units: list[list[TitleFacts]], assignment: np.ndarray, needed: np.ndarray) -> dict[str, str]:
-    """The rule of every instrument that does not have something to separate on all three sides."""
+    """The rule of every instrument that does not have something to separate in all three splits."""
     codes = sorted({code for unit in units for fact in unit for code in fact.instruments})
     rules = {}
     for column, code in enumerate(codes):

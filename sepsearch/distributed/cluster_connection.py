@@ -106,7 +106,7 @@ def _user_name(uid: int) -> str:
 
 def _own_clusters() -> set[str]:
     """Addresses of the clusters that raylets of this user on this machine belong to."""
-    from ray._private.services import psutil  # the copy that Ray brings along
+    import psutil
 
     found = set()
     for process in psutil.process_iter():

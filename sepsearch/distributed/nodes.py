@@ -153,14 +153,12 @@ def _storage_problem(room: StorageFolder, token: str) -> str:
     return ""
 
 
-def _memory() -> tuple[int, int] | None:
-    """Bytes of memory that this machine (or its container) has, and that are free; None where unknown."""
-    try:
-        lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
-    except OSError:
-        return None
-    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines}
-    total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+def _memory() -> tuple[int, int]:
+    """Bytes of memory that this machine (or its container) has, and that are free."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
     group = Path("/sys/fs/cgroup")
     for limit, used in (
         ("memory.max", "memory.current"),

@@ -5,7 +5,6 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 AGAIN_SECONDS = 2.0  # between two settings of a gauge: well below Ray's interval, however busy the machine
@@ -44,11 +43,11 @@ def reported_memory(search: str, gpu: bool) -> Iterator[None]:
 
 
 def memory_bytes(gpu: bool) -> dict[str, int]:
-    """Memory of this process by device, in bytes: "cpu", "gpu0", …; "cpu" is missing where /proc has no figure."""
-    found = {}
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
-        found["cpu"] = next(int(value.split()[0]) * 1024 for key, _, value in lines if key == "RssAnon")
+    """Memory of this process by device, in bytes: "cpu" (resident, not shared), "gpu0", …"""
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    found = {"cpu": memory.rss - getattr(memory, "shared", 0)}
     if gpu:
         import ray
         import torch

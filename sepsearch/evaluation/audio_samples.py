@@ -27,6 +27,7 @@ from sepsearch.audio.spectrogram import BINS, FRAMES, FrontEnd, clip_spectra, su
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there, new_folder
+from sepsearch.utils.validation import validated
 
 FOLDER = "samples"
 FACTS, SPECTROGRAMS = "sample.json", "spectrograms.safetensors"
@@ -165,7 +166,7 @@ def read_sample(folder: Path) -> Sample:
     """
     card = _read_card(folder / FACTS)
     try:
-        front_end, constant = FrontEnd(**card["front_end"]), float(card["constant"])
+        front_end, constant = validated(FrontEnd, card["front_end"], "front_end"), float(card["constant"])
         checksums = dict(card["sha256"])
         facts = {key: card[key] for key in (*TEXTS, "clip", "players", *NUMBERS)}
         _check_facts(facts, folder.name)

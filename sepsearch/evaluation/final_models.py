@@ -106,8 +106,8 @@ def _left_out(code: str, choice: Choice, prepared: PreparedData, titles: TestTit
     for fold, run in zip(mine, runs, strict=True):
         assert run is not None
         network = load_weights(run, fold.id, code)
-        candidates.append(Candidate(code, network, fold.sides["test"]))
-        ratios.append(titles.ratio(network, fold.sides["test"], prepared.fold_identity[fold.id]["test"]))
+        candidates.append(Candidate(code, network, fold.splits["test"]))
+        ratios.append(titles.ratio(network, fold.splits["test"], prepared.fold_identity[fold.id]["test"]))
     return _Exam(code, choice, candidates, ratios, LEFT_OUT)
 
 

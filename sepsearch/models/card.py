@@ -11,7 +11,7 @@ from sepsearch.models.saved_model import CARD, ModelCard
 from sepsearch.utils.errors import UserError, one_line
 
 UNSCORED = "picked by a person after the search: its test scores were not measured, so that test titles are read once"
-SHOWN = 30  # titles of a side that are named
+SHOWN = 30  # titles of a split that are named
 BASELINES = {
     "identity": "identity: the mixture itself",
     "zero": "silence",
@@ -60,7 +60,7 @@ def _scores(card: ModelCard) -> list[str]:
     scores = card.scores
     rows = [("**this model**", _number(scores.get("ratio")), _number(scores.get("test_ratio")))]
     for name, text in BASELINES.items():
-        ratios = [_relative(card.baselines.get(side, {}), name) for side in ("validation", "test")]
+        ratios = [_relative(card.baselines.get(split, {}), name) for split in ("validation", "test")]
         if any(ratio is not None for ratio in ratios):
             rows.append((text, _number(ratios[0]), _number(ratios[1])))
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -103,8 +103,8 @@ def _data(card: ModelCard) -> str:
     else:
         text += "recordings"
     text += f" (fingerprint {card.fingerprint or 'unknown'}), split by title. "
-    sides = [f"{side}: {_names(titles)}" for side, titles in card.split.items()]
-    text += f"{'; '.join(sides)}. " if sides else ""
+    splits = [f"{split}: {_names(titles)}" for split, titles in card.split.items()]
+    text += f"{'; '.join(splits)}. " if splits else ""
     return f"{text}Licence of the recordings: {data.get('licence') or UNKNOWN}."
 
 

@@ -6,33 +6,39 @@ files are checked against the network that the card describes.
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 from torch import nn
 
 from sepsearch import __version__
-from sepsearch.audio.spectrogram import FrontEnd
+from sepsearch.audio.spectrogram import FrontEndField
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.families import Config, config_params, make_config, make_network
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import file_sha256, write_atomically
+from sepsearch.utils.validation import STRICT, from_mapping, validated
 
 SCHEMA = 1
-_MEND = "save or download the model again"
-_KINDS = {"split": dict, "baselines": dict, "scores": dict, "data": dict, "caveat": str, "fingerprint": str,
-          "seed": int, "search": str, "created": str, "version": str}  # fmt: skip
+DAMAGED_ADVICE = "save or download the model again"
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
-@dataclass(frozen=True)
+def _instrument(code: str) -> str:
+    if code not in INSTRUMENTS:
+        raise ValueError(f"expected one of {', '.join(INSTRUMENTS)}")
+    return code
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelCard:
     """All that is needed to use a model and to judge it.
 
@@ -41,8 +47,8 @@ class ModelCard:
         config: the network's configuration.
         front_end: settings of the spectrograms that it reads and writes.
         constant: c of their SCALE · log1p(c · amplitude).
-        split: titles by side.
-        baselines: side → baseline → loss, of this instrument.
+        split: titles by split.
+        baselines: split → baseline → loss, of this instrument.
         scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument.
         caveat: how the scores must be read, if the instrument has too few titles; else "".
         fingerprint: of the shards it was trained on.
@@ -53,16 +59,16 @@ class ModelCard:
         version: of sepsearch.
     """
 
-    instrument: str
-    config: Config
-    front_end: FrontEnd
-    constant: float
+    instrument: Annotated[str, AfterValidator(_instrument)]
+    config: Annotated[Config, from_mapping(make_config)]
+    front_end: FrontEndField
+    constant: Annotated[float, Field(gt=0)]
     split: Mapping[str, list[str]] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     caveat: str = ""
     fingerprint: str = ""
-    seeds: tuple[int, ...] = ()
+    seeds: Annotated[tuple[int, ...], Field(strict=False)] = ()
     seed: int = 0
     search: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -105,18 +111,20 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
         if found != checksum:
             raise UserError(
                 f"{path}: the weights are not those that {CARD} names (checksum {found[:12]}…, expected "
-                f"{one_line(checksum[:12])}…): {_MEND}"
+                f"{one_line(checksum[:12])}…): {DAMAGED_ADVICE}"
             )
         weights = safetensors.torch.load(data)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as weights: {one_line(error)}: {_MEND}") from error
+        raise UserError(f"{path}: cannot be read as weights: {one_line(error)}: {DAMAGED_ADVICE}") from error
     # Without memory for what a card may claim, until the weights are known to fit.
     with torch.device("meta"):
         network = make_network(card.config)
     check_weights(path, weights, network.state_dict(), f"the configuration in {CARD}")
     stated = facts.pop("card_sha256")
     if stated != (found := _digest(facts)):
-        raise UserError(f"{folder / CARD}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {_MEND}")
+        raise UserError(
+            f"{folder / CARD}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {DAMAGED_ADVICE}"
+        )
     network.load_state_dict(weights, assign=True)
     return network.eval(), card
 
@@ -134,30 +142,16 @@ def _read_card(path: Path) -> tuple[ModelCard, dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}: is it the folder of a model?") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: no model card, expected a JSON object: {_MEND}") from error
+        raise UserError(f"{path}: no model card, expected a JSON object: {DAMAGED_ADVICE}") from error
     if schema != SCHEMA:
         raise UserError(f"{path}: schema {one_line(repr(schema))}, expected {SCHEMA}: use the sepsearch that wrote it")
+    for checksum in ("weights_sha256", "card_sha256"):
+        if not isinstance(values.pop(checksum, None), str):
+            raise UserError(f"{path}: {checksum} is missing: {DAMAGED_ADVICE}")
     try:
-        for checksum in ("weights_sha256", "card_sha256"):
-            values.pop(checksum)
-        values["config"] = make_config(values["config"])
-        values["front_end"] = FrontEnd(**values["front_end"])
-        values["constant"] = float(values["constant"])
-        values["seeds"] = tuple(values["seeds"])
-        card = ModelCard(**values)
-    except KeyError as error:
-        raise UserError(f"{path}: {error} is missing: {_MEND}") from error
-    except (TypeError, ValueError, OverflowError, UserError) as error:
-        raise UserError(f"{path}: {one_line(error)}: {_MEND}") from error
-    if card.instrument not in list(INSTRUMENTS):
-        found = one_line(repr(card.instrument))
-        raise UserError(f"{path}: instrument is {found}, expected one of {', '.join(INSTRUMENTS)}")
-    if not 0 < card.constant < math.inf:
-        raise UserError(f"{path}: constant is {card.constant}, expected a finite number above 0: {_MEND}")
-    for name, kind in _KINDS.items():
-        if not isinstance(value := getattr(card, name), kind) or isinstance(value, bool):
-            raise UserError(f"{path}: {name} is {one_line(repr(value))}, expected {kind.__name__}: {_MEND}")
-    return card, facts
+        return validated(ModelCard, values, str(path)), facts
+    except UserError as error:
+        raise UserError(f"{error}: {DAMAGED_ADVICE}") from error
 
 
 def check_weights(

@@ -89,7 +89,7 @@ def getting_ready(
         key = f"{prepared.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
         identity = dict(prepared.baselines["validation"]["identity"])
         identity |= {fold: losses["validation"] for fold, losses in prepared.fold_identity.items()}
-        examples = {**prepared.examples, **{fold.id: fold.sides for fold in prepared.folds}}
+        examples = {**prepared.examples, **{fold.id: fold.splits for fold in prepared.folds}}
         with Progress() as progress:
             stored = store_shards(key, prepared.shards, examples, identity, workers, progress)
             task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)

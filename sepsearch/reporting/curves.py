@@ -16,7 +16,7 @@ def draw_curves(
     Args:
         curves: instrument → trial, or finalist and seed ("c0-s1") → (epoch, loss).
         identity: instrument → identity loss.
-        reference: ids that train the report's configuration; they get a colour of their own.
+        reference: ids that train the reference configuration; they get a colour of their own.
 
     Yields:
         ("all", matplotlib figure of all instruments), then one for each instrument's code.
@@ -46,9 +46,9 @@ def _draw_instrument(
 ) -> None:
     styles = {
         (False, False): ("trials", "0.75", 0.8),
-        (False, True): ("the report's trial", "tab:orange", 1.4),
+        (False, True): ("the reference's trial", "tab:orange", 1.4),
         (True, False): ("finalists", "tab:blue", 1.2),
-        (True, True): ("the report, retrained", "tab:red", 1.2),
+        (True, True): ("the reference, retrained", "tab:red", 1.2),
     }
     for id, points in curves.items():
         label, colour, width = styles["-s" in id, id in reference]

@@ -42,7 +42,7 @@ def _finite(value: Any) -> float:
 
 
 def colours(facts: RunFacts) -> dict[str, str]:
-    """Colours of finalists (c0 …) and of the trials they come from; the report's has its own, in every figure."""
+    """Colours of finalists (c0 …) and of the trials they come from; the reference has its own, in every figure."""
     found = {facts.reference: REFERENCE}
     others = [one for one in facts.finalists if not one.get("reference")]
     for one in facts.finalists:
@@ -57,7 +57,7 @@ def legend(facts: RunFacts) -> list[Legend]:
     return [
         Legend(
             VARIABLES[by_id[one["id"]]],
-            f"{one['id']} ({one.get('trial', '')}{', the report’s network' if one.get('reference') else ''})",
+            f"{one['id']} ({one.get('trial', '')}{', the reference network' if one.get('reference') else ''})",
         )
         for one in facts.finalists
     ]
@@ -70,7 +70,7 @@ def final_picture(facts: RunFacts) -> Picture | None:
         low, high = final.get("ratio_interval") or (None, None)
         reference = facts.results["reference_final"].get(code, {})
         others = {
-            "report’s network": _finite(reference.get("ratio_mean")),
+            "reference network": _finite(reference.get("ratio_mean")),
             "constant gain": baseline_ratio(facts, "gain", code),
             "silence": baseline_ratio(facts, "zero", code),
             "oracle": baseline_ratio(facts, "oracle", code),

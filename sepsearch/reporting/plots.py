@@ -123,7 +123,7 @@ class Judged:
 
 
 RIVALS = {
-    "report’s network": ("D", REFERENCE), "constant gain": ("|", INK), "silence": ("x", MUTED), "oracle": ("4", MUTED)
+    "reference network": ("D", REFERENCE), "constant gain": ("|", INK), "silence": ("x", MUTED), "oracle": ("4", MUTED)
 }  # fmt: skip
 WORST = 1.6  # ratios beyond are drawn at the edge
 

@@ -102,5 +102,5 @@ def limit_trials(space: Space, trials: int) -> tuple[int, str]:
     if most >= trials:
         return trials, ""
     held = f"the space holds {count} configuration{'' if count == 1 else 's'}"
-    beside = "" if inside else " beside the report's"
+    beside = "" if inside else " beside the reference"
     return most, f"{held}{beside}: {most} trial{'' if most == 1 else 's'} instead of {trials}"

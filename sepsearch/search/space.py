@@ -10,27 +10,26 @@ search: {trials: 100, epochs: 50}
 """
 
 import dataclasses
-import difflib
 import math
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_class, config_params, make_config
 from sepsearch.search.shipped_spaces import shipped_spaces
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.yaml import load_yaml
+from sepsearch.utils.validation import STRICT, validated
+from sepsearch.utils.yaml import dump_yaml, load_yaml
 
 Value = bool | int | float | str
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = {**STRICT, "frozen": True}
 
 
 class Parameter(_Strict):
@@ -138,7 +137,7 @@ class FinalSettings(_Strict):
 
 
 class SplitSettings(_Strict):
-    """Shares of the clips on each side."""
+    """Shares of the clips in each split."""
 
     train: float = Field(default=0.6, gt=0, lt=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
@@ -170,7 +169,7 @@ class FrontEndSettings(_Strict):
     def resolve(self) -> FrontEnd:
         """The front end; raises `UserError` for settings that give no transform."""
         changes = {k: v for k, v in self.model_dump(exclude={"preset"}).items() if v is not None}
-        return dataclasses.replace(PRESETS[self.preset], **changes)
+        return validated(FrontEnd, dataclasses.asdict(PRESETS[self.preset]) | changes, "front_end")
 
 
 class Space(_Strict):
@@ -206,7 +205,7 @@ class Space(_Strict):
         return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
 
     def reference(self) -> Config:
-        """The family's reference configuration: the report's final architecture with its optimizer's settings."""
+        """The family's reference configuration: the reference network's architecture and optimizer settings."""
         return config_class(self.family)()
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -217,8 +216,6 @@ class Space(_Strict):
 def load_space(path: Path) -> Space:
     """Read and check a space file; raises `UserError` for anything wrong with it."""
     data = load_yaml(path, f"{' or '.join(shipped_spaces())}, or a file such as my-space.yaml")
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: found {type(data).__name__}, expected keys: {', '.join(Space.model_fields)}")
     return parse_space(data, str(path))
 
 
@@ -241,7 +238,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
         except UserError as error:
             raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
     space = parse_space(values, f"the journal beside {path}")
-    text = yaml.safe_dump(space.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(space.model_dump(mode="json", exclude_none=True))
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
     return space
 
@@ -255,10 +252,7 @@ def _is_blank(path: Path) -> bool:
 
 def parse_space(data: dict[str, Any], where: str) -> Space:
     """Check the content of a space file; `where` names it in errors. Raises `UserError`."""
-    try:
-        space = Space.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{where}: {one_line(_telling(error))}") from error
+    space = validated(Space, data, where)
     try:
         _check_parameters(space)
         space.front_end.resolve()
@@ -290,40 +284,3 @@ def _check_parameters(space: Space) -> None:
 def _same(one: object, other: object) -> bool:
     """Equal, and not one of them a truth value: True is no 1 here."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
-
-
-def _telling(error: ValidationError) -> str:
-    """The most telling problem pydantic found, in this project's words."""
-    # A misspelt key explains a missing one.
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        keys = list(_fields_at(location[:-1]))
-        close = difflib.get_close_matches(location[-1], keys, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{': '.join(location)}: unknown key{hint}, expected one of {', '.join(keys)}"
-    # What pydantic calls the branches of a union is no place in the file; a name comes first or second, after "fixed".
-    branches = ("int", "float", "str", "bool")
-    where = ": ".join(part for depth, part in enumerate(location) if depth < 2 or part not in branches)
-    if problem["type"] == "missing":
-        return f"{where}: missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], dict) else f", found {_short(problem['input'])}"
-    return f"{where}{': ' if where else ''}{message[0].lower()}{message[1:]}{found}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _fields_at(location: list[str]) -> Any:
-    """The keys that are valid at a place of the file."""
-    sections: dict[str, type[BaseModel]] = {
-        "search": SearchSettings,
-        "final": FinalSettings,
-        "split": SplitSettings,
-        "front_end": FrontEndSettings,
-        "parameters": Parameter,
-    }
-    return sections[location[0]].model_fields if location else Space.model_fields

@@ -34,7 +34,7 @@ class Checkpoint:
     best: Mapping[Member, tuple[float, Weights]]
 
 
-def save_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+def save_checkpoint(storage: StorageFolder, name: str, unit: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     """Replace the checkpoint `name`; `unit` (plain values) says what was trained, and must be given to load it.
 
     Raises:
@@ -54,21 +54,21 @@ def save_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any], ch
     content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, "members": members}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
     with storage_fault(len(data)):
-        place.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
+        storage.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
-def load_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
+def load_checkpoint(storage: StorageFolder, name: str, unit: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint `name` of a unit; None if there is none, if it is damaged, or if something else was trained there.
 
     Without one a unit begins anew: that costs time, and gives no wrong number.
 
     Raises:
-        StorageFault: the place does not answer.
+        StorageFault: the storage does not answer.
     """
     from safetensors.torch import load
 
     with storage_fault():
-        blob = place.read(name) or b""
+        blob = storage.read(name) or b""
     data, checksum = blob[:-4], blob[-4:]
     if len(data) < 8 or zlib.crc32(data).to_bytes(4, "little") != checksum:
         return None
@@ -89,7 +89,7 @@ def load_checkpoint(place: StorageFolder, name: str, unit: Mapping[str, Any]) ->
     return Checkpoint(BankState(content["epoch"], states), content["report"], best)
 
 
-def save_weights(place: StorageFolder, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:
+def save_weights(storage: StorageFolder, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:
     """Keep the weights of a unit's networks, by instrument; in a folder all of them appear at once, on the disk.
 
     Weights that are there already, of an earlier attempt, are replaced: they may be damaged.
@@ -104,31 +104,31 @@ def save_weights(place: StorageFolder, unit: str, weights: Mapping[str, Weights]
 
     files = {f"{code}.safetensors": save(dict(tensors)) for code, tensors in weights.items()}
     with storage_fault(sum(map(len, files.values()))):
-        if place.local is None:
+        if storage.local is None:
             for name, content in files.items():
-                (place / unit).write(name, content)
+                (storage / unit).write(name, content)
         else:
-            with new_folder(place.local / unit, replace=True) as folder:
+            with new_folder(storage.local / unit, replace=True) as folder:
                 for name, content in files.items():
                     (folder / name).write_bytes(content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def bring_weights(place: StorageFolder, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:
+def bring_weights(storage: StorageFolder, unit: str, folder: Path, sha256: Mapping[str, str] | None = None) -> None:
     """Copy a unit's weights to `folder`/`unit` on this machine, where they are not there yet, or not as they should.
 
     Args:
-        place: of the weights of all units.
+        storage: of the weights of all units.
         unit: whose.
         folder: of this machine, for all units.
         sha256: checksums by file; None if they are not known.
 
     Raises:
-        UserError: they cannot be brought, or the unit's id, or a name in the place, leads out of the folder.
+        UserError: they cannot be brought, or the unit's id, or a name in the storage, leads out of the folder.
     """
-    target = path_below(folder, unit, place)
-    if place.local is not None or (target.is_dir() and not damage(target, sha256 or {})):
+    target = path_below(folder, unit, storage)
+    if storage.local is not None or (target.is_dir() and not damage(target, sha256 or {})):
         return
-    if (place / unit).names():
+    if (storage / unit).names():
         with new_folder(target, replace=True) as new:
-            (place / unit).fetch(new)
+            (storage / unit).fetch(new)

@@ -186,7 +186,7 @@ class _Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(member.random_seed("network"))
             self.network = make_network(config).to(data.rows.device)
-        # Adam adds weight_decay · w to the gradient: an L2 penalty, as in the report (AdamW would decay apart from it).
+        # Adam adds weight_decay · w to the gradient: an L2 penalty, as the reference has (AdamW decays apart from it).
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, weight_decay=config.l2)
         self.batches = Batches(examples["train"], config.batch_size, member.random_seed("batches"))
         self.random = self.batches.state

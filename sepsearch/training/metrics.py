@@ -11,7 +11,7 @@ JUMP_SHARE = 0.25
 
 
 def is_discontinuity(losses: Sequence[float]) -> bool:
-    """Whether the last loss of a curve is a jump: the report's "large unexplained discontinuity".
+    """Whether the last loss of a curve is a jump: the reference's "large unexplained discontinuity".
 
     The last step up is larger than JUMP_SPREADS times the spread of the curve's RECENT steps (1.4826 · the median of
     their sizes, a robust standard deviation; Rousseeuw and Croux 1993) and than JUMP_SHARE of the loss before it, so

@@ -36,7 +36,7 @@ class StorageFault(UserError):
 
 @contextlib.contextmanager
 def storage_fault(size: int = 0) -> Iterator[None]:
-    """Make a `UserError` of a place a `StorageFault`; `size` is that of the file, in bytes."""
+    """Turn a `UserError` of a storage into a `StorageFault`; `size` is that of the file, in bytes."""
     try:
         yield
     except UserError as error:

@@ -107,7 +107,7 @@ class Progress:
             self._bars = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell that `done` of the `total` steps of a stage are done; calls that come late or twice are passed over."""
+        """Show that `done` of the `total` steps of a stage are done; calls that come late or twice are ignored."""
         with self._lock:
             if done <= self._done.get(stage, -1):
                 return

@@ -1,7 +1,7 @@
 """Files in a folder or in an object store behind a URI (s3://, gs://, az://), under one interface.
 
-A place is only a name: small, the same on every machine, connected to when it is first used in a process. Credentials
-come from where the store's own tools look for them (environment, profile, the machine's role), never from the URI.
+A StorageFolder is only a name: small, the same on every machine, connected when it is first used in a process.
+Credentials come from where the store's own tools look (environment, profile, role of the machine), never from the URI.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ Answer = TypeVar("Answer")
 class StorageFolder:
     """A folder of files, by `root` (an absolute path or a URI, as a person gives it) and a path below it.
 
-    Every method raises `UserError` for a name that is not a plain relative path, and where the place refuses or, after
-    about half a minute of trying, does not answer.
+    Every method raises `UserError` for a name that is not a plain relative path, and where the storage refuses, or
+    does not answer for about half a minute.
     """
 
     root: str
@@ -133,14 +133,14 @@ class StorageFolder:
         _together(one, names)
 
     def remove_all(self) -> None:
-        """Remove the place with all that is in it, as far as that can be done."""
+        """Remove the folder with all that is in it, as far as that can be done."""
         if self.local:
             shutil.rmtree(self.local, ignore_errors=True)
         else:
             self.remove(*self.names())
 
     def names(self, after: str = "") -> list[str]:
-        """The files below, as sorted paths relative to the place; in a folder without those that begin with a dot.
+        """The files below, as sorted paths relative to this folder; in a folder without those that begin with a dot.
 
         Args:
             after: only what is sorted behind this; a store then lists no more than that.
@@ -170,7 +170,7 @@ class StorageFolder:
             raise UserError(f"{self}: {reason(error)}: {PLANTED}") from error
 
     def modified(self, name: str) -> float | None:
-        """When a file was written, in seconds since 1970 by the clock of the place; None if there is none."""
+        """When a file was written, in seconds since 1970 by the clock of the storage; None if there is none."""
         with self._errors(name, "read"), contextlib.suppress(FileNotFoundError):
             if self.local:
                 return (self.local / require_plain(name, self)).stat().st_mtime
@@ -235,7 +235,7 @@ class StorageFolder:
 
 
 def open_storage(text: str | Path, option: str = "--storage") -> StorageFolder:
-    """A place by a path or a URI; nothing is written and no store is asked.
+    """A StorageFolder by a path or a URI; nothing is written and no store is asked.
 
     Raises:
         UserError: no store is known by such a URI, it has an unknown parameter, or credentials in it.

@@ -1,22 +1,25 @@
-"""YAML without its traps: plain values and names only, numbers as they are written, nothing that grows or runs.
+"""Plain YAML 1.2 files: mappings with names as keys, lists, text, decimal numbers; the parser is ruamel.yaml.
 
-YAML 1.1 reads 010 as eight and 1:30 as ninety, 2024-01-01 as a date, and 3e-4 as text; tags make objects, aliases fill
-the memory, a doubled key hides the first. Here 3e-4 is a number, the others stay text, and what is left is refused.
+Tags, which make objects, aliases, which fill the memory, repeated keys, and numbers that are not read as they are
+written (octal and other bases, underscores, beyond float64) are refused with the line in the file.
 """
 
+import io
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from sepsearch.utils.errors import UserError, one_line
 
-LARGEST_FILE = 100_000  # bytes; PyYAML takes seconds for that much
+LARGEST_FILE = 100_000  # bytes; the parser takes seconds for that much
 DEEPEST = 20  # levels of lists and mappings
-_INT = r"[-+]?(?:0|[1-9][0-9]{0,17})"
-_FLOAT = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "bool", "null")}
 
 
 def load_yaml(path: Path, expected: str) -> Any:
@@ -34,8 +37,8 @@ def load_yaml(path: Path, expected: str) -> Any:
     if len(content) > LARGEST_FILE:
         raise UserError(f"{path}: too large, expected a space file of at most {LARGEST_FILE:,} bytes")
     try:
-        return yaml.load(content.decode("utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
+        return _parse(content.decode("utf-8"))
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not YAML: {one_line(getattr(error, 'problem', None) or error)}") from error
@@ -43,66 +46,67 @@ def load_yaml(path: Path, expected: str) -> Any:
         raise UserError(
             f"{path}: expected text in UTF-8, found byte {error.start} to be none: save it again"
         ) from error
-    except (ValueError, OverflowError) as error:  # an escape of no character, which PyYAML leaves to Python
+    except (ValueError, OverflowError) as error:  # an escape of no character, which the parser leaves to Python
         raise UserError(f"{path}: not YAML: {one_line(error)}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain scalars, lists and mappings with names as keys."""
+def dump_yaml(value: object) -> str:
+    """Plain values as YAML; keys in their order."""
+    stream = io.StringIO()
+    _yaml().dump(value, stream)
+    return stream.getvalue()
 
+
+def _yaml() -> YAML:
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    return yaml
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML document; raises `YAMLError`."""
     depth = 0
+    for event in _yaml().parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            _refuse(f"nested deeper than {DEEPEST} levels", event)
+        if isinstance(event, AliasEvent):
+            _refuse("aliases are not allowed here", event)
+        if tag := getattr(event, "tag", None):
+            _refuse(f"tags such as {tag!r} are not allowed here", event)
+    return _yaml().load(text)
 
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        """Refuse here, too: PyYAML looks 1,024 characters ahead, in a time that grows with the square of the depth."""
-        if self.flow_level >= DEEPEST:
-            raise yaml.scanner.ScannerError(None, None, f"nested deeper than {DEEPEST} levels", self.get_mark())
-        super().fetch_flow_collection_start(TokenClass)
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.events.AliasEvent):
-            self._refuse("aliases are not allowed here", event)
-        if getattr(event, "tag", None) is not None:
-            self._refuse(f"tags such as {event.tag!r} are not allowed here", event)
-        if self.depth == DEEPEST:
-            self._refuse(f"nested deeper than {DEEPEST} levels", event)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+def _refuse(problem: str, node: Any) -> NoReturn:
+    raise ConstructorError(None, None, problem, node.start_mark)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+
+class _Constructor(SafeConstructor):
+    """Makes only dict, list, str, bool, int, float and None."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
-                found = repr(key.value) if isinstance(key.value, str) else "a list or mapping"
-                self._refuse(f"expected a name as key, found {found}", key)
-            if key.value in seen:
-                self._refuse(f"key {key.value!r} is there twice", key)
-            seen.add(key.value)
+                _refuse(f"expected a name as key, found {one_line(key.value)}", key)
         return super().construct_mapping(node, deep)
 
-    def construct_float(self, node: Any) -> float:
-        """A number as it is written: not one that float64 turns into infinity or zero."""
-        value = float(node.value)
-        lost = value == 0 and re.search("[1-9]", re.split("[eE]", node.value)[0])
-        if lost or math.isinf(value):
-            self._refuse(f"number {node.value} is out of range", node)
-        return value
+    def construct_number(self, node: Any) -> int | float:
+        """A decimal number, unless float64 turns it into infinity or zero."""
+        text, is_int = node.value, node.tag.endswith(":int")
+        pattern = "[-+]?(0|[1-9][0-9]{0,17})" if is_int else r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?"
+        if re.fullmatch(pattern, text):
+            value = int(text) if is_int else float(text)
+            if math.isfinite(value) and (value or not re.search("[1-9]", re.split("[eE]", text)[0])):
+                return value
+        _refuse(f"number {one_line(text)} is not decimal or out of range", node)
 
-    def _refuse(self, problem: str, place: Any) -> None:
-        raise yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
-
-
-def _resolve(kind: str, pattern: str, first: str) -> None:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z"), list(first))
+    def refuse_other(self, node: Any) -> NoReturn:
+        _refuse(f"{one_line(node.value)}: expected text in quotes, a number, true or false", node)
 
 
-_Loader.yaml_implicit_resolvers = {}  # those of YAML 1.1 are left behind
-_resolve("int", _INT, "-+0123456789")
-_resolve("float", _FLOAT, "-+.0123456789")
-_WORDS = ("true", "false", "yes", "no", "on", "off")
-_resolve("bool", "|".join(f"{word}|{word.title()}|{word.upper()}" for word in _WORDS), "tTfFyYnNoO")
-_resolve("null", "~|null|Null|NULL|", "~nN")
-_Loader.yaml_implicit_resolvers[""] = [("tag:yaml.org,2002:null", re.compile(r"\Z"))]
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+_Constructor.yaml_constructors = {tag: SafeConstructor.yaml_constructors[tag] for tag in PLAIN_TAGS}
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_number)
+_Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.construct_number)
+_Constructor.add_constructor(None, _Constructor.refuse_other)  # dates

@@ -6,6 +6,7 @@ import torch
 
 from sepsearch.audio.spectrogram import PRESETS, SCALE, FrontEnd, all_subsets, band_matrix, count_clips, iterate_clips
 from sepsearch.utils.errors import UserError
+from sepsearch.utils.validation import validated
 
 SHORT = FrontEnd(clip_seconds=1.0)
 
@@ -84,4 +85,4 @@ def test_ten_seconds_are_a_hop_of_3750_samples():
 @pytest.mark.parametrize("wrong", [{"axis": "bark"}, {"low_hz": 5000.0, "high_hz": 400.0}, {"axis": "log"}, {"window": 3}, {"clip_seconds": 0.5}])  # fmt: skip
 def test_settings_that_give_no_transform_are_refused_by_name(wrong):
     with pytest.raises(UserError, match=list(wrong)[-1] if "axis" not in wrong else "axis|low_hz"):
-        FrontEnd(**wrong)
+        validated(FrontEnd, wrong, "front end")

@@ -15,7 +15,7 @@ from sepsearch.audio.separation import separate_waveform
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.export import main
 from sepsearch.models import onnx
-from sepsearch.models.families import ACTIVATIONS, HEADS, ReportConfig, make_network
+from sepsearch.models.families import ACTIVATIONS, ReportConfig, make_network
 from sepsearch.models.onnx import GraphModule, check_onnx, write_onnx
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
 from sepsearch.pipeline.export_model import EXAMPLE, export_model
@@ -77,7 +77,9 @@ def mixture(seconds=3.0, channels=2):
 
 
 # Every value of both, not every pair: an export takes seconds.
-@pytest.mark.parametrize(("head", "activation"), list(zip(itertools.cycle(HEADS), ACTIVATIONS, strict=False)))
+@pytest.mark.parametrize(
+    ("head", "activation"), list(zip(itertools.cycle(("relu", "mask")), ACTIVATIONS, strict=False))
+)
 def test_onnxruntime_and_torch_agree_for_every_head_and_activation(tmp_path, head, activation):
     config = ReportConfig(filters=2, head=head, activation=activation, detector_layers=2, detector_width=8)
     write_onnx(tmp_path / "model.onnx", network(config), card(config))

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from sepsearch.audio import separation, streams
+from sepsearch.audio import reading, separation, streams
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.models.families import ReportConfig, make_network
 from sepsearch.models.saved_model import CARD, ModelCard, load_model, save_model
@@ -45,7 +45,7 @@ def save(folder: Path, code: str, seed: int = 0, front_end: FrontEnd = FRONT_END
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a mixture of 3.3 s, the models vn and vc of a run, and nothing registered."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(streams, "BLOCK_SECONDS", 0.7)
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.7)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     soundfile.write("mix.wav", noise(3.3), RATE, "PCM_24")
     save(Path("run/models/vn"), "vn", 1)
@@ -315,7 +315,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(here, line, expected):
         ("run/models/vc", "a model of vc, expected one of vn"),
         ("models:/sepsearch-vn@champion", "no MLflow database at"),
         ("models:/", "names no model"),
-        ("misfit", "front end: low_hz 20000 and high_hz 300, expected 0"),
+        ("misfit", "front_end: low_hz 20000 and high_hz 300, expected 0"),
         ("damaged", "the weights are not those that model.json names"),
     ],
 )

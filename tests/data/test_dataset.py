@@ -84,9 +84,9 @@ def test_every_title_is_left_out_once_and_nothing_of_it_is_trained_or_validated_
     folds = leave_one_title_out(index, "vn")
     assert [(fold.id, fold.title) for fold in folds] == [("vn-1", index.titles[0]), ("vn-2", index.titles[1])]
     for number, fold in enumerate(folds):
-        assert set(fold.sides["test"].piece.tolist()) == {number}
-        assert set(fold.sides["train"].piece.tolist()) == set(fold.sides["validation"].piece.tolist()) == {1 - number}
-        clips = {side: set(index.clip[pairs.mixture].tolist()) for side, pairs in fold.sides.items()}
+        assert set(fold.splits["test"].piece.tolist()) == {number}
+        assert set(fold.splits["train"].piece.tolist()) == set(fold.splits["validation"].piece.tolist()) == {1 - number}
+        clips = {side: set(index.clip[pairs.mixture].tolist()) for side, pairs in fold.splits.items()}
         assert clips["train"] == set(range(8))
         assert clips["validation"] == {8, 9}
 
@@ -94,7 +94,7 @@ def test_every_title_is_left_out_once_and_nothing_of_it_is_trained_or_validated_
 def test_titles_that_share_a_take_are_left_out_together():
     index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va"), "c": ("vn", "vc")}, clips=10)
     folds = leave_one_title_out(index, "vn", [index.titles[:2]])
-    assert [set(fold.sides["train"].piece.tolist()) for fold in folds] == [{2}, {2}, {0, 1}]
+    assert [set(fold.splits["train"].piece.tolist()) for fold in folds] == [{2}, {2}, {0, 1}]
 
 
 def test_an_instrument_whose_other_titles_are_too_short_to_hold_clips_back_has_no_folds():
@@ -123,7 +123,7 @@ def test_no_fold_leaves_out_a_title_in_which_the_instrument_plays_alone():
     index = synthetic_index({"a": ("vn", "vc"), "b": ("vn",), "c": ("vn", "vn"), "d": ("vn", "va")}, clips=10)
     folds = leave_one_title_out(index, "vn")
     assert [(fold.id, fold.title) for fold in folds] == [("vn-1", "a"), ("vn-2", "d")]
-    assert set(folds[0].sides["train"].piece.tolist()) == {1, 2, 3}  # what it plays alone is trained on all the same
+    assert set(folds[0].splits["train"].piece.tolist()) == {1, 2, 3}  # what it plays alone is trained on all the same
 
 
 DUETS = {"a": ("vn", "vn"), "b": ("fl", "cl"), "c": ("vn",), "d": ("fl", "cl")}

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from recording_fixtures import RATE, melody, write_plain_tree, write_urmp_tree, write_wav
 
-from sepsearch.data.duplicates import SharedTake, check_mixtures, find_shared_takes, survey, title_groups
+from sepsearch.data.duplicates import SharedTake, survey, title_groups
 from sepsearch.data.recordings import read_folder
 from sepsearch.utils.errors import UserError
 
@@ -23,7 +23,7 @@ def shared_by(root: Path, first: np.ndarray, second: np.ndarray, code: str = "vn
     """The takes that a piece `a` with the first stem shares with a piece `b` with the second."""
     for name, audio in (("a", first), ("b", second)):
         write_wav(root / name / f"{code}.wav", audio)
-    return find_shared_takes(read_folder(root))
+    return survey(read_folder(root)).shared
 
 
 def perform(code: str, seed: int, jitter: float = 0.01) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_a_take_at_another_sample_rate_is_found(tmp_path: Path) -> None:
     chirp = np.sin(2 * np.pi * (200 + 100 * time) * time) * np.sin(np.pi * time / 3)
     write_wav(tmp_path / "a" / "vn.wav", 0.1 * chirp)
     write_wav(tmp_path / "b" / "vn.wav", 0.1 * chirp[::2], RATE // 2)
-    (take,) = find_shared_takes(read_folder(tmp_path))
+    (take,) = survey(read_folder(tmp_path)).shared
     assert take.correlation > 0.999
 
 
@@ -113,19 +113,19 @@ def test_a_direct_current_that_two_stems_have_in_common_does_not_make_them_one_t
 
 def test_stems_of_a_whole_tree_share_no_take(tmp_path: Path) -> None:
     write_urmp_tree(tmp_path, [(f"{n:02d}_T{n}_vn_vn_tba_tba", 2.0) for n in range(6)])
-    assert find_shared_takes(read_folder(tmp_path)) == ()
+    assert survey(read_folder(tmp_path)).shared == ()
 
 
 def test_stems_of_one_piece_or_of_two_instruments_are_not_compared(tmp_path: Path, tune: np.ndarray) -> None:
     for name in ("a/vn_1", "a/vn_2", "b/va"):
         write_wav(tmp_path / f"{name}.wav", tune)
-    assert find_shared_takes(read_folder(tmp_path)) == ()
+    assert survey(read_folder(tmp_path)).shared == ()
 
 
 def test_the_threshold_is_the_least_correlation(tmp_path: Path, tune: np.ndarray) -> None:
     noise = np.random.default_rng(1).normal(size=len(tune))
     (take,) = shared_by(tmp_path, tune, tune + 0.01 * noise)
-    assert find_shared_takes(read_folder(tmp_path), threshold=take.correlation + 1e-6) == ()
+    assert survey(read_folder(tmp_path), threshold=take.correlation + 1e-6).shared == ()
 
 
 def test_titles_that_share_a_take_are_one_group(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_titles_that_share_a_take_are_one_group(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "01_D_vn_vc/AuSep_1_vn_01_D.wav", tmp_path / "03_B_vn_fl/AuSep_1_vn_03_B.wav")
     shutil.copy(tmp_path / "03_B_vn_fl/AuSep_2_fl_03_B.wav", tmp_path / "04_C_fl_vc/AuSep_1_fl_04_C.wav")
     recordings = read_folder(tmp_path)
-    assert title_groups(recordings, find_shared_takes(recordings)) == (("A",), ("B", "C", "D"))
+    assert title_groups(recordings, survey(recordings).shared) == (("A",), ("B", "C", "D"))
 
 
 def test_arrangements_of_one_title_are_one_title_without_sharing_a_take(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_arrangements_of_one_title_are_one_title_without_sharing_a_take(tmp_path
 
 def test_a_mixture_that_is_the_sum_of_the_stems_deviates_by_nothing(tmp_path: Path) -> None:
     write_urmp_tree(tmp_path, [("01_Jupiter_vn_vc", 1.0)])
-    (check,) = check_mixtures(read_folder(tmp_path))
+    (check,) = survey(read_folder(tmp_path)).mixtures
     assert check.deviation_db is not None
     assert check.deviation_db < -100
     assert check.gain_db == pytest.approx(0, abs=1e-4)
@@ -155,7 +155,7 @@ def test_a_mixture_at_half_the_level_is_told_by_its_gain(tmp_path: Path) -> None
     write_urmp_tree(tmp_path, [("01_Jupiter_vn_vc", 1.0)])
     path = tmp_path / "01_Jupiter_vn_vc" / "AuMix_01_Jupiter_vn_vc.wav"
     write_wav(path, 0.5 * soundfile.read(path)[0])
-    (check,) = check_mixtures(read_folder(tmp_path))
+    (check,) = survey(read_folder(tmp_path)).mixtures
     assert check.deviation_db == pytest.approx(0, abs=1e-3)  # the sum is twice the mixture: as much is left over
     assert check.gain_db == pytest.approx(-6.0206, abs=1e-3)
     assert check.fitted_db is not None
@@ -165,7 +165,7 @@ def test_a_mixture_at_half_the_level_is_told_by_its_gain(tmp_path: Path) -> None
 def test_a_mixture_that_is_longer_than_its_stems_is_compared_to_its_end(tmp_path: Path, tune: np.ndarray) -> None:
     write_wav(tmp_path / "p" / "vn.wav", tune)
     write_wav(tmp_path / "p" / "mix.wav", np.concatenate([tune, tune]))
-    (check,) = check_mixtures(read_folder(tmp_path))
+    (check,) = survey(read_folder(tmp_path)).mixtures
     assert check.deviation_db == pytest.approx(-3.0103, abs=1e-3)
 
 
@@ -173,14 +173,14 @@ def test_a_mixture_that_cannot_be_read_is_not_compared_and_says_why(tmp_path: Pa
     write_urmp_tree(tmp_path, [("01_Jupiter_vn_vc", 1.0)])
     path = tmp_path / "01_Jupiter_vn_vc" / "AuMix_01_Jupiter_vn_vc.wav"
     path.write_bytes(path.read_bytes()[:-500])
-    (check,) = check_mixtures(read_folder(tmp_path))
+    (check,) = survey(read_folder(tmp_path)).mixtures
     assert (check.deviation_db, check.gain_db, check.fitted_db) == (None, None, None)
     assert check.problem == "expected 144000 bytes of audio as its header says, found 143500: the file is cut off"
 
 
 def test_a_piece_without_a_mixture_has_nothing_to_compare(tmp_path: Path) -> None:
     write_plain_tree(tmp_path, {"Elise": ["vn", "vc"]}, 1.0)
-    (check,) = check_mixtures(read_folder(tmp_path))
+    (check,) = survey(read_folder(tmp_path)).mixtures
     assert (check.piece, check.deviation_db, check.gain_db, check.fitted_db) == ("Elise", None, None, None)
 
 
@@ -210,8 +210,8 @@ def test_a_survey_holds_all_parts_in_the_order_of_the_recordings(tmp_path: Path)
     assert [(facts.piece[:2], facts.stem) for facts in result.stems] == [
         ("01", "1_vn"), ("01", "2_vc"), ("02", "1_vn"), ("02", "2_vc"), ("02", "3_fl"),
     ]  # fmt: skip
-    assert result.mixtures == check_mixtures(recordings)
-    assert result.shared == find_shared_takes(recordings)
+    assert [check.piece[:2] for check in result.mixtures] == ["01", "02"]
+    assert [(take.first[1], take.second[1], take.correlation) for take in result.shared] == [("1_vn", "1_vn", 1.0)]
     assert result.groups == (("A", "B"),)
 
 

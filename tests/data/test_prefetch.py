@@ -56,7 +56,7 @@ def array() -> np.ndarray:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "windows"]
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 @pytest.fixture(autouse=True)

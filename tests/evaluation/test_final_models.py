@@ -79,7 +79,7 @@ def test_its_test_ratio_is_the_mean_over_the_titles_left_out(judged):
     for fold in prepared.folds:
         network = make_network(make_config(MASK))
         network.load_state_dict(load_file(folds.runs[fold.id].weights / f"{fold.id}.safetensors"))
-        loss, _ = evaluate(network, prepared.rows, fold.sides["test"])
+        loss, _ = evaluate(network, prepared.rows, fold.splits["test"])
         ratios.append(loss / prepared.fold_identity[fold.id]["test"])
     assert final["fl"]["test_ratio"] == pytest.approx(fmean(ratios))
 

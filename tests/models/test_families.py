@@ -1,4 +1,4 @@
-"""The report's network, pinned shape by shape, and the space around it."""
+"""The reference network, pinned shape by shape, and the space around it."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import torch
 from sepsearch.models.families import (
     REPORT_FINAL,
     REPORT_INITIAL,
+    ReferenceNetwork,
     ReportConfig,
-    ReportNetwork,
     config_params,
     count_parameters,
     make_config,
@@ -20,7 +20,7 @@ from sepsearch.utils.errors import UserError
 
 @pytest.mark.parametrize(("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REPORT_FINAL, 16, 54_658)])
 def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filters, parameters):
-    network = ReportNetwork(config)
+    network = ReferenceNetwork(config)
     shapes = []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | torch.nn.ConvTranspose2d):
@@ -33,14 +33,14 @@ def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filte
 
 def test_the_final_architecture_uses_elu_and_the_initial_relu():
     kinds = [
-        {type(m) for m in ReportNetwork(c).preparer if not isinstance(m, torch.nn.Conv2d)}
+        {type(m) for m in ReferenceNetwork(c).preparer if not isinstance(m, torch.nn.Conv2d)}
         for c in (REPORT_FINAL, REPORT_INITIAL)
     ]
     assert kinds == [{torch.nn.ELU}, {torch.nn.ReLU}]
 
 
 def test_the_timeline_scales_every_frequency_and_channel_of_a_frame_alike():
-    network = ReportNetwork(REPORT_FINAL)
+    network = ReferenceNetwork(REPORT_FINAL)
     seen = {}
     network.regenerator.register_forward_hook(lambda _m, inputs, _o: seen.update(product=inputs[0]))
     network.preparer.register_forward_hook(lambda _m, _i, output: seen.update(prepared=output))
@@ -80,7 +80,7 @@ def test_a_configuration_survives_a_round_trip_through_plain_values():
 
 
 def test_a_misspelt_key_is_refused_with_the_valid_ones():
-    with pytest.raises(UserError, match=r"unknown key 'filter'.*did you mean filters.*preparer_kernel_1"):
+    with pytest.raises(UserError, match=r"filter: unknown key .did you mean filters.*preparer_kernel_1"):
         make_config({"filter": 8})
 
 

@@ -157,7 +157,7 @@ def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> It
     workers = Workers(1, 1.0, 0.0)
     identity = dict(prepared.baselines["validation"]["identity"])
     identity |= {fold: losses["validation"] for fold, losses in prepared.fold_identity.items()}
-    examples = {**prepared.examples, **{fold.id: fold.sides for fold in prepared.folds}}
+    examples = {**prepared.examples, **{fold.id: fold.splits for fold in prepared.folds}}
     stored = StoredData(prepared.shards.fingerprint, put_shards(prepared.shards), examples, identity)
     task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)
     yield Ready(workers, dataclasses.replace(task, fit=remembered_fit), settings)

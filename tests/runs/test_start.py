@@ -67,7 +67,7 @@ def test_a_run_has_no_more_trials_than_its_space_has_configurations_and_says_so_
     begun(tmp_path)
     begin = resumed_run(arguments(tmp_path, "--resume", "x", "--trials", "9"))
     settings, note = limited_settings(begin, resumed_settings(begin, 9))
-    assert (settings.trials, note) == (3, "the space holds 2 configurations beside the report's: 3 trials instead of 9")
+    assert (settings.trials, note) == (3, "the space holds 2 configurations beside the reference: 3 trials instead of 9")
     assert limited_settings(begin, resumed_settings(begin, None)) == (resumed_settings(begin, None), "")
 
 

@@ -61,6 +61,6 @@ def test_the_reference_is_one_more_trial_where_the_space_does_not_hold_it():
     searched = space({"filters": [4, 8]})
     assert limit_trials(searched, 8) == (
         3,
-        "the space holds 2 configurations beside the report's: 3 trials instead of 8",
+        "the space holds 2 configurations beside the reference: 3 trials instead of 8",
     )
     assert limit_trials(space({"filters": 4}), 2) == (2, "")

@@ -48,7 +48,7 @@ def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("parameters: {fliters: [8, 16]}", "unknown key 'fliters' (did you mean filters?), expected one of filters, prep"),
+        ("parameters: {fliters: [8, 16]}", "fliters: unknown key (did you mean filters?), expected one of filters, prep"),
         ("parameter: {filters: [8]}", "parameter: unknown key (did you mean parameters?), expected one of family, param"),
         ("parameters: {filters: [8]}\nsearch: {trails: 5}", "search: trails: unknown key (did you mean trials?)"),
         ("parameters: {filters: [8]}\nsearch: {trials: ten}", "search: trials: input should be a valid integer, found 'ten'"),
@@ -59,19 +59,19 @@ def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
         ("parameters: {filters: {low: 8}}", "parameters: filters: low and high belong together"),
         ("parameters: {filters: {lo: 8, high: 9}}", "parameters: filters: lo: unknown key (did you mean low?)"),
         ("parameters: {l2: {low: 0, high: 1e-3, log: true}}", "parameters: l2: low is 0, expected above 0"),
-        ("parameters: {activation: [elu, tanh]}", "activation is 'tanh', expected relu, elu, gelu, silu"),
-        ("parameters: {filters: [8.5]}", "filters is 8.5, expected a value of type int"),
-        ("parameters: {preparer_kernel_1: {low: 2, high: 5}}", "preparer_kernel_1 is 2, expected an odd number"),
+        ("parameters: {activation: [elu, tanh]}", "activation: input should be 'relu', 'elu', 'gelu' or 'silu', found 'tanh'"),
+        ("parameters: {filters: [8.5]}", "filters: input should be a valid integer, found 8.5"),
+        ("parameters: {preparer_kernel_1: {low: 2, high: 5}}", "preparer_kernel_1: expected an odd number, found 2"),
         ("parameters: {detector_width: {choices: [8], when: {layers: 2}}, filters: [8]}", "when names 'layers', expected one of filters"),
         ("parameters: {detector_width: {choices: [8], when: {filters: 9}}, filters: [8]}", "when filters is 9, expected one of its choices (8,)"),
         ("parameters: {filters: [8]}\nfamily: resnet", "family is 'resnet', expected one of report"),
         ("parameters: {filters: [8]}\nsplit: {train: 0.9}", "split: train, validation and test add up to 1.3, expected 1"),
-        ("parameters: {filters: [8]}\nfront_end: {axis: linear, high_hz: 99000.0}", "front end: low_hz 0 and high_hz 99000"),
+        ("parameters: {filters: [8]}\nfront_end: {axis: linear, high_hz: 99000.0}", "front_end: low_hz 0 and high_hz 99000"),
         ("search: {trials: 3}", "parameters: missing"),
         ("- a\n- b", "found list, expected keys: family, parameters"),
         ("parameters: {filters: [8}", "space.yaml:1: not YAML"),
         ("a: &x [1]\nb: *x", "aliases are not allowed here"),
-        ("search: {}\nsearch: {}", "key 'search' is there twice"),
+        ("search: {}\nsearch: {}", "space.yaml:2: not YAML: found duplicate key"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_where_and_what_was_expected(tmp_path, text, expected):
@@ -86,7 +86,9 @@ def test_a_missing_file_is_named_with_one_that_is_there(tmp_path):
 
 
 def test_the_corners_of_every_parameter_build_a_network():
-    with pytest.raises(UserError, match="detector_kernel_frequency is 99, expected 1 to 64"):
+    with pytest.raises(
+        UserError, match="detector_kernel_frequency: input should be less than or equal to 64, found 99"
+    ):
         parse_space({"parameters": {"detector_kernel_frequency": {"low": 4, "high": 99}}}, "space")
 
 
@@ -112,7 +114,7 @@ def test_corner_values_are_values_that_are_drawn(parameter, values):
 def test_a_range_whose_end_is_never_drawn_is_not_refused_for_it():
     space = parse_space({"parameters": {"preparer_kernel_1": {"low": 3, "high": 8, "step": 2}}}, "space")
     assert space.parameters["preparer_kernel_1"].corners() == [3, 5, 7]
-    with pytest.raises(UserError, match="preparer_kernel_1 is 4, expected an odd number"):
+    with pytest.raises(UserError, match="preparer_kernel_1: expected an odd number, found 4"):
         parse_space({"parameters": {"preparer_kernel_1": {"low": 3, "high": 8, "step": 1}}}, "space")
 
 

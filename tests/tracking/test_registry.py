@@ -364,8 +364,16 @@ def test_a_version_and_its_files_have_a_card_with_data_licence_seeds_baselines_a
 
 
 def test_a_card_whose_scores_are_no_numbers_is_refused_in_one_line(tmp_path, uri, run_id):
-    save_model(tmp_path / "odd", network(), card(split={"train": 5}))
+    save_model(tmp_path / "odd", network(), card(scores={"si_sdr_gain_db": 1.0, "audio": 5}))
     with pytest.raises(UserError, match="not what a search writes") as caught:
+        register_model(tmp_path / "odd", run_id, uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_whose_split_is_none_is_refused_in_one_line(tmp_path, uri, run_id):
+    save_model(tmp_path / "odd", network(), card())
+    change_card(tmp_path / "odd", split={"train": 5})
+    with pytest.raises(UserError, match="split: train: input should be a valid list, found 5") as caught:
         register_model(tmp_path / "odd", run_id, uri)
     assert "\n" not in str(caught.value)
 

@@ -241,7 +241,8 @@ class Target:
         path = self.folder / name
         path.write_bytes(data or b"")
         try:
-            frames, rate, _, notes = read_header(path)
+            header = read_header(path)
+            frames, rate, notes = header.frames, header.rate, header.notes
             audio = load_audio(path, frames, rate)
         finally:
             path.unlink()
