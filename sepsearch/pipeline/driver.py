@@ -16,13 +16,7 @@ from sepsearch.pipeline.execution import getting_ready, look_at_cluster, run_sta
 from sepsearch.runs.folder import publish_run
 from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import discard_unbegun
-from sepsearch.runs.start import (
-    Begin,
-    changed_facts,
-    limited_settings,
-    new_journal,
-    resumed_settings,
-)
+from sepsearch.runs.start import Begin, changed_facts, limited_settings, new_journal, resumed_settings
 from sepsearch.search.events import FORMAT
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.files import write_atomically
