@@ -36,33 +36,23 @@ class StudySearch(Searcher):
 
     Args:
         study: an `OptunaStudy`, or another `TrialStudy`.
+        metric: key of the value in results. (Ray Tune gives that of `TuneConfig` only to searchers with a
+            `param_space`.) The study says whether it is minimised.
         max_t: the full budget, in units of `time_attr`: a trial that reached it has completed.
-        metric: key of the value in results; that of `TuneConfig` if None.
         time_attr: key of a number in results.
     """
 
     def __init__(
         self,
         study: TrialStudy,
+        metric: str,
         *,
         max_t: float,
-        metric: str | None = None,
         time_attr: str = "training_iteration",
     ):
         super().__init__(metric=metric)
         self.study, self._max_t, self._time_attr = study, max_t, time_attr
         self._open: dict[str, float] = {}  # trials that run, with the time of the last value that was reported
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Take the metric from `TuneConfig`; False, for a space in `Tuner(param_space=…)` is not taken.
-
-        Raises:
-            ValueError: the mode of `TuneConfig` is not the study's.
-        """
-        if mode and mode != (own := getattr(self.study, "mode", mode)):
-            raise ValueError(f"TuneConfig: mode {mode!r}, expected {own!r} as the study has it")
-        self._metric = self._metric or metric
-        return False
 
     def suggest(self, trial_id: str) -> Any:
         """A configuration; None when there is none now, FINISHED when no more will come."""
@@ -73,7 +63,7 @@ class StudySearch(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate value; a function's last result, which Ray Tune repeats, counts once."""
-        value, time = result.get(str(self.metric)), result.get(self._time_attr, -math.inf)
+        value, time = result.get(self.metric), result.get(self._time_attr, -math.inf)
         if value is not None and math.isfinite(value) and time > self._open.get(trial_id, math.inf):
             self._open[trial_id] = time
             self.study.report(trial_id, time, value)
@@ -85,7 +75,7 @@ class StudySearch(Searcher):
         last = result or {}
         self.on_trial_result(trial_id, last)  # Ray Tune leaves it out where a scheduler stops the trial by it
         del self._open[trial_id]
-        value = last.get(str(self.metric))
+        value = last.get(self.metric)
         if error or value is None or not math.isfinite(value):
             self.study.tell(trial_id, "failed", None)
         else:

@@ -68,7 +68,7 @@ def run_stage(
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=StudySearch(bridge, max_t=math.inf, metric=RATIO, time_attr=EPOCH),
+            search_alg=StudySearch(bridge, RATIO, max_t=math.inf, time_attr=EPOCH),
             scheduler=_StageScheduler(bridge),
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,

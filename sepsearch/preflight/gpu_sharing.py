@@ -1,7 +1,6 @@
 """How many trials share a GPU: as many as fit into its memory and as still pay, measured before the search."""
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.distributed.object_store import resident_data
-from sepsearch.preflight.dry_run import CORNER_SECONDS, CUDA_CONTEXT_BYTES, few_examples, rehearse
+from sepsearch.preflight.dry_run import CORNER_SECONDS, few_examples, peak_bytes, train_corners
 from sepsearch.search.protocol import Params
 from sepsearch.training.loop import Member, TrainingFailed
 from sepsearch.utils.formatting import size
@@ -35,7 +34,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Packing:
-    """So many `trials` share a GPU, for reasons that `line` tells in one line."""
+    """How many `trials` share a GPU; `line` has the reasons in one line."""
 
     trials: int
     line: str
@@ -93,11 +92,11 @@ def choose_packing(task: "Task", configs: Sequence[Params], workers: "Workers", 
     """
     import ray
 
-    rehearsal = rehearse(task, configs, workers)
-    worst = max(measured.gpu_bytes for measured in rehearsal.measured)
+    tried = train_corners(task, configs, workers)
+    worst = max(measured.gpu_bytes for measured in tried.measured)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
     most = min(MOST, most_beside([node["Resources"] for node in nodes], workers.cpus, wanted))
-    capacity = min([rehearsal.gpu_memory, *_gpu_memories(nodes)])
+    capacity = min([tried.gpu_memory, *_gpu_memories(nodes)])
     return pack(lambda count: train_beside(task, configs[0], count, workers.cpus), worst, capacity, most)
 
 
@@ -205,12 +204,4 @@ class _Trainer:
         begin, examples = time.perf_counter(), 0
         while (passed := time.perf_counter() - begin) < seconds or not examples:
             examples += self._epoch()
-        return examples / passed, self._peak()
-
-    def _peak(self) -> int:
-        if self.task.gpu:
-            import torch
-
-            return int(torch.cuda.max_memory_reserved()) + CUDA_CONTEXT_BYTES
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return examples / passed, peak_bytes(self.task.gpu)

@@ -81,7 +81,6 @@ class OptunaStudy:
         if stopped not in get_args(Stopped) or mode not in DIRECTIONS:
             raise ValueError(f"stopped {stopped!r}, mode {mode!r}: expected {get_args(Stopped)}, {tuple(DIRECTIONS)}")
         storage = storage or optuna.storages.InMemoryStorage()
-        self.mode = mode
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction=DIRECTIONS[mode], load_if_exists=True
         )
