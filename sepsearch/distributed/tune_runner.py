@@ -61,24 +61,7 @@ def run_stage(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the plan reports failures
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
     bridge = _Bridge(plan, stop, tick, workers, storage_wait)
-    trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
-    # What an earlier process left: Ray Tune's view of a search is not the one that counts.
-    shutil.rmtree(storage / name, ignore_errors=True)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            num_samples=-1,
-            search_alg=StudySearch(bridge, RATIO, max_t=math.inf, time_attr=EPOCH),
-            scheduler=_StageScheduler(bridge),
-            max_concurrent_trials=workers.concurrent,
-            reuse_actors=True,
-            trial_name_creator=_unit_id,
-            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a unit may come twice
-        ),
-        run_config=tune.RunConfig(
-            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(), _Silence()]
-        ),
-    )
+    tuner = _tuner(name, bridge, train, storage)
     try:
         tuner.fit()
     except Exception as error:
@@ -90,6 +73,27 @@ def run_stage(
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
     if bridge.error is not None:
         raise bridge.error
+
+
+def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storage: Path) -> tune.Tuner:
+    trainable = tune.with_resources(train, lambda config: _resources(bridge.workers, config.get("avoid")))
+    # What an earlier process left: Ray Tune's view of a search is not the one that counts.
+    shutil.rmtree(storage / name, ignore_errors=True)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=StudySearch(bridge, RATIO, max_t=math.inf, time_attr=EPOCH),
+            scheduler=_StageScheduler(bridge),
+            max_concurrent_trials=bridge.workers.concurrent,
+            reuse_actors=True,
+            trial_name_creator=_unit_id,
+            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a unit may come twice
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(), _Silence()]
+        ),
+    )
 
 
 def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
@@ -273,11 +277,7 @@ class _TaskNames(tune.Callback):
 class _Silence(TrialProgressCallback):
     """Instead of Ray Tune's own callback, which prints a line for a trial that is stopped before its first result."""
 
-    def on_trial_result(self, *arguments: Any, **options: Any) -> None:
-        """Say nothing."""
+    def _say_nothing(self, *arguments: Any, **options: Any) -> None:
+        pass
 
-    def on_trial_error(self, *arguments: Any, **options: Any) -> None:
-        """Say nothing."""
-
-    def on_trial_complete(self, *arguments: Any, **options: Any) -> None:
-        """Say nothing."""
+    on_trial_result = on_trial_error = on_trial_complete = _say_nothing

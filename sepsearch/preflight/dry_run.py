@@ -84,7 +84,7 @@ def train_corners(
 
     shared = ray.put(task)
     options: Any = {"num_cpus": workers.cpus, "num_gpus": workers.gpus, "max_restarts": 0, "max_task_retries": 0}
-    worker: Any = ray.remote(**options)(_Worker)
+    worker: Any = ray.remote(**options)(Worker)
     actors = [worker.remote(shared) for _ in range(min(workers.concurrent, MOST_WORKERS, len(configs)))]
     try:
         return _share(configs, actors, advance, patience or CORNER_SECONDS)
@@ -145,7 +145,7 @@ def _late(params: Sequence[Params], reference: Params, patience: float) -> UserE
     return corner_error(params[0], reference, f"one batch was not done within {patience:g} s")
 
 
-class _Worker:
+class Worker:
     """A worker of a dry run; it answers with a reason, as text, where a configuration cannot be trained."""
 
     def __init__(self, task: "Task"):

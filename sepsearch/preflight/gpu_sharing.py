@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.distributed.object_store import resident_data
-from sepsearch.preflight.dry_run import CORNER_SECONDS, few_examples, peak_bytes, train_corners
+from sepsearch.models.families import make_config
+from sepsearch.preflight.dry_run import CORNER_SECONDS, Worker, peak_bytes, train_corners
 from sepsearch.search.protocol import Params
 from sepsearch.training.loop import Member, TrainingFailed
 from sepsearch.utils.formatting import size
@@ -168,23 +168,19 @@ def train_beside(
     return Beside(sum(rate for rate, _ in found), max(memory for _, memory in found))
 
 
-class _Trainer:
+class _Trainer(Worker):
     """One of several workers that train beside one another."""
 
     def __init__(self, task: "Task", params: Params):
-        self.task, self.params = task, params
+        super().__init__(task)
+        self.config = make_config(params)
 
-    def ready(self) -> None:
-        """Bring the data here and train an epoch, which pays for what is done once."""
-        import torch
-
-        from sepsearch.models.families import make_config
-
-        torch.set_num_threads(self.task.threads)
-        self.config = make_config(self.params)
-        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
+    def ready(self) -> int:
+        """Also train an epoch, which pays for what is done once."""
+        memory = super().ready()
         self._begin()
         self._epoch()
+        return memory
 
     def _begin(self) -> None:
         members = [Member(code, 0) for code in self.task.instruments]

@@ -149,7 +149,7 @@ class Sampler(OptunaStudy):
 
         There the study cannot place it: such a trial runs, and the study is not told.
         """
-        if not self.holds(params):
+        if not holds(self.space, params):
             return None
         # Asked by the random sampler: the values are given, and others would go to lengths before they take them.
         self._proposing.sampler = make_sampler(self.space, self.seed, 0, "random")
@@ -176,7 +176,7 @@ class Sampler(OptunaStudy):
                 asked.live = self._enter(trial, asked.params)
                 for epoch, value in asked.curve.items():
                     self.report(trial, epoch, value)
-            elif self.holds(asked.params):
+            elif holds(self.space, asked.params):
                 state, final = asked.told
                 names = sampled_names(self.space, asked.params)
                 self.study.add_trial(
@@ -213,11 +213,7 @@ class Sampler(OptunaStudy):
 
     def holds_reference(self) -> bool:
         """Whether the space can propose the reference configuration."""
-        return self.holds(self.reference_params())
-
-    def holds(self, params: dict[str, Any]) -> bool:
-        """Whether the space can propose this configuration."""
-        return holds(self.space, params)
+        return holds(self.space, self.reference_params())
 
     def close(self, reason: str) -> None:
         """End every trial of the study that is still open as failed, and bring its file to the disk.
