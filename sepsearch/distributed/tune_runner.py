@@ -76,7 +76,8 @@ def run_stage(
 
 
 def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storage: Path) -> tune.Tuner:
-    trainable = tune.with_resources(train, lambda config: _resources(bridge.workers, config.get("avoid")))
+    workers = bridge.workers  # of its own: the function is pickled, and a bridge is not
+    trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
     # What an earlier process left: Ray Tune's view of a search is not the one that counts.
     shutil.rmtree(storage / name, ignore_errors=True)
     return tune.Tuner(
@@ -85,7 +86,7 @@ def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storag
             num_samples=-1,
             search_alg=StudySearch(bridge, RATIO, max_t=math.inf, time_attr=EPOCH),
             scheduler=_StageScheduler(bridge),
-            max_concurrent_trials=bridge.workers.concurrent,
+            max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
             trial_name_creator=_unit_id,
             trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a unit may come twice

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -109,8 +110,14 @@ def test_the_methods_of_a_running_actor_are_attributes_that_can_be_replaced(ray_
     assert "train" in actor.__dict__, moved("ActorHandle's methods")
     assert ray.get(actor.train.remote()) == 1, moved("ActorMethod.options")
     ray_internals.kill_worker(SimpleNamespace(temporary_state=SimpleNamespace(ray_actor=actor)))
+
+    def train_for_a_minute():
+        begin = time.monotonic()
+        while time.monotonic() < begin + 60:  # it takes a moment to die
+            ray.get(actor.train.remote())
+
     with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(actor.train.remote())
+        train_for_a_minute()
 
 
 def test_a_session_says_where_it_spills_to_and_what_its_nodes_are_called(ray_workers):
