@@ -95,7 +95,7 @@ def own_clusters(user: int) -> Iterator[str]:
 
     for process in psutil.process_iter():
         try:
-            # Who may run a program as another user chooses its arguments: the program's file tells what it is.
+            # Arguments can be chosen by a user who may run the program as another; the program's file cannot.
             if set(process.uids()) == {user} and Path(process.exe()).name == "raylet":
                 yield from (word.removeprefix(GCS) for word in process.cmdline() if word.startswith(GCS))
         except psutil.Error:  # it has ended, or is not ours to look at
