@@ -7,13 +7,11 @@ import socket
 import stat
 from pathlib import Path
 
+from sepsearch.distributed.ray_internals import address_file, ask_cluster_id, own_clusters
 from sepsearch.utils.errors import UserError, one_line
 
 ANSWER_SECONDS = 5.0  # Ray itself would try for minutes
-GCS = "--gcs-address="  # of a raylet: the cluster that it belongs to
 TOKEN = "RAY_AUTH_TOKEN_PATH (a file) or RAY_AUTH_TOKEN, or ~/.ray/auth_token"
-
-
 LONGEST_ADDRESS = 255  # bytes that are read of the file with a cluster's address
 
 
@@ -54,9 +52,7 @@ def _started_here() -> str:
     Raises:
         UserError: another user may have written it.
     """
-    from ray._common.utils import get_ray_address_file
-
-    path = Path(get_ray_address_file(None))
+    path = address_file()
     try:
         address, doubt = _read_address(path)
     except FileNotFoundError:
@@ -65,7 +61,7 @@ def _started_here() -> str:
         linked = error.errno in (errno.ELOOP, errno.ENOTDIR)
         address = ""
         doubt = f"{path} " + ("leads through a symbolic link" if linked else f"cannot be read ({error.strerror})")
-    if doubt and address not in _own_clusters():
+    if doubt and address not in own_clusters(os.getuid()):
         raise UserError(
             f"--address auto: {doubt}, expected a file of yours or root's that no other user can change, for its writer"
             " gets the cluster's token: give the address that ray start has printed, such as --address 10.0.0.1:6379"
@@ -104,35 +100,15 @@ def _user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _own_clusters() -> set[str]:
-    """Addresses of the clusters that raylets of this user on this machine belong to."""
-    import psutil
-
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            # Who may run a program as another user chooses its arguments: the program's file tells what it is.
-            if set(process.uids()) == {os.getuid()} and Path(process.exe()).name == "raylet":
-                arguments = process.cmdline()
-                found |= {word.removeprefix(GCS) for word in arguments if word.startswith(GCS)}
-        except psutil.Error:  # it has ended, or is not ours to look at
-            continue
-    return found
-
-
 def _require_token(address: str, target: str) -> None:
     """Ask the head one question; `ray.init` would print half a minute of warnings, and not say that it is the token."""
     import grpc  # type: ignore[import-untyped]
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest  # type: ignore[attr-defined]
-    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
-    from ray.exceptions import AuthenticationError
 
     try:
-        with init_grpc_channel(target) as channel:
-            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=ANSWER_SECONDS)
-    except (AuthenticationError, RuntimeError) as error:
-        raise UserError(f"--address {address}: no token to show ({_short(error)}): set {TOKEN}") from error
+        ask_cluster_id(target, ANSWER_SECONDS)
+    except UserError as error:
+        reason = one_line(error).partition(". ")[0]
+        raise UserError(f"--address {address}: no token to show ({reason}): set {TOKEN}") from error
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             raise UserError(
@@ -143,7 +119,3 @@ def _require_token(address: str, target: str) -> None:
             f"--address {address}: what answers at {target} is no head of a Ray cluster ({error.code().name.lower()}):"
             " expected the port that ray start --head has printed (6379)"
         ) from error
-
-
-def _short(error: Exception) -> str:
-    return one_line(error).partition(". ")[0]

@@ -31,7 +31,7 @@ class Node:
     Args:
         name: host name and address.
         trials: how many fit on it at once.
-        memory: bytes it has, and how many of them are free; None where it does not tell.
+        memory: bytes it has, and how many of them are free; None where that is unknown.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Node:
 def check_nodes(
     place: StorageFolder, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
 ) -> list[Node]:
-    """See that every node of the cluster reads and writes at the run's place and has the versions of this process.
+    """Check that every node of the cluster reads and writes at the run's place and has the versions of this process.
 
     Args:
         place: of the run; made for as long as this takes where it is not there.
@@ -67,12 +67,12 @@ def check_nodes(
         if late:
             raise UserError(
                 f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
-                " mend it or take it out of the cluster (ray stop there)"
+                " repair it or take it out of the cluster (ray stop there)"
             )
-        return [_judge(answer, asked[answer], place, workers) for answer in done]
+        return [_checked(answer, asked[answer], place, workers) for answer in done]
 
 
-def _judge(answer: Any, node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
+def _checked(answer: Any, node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
     """A node, from its answer; raises `UserError` if it is of no use."""
     import ray
 

@@ -1,12 +1,10 @@
 """Shards in the Ray object store, and the data set a worker keeps from trial to trial."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from sepsearch.audio.spectrogram import BINS, FRAMES, ROW_BYTES
 from sepsearch.data.dataset import Dataset, Pairs, Rows
 from sepsearch.data.prefetch import BLOCK_BYTES, BLOCKS, WindowedRows
 from sepsearch.data.shards import Progress, ShardSet, spectrograms
+from sepsearch.distributed.ray_internals import spill_folder
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.formatting import size
 from sepsearch.utils.progress import Steps
@@ -168,7 +167,7 @@ def node_stores(workers: "Workers", nodes: Iterable[Mapping[str, Any]]) -> list[
 
 def _require_disk(data: int) -> None:
     """Raise `UserError` unless the disk that this node's object store spills to has room for so many bytes."""
-    folder = _spill_folder()
+    folder = spill_folder()
     if folder is None:
         return
     disk = shutil.disk_usage(folder)
@@ -177,19 +176,6 @@ def _require_disk(data: int) -> None:
             f"{folder}: the shards are larger than Ray's object store and need {size(data)} on this disk, found"
             f" {size(max(0, found))} that Ray may fill: free some space, or {ELSEWHERE}"
         )
-
-
-def _spill_folder() -> Path | None:
-    """Where the cluster's nodes spill to; None where that is no folder here. Ray has no public way to ask."""
-    import ray
-
-    try:
-        config = json.loads(ray._private.state.state.get_system_config()["object_spilling_config"])
-        folder = config["params"]["directory_path"]
-        path = Path(folder if isinstance(folder, str) else folder[0])
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-        return None
-    return path if path.is_dir() else None
 
 
 _resident: dict[tuple[str, str], Dataset] = {}

@@ -1,7 +1,6 @@
 """Ray: started on this machine alone or joined where it runs, quietly, with token authentication and the dashboard."""
 
 import contextlib
-import json
 import math
 import os
 import secrets
@@ -12,6 +11,7 @@ from typing import Any
 
 from sepsearch.distributed.cluster_connection import require_cluster
 from sepsearch.distributed.ray_folder import ray_folder, short_tmpdir
+from sepsearch.distributed.ray_internals import node_type_names
 from sepsearch.search.protocol import Workers
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import cache_folder
@@ -111,26 +111,11 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
     try:
         resources = ray.cluster_resources()
         url = str(context.dashboard_url or "")
-        grows = address is not None and _grows()
+        # An autoscaler knows node types by their names in its configuration.
+        grows = address is not None and any(name and not name.startswith("node_") for name in node_type_names())
         yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0), grows)
     finally:
         ray.shutdown()
-
-
-def _grows() -> bool:
-    """Whether an autoscaler looks after the cluster, which then knows node types by their names in its configuration.
-
-    Without one Ray calls every node's type "node_" and its id. Ray has no public way to ask.
-    """
-    import ray
-    from ray.autoscaler.v2.sdk import get_cluster_status
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
-    names = list((report.get("node_type_mapping") or {}).values())
-    status = get_cluster_status(ray.get_runtime_context().gcs_address)
-    names += [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
-    return any(name and not name.startswith("node_") for name in names)
 
 
 def _provide_token() -> None:

@@ -24,8 +24,8 @@ Best = dict[Member, tuple[float, dict[str, Any]]]
 class Task:
     """What all units of a stage have in common.
 
-    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before anyone
-    hears of the epoch; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
+    `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before the
+    epoch is reported; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
     best epoch in `weights`/<unit>/<instrument>.safetensors; None where they are not kept. Every node sees both places:
     where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
     `search` is the run's name.

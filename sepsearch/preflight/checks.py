@@ -1,4 +1,4 @@
-"""Preflight: what a run needs is looked at before anything is spent. Every problem is a `UserError` of one line."""
+"""Preflight: checks what a run needs before it starts. Every problem is a `UserError` of one line."""
 
 import math
 import os
@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sepsearch.tracking.tracker import database_file, tracking_uri
 from sepsearch.utils.errors import UserError, no_space
 from sepsearch.utils.files import cache_folder
 from sepsearch.utils.formatting import size
+from sepsearch.utils.progress import Steps
 from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def preflight(
     patience: float | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Forecast:
-    """Look at folders and disk, at every node, and at a batch of every corner of the space; Ray runs already.
+    """Check folders and disk, every node, and a batch of every corner of the space; Ray runs already.
 
     Args:
         space: what will be searched.
@@ -52,8 +54,8 @@ def preflight(
         place: of the run, as all nodes see it.
         time_budget: of the search, in seconds.
         corners: whether to try the corners; without them (to go on with a run) no times are forecast.
-        patience: seconds for a worker to be ready and for one configuration; `rehearse`'s own by default.
-        progress: is told (stage, steps done, steps in all).
+        patience: seconds for a worker to be ready and for one configuration; `train_corners`' own by default.
+        progress: called with (stage, steps done, steps in all).
 
     Raises:
         UserError: something would stop the run.
@@ -65,23 +67,15 @@ def preflight(
     nodes = check_nodes(place, workers)
     if not corners:
         return Forecast(disk, settings.trials)
-    from sepsearch.preflight.dry_run import rehearse
+    from sepsearch.preflight.dry_run import train_corners
 
-    stage = "trying the corners of the space"
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(stage, done, len(configs))
-
-    progress(stage, 0, len(configs))
-    rehearsal = rehearse(task, configs, workers, advance, patience)
-    notes = check_memory(rehearsal.measured, nodes, workers, rehearsal.gpu_memory)
-    notes += task.data.gpu_notes(rehearsal.gpu_memory)
+    advance = Steps(partial(progress, "trying the corners of the space"), len(configs))
+    tried = train_corners(task, configs, workers, advance, patience)
+    notes = check_memory(tried.measured, nodes, workers, tried.gpu_memory)
+    notes += task.data.gpu_notes(tried.gpu_memory)
     notes += registry_notes(settings.instruments)
-    times = forecast_times(rehearsal.measured, job, rehearsal.startup, time_budget)
-    needed = max(m.gpu_bytes or m.host_bytes for m in rehearsal.measured)
+    times = forecast_times(tried.measured, job, tried.startup, time_budget)
+    needed = max(m.gpu_bytes or m.host_bytes for m in tried.measured)
     if times.fitting == 0:
         notes.append("the time budget may be over before the first trial has ended: give it more with --time-budget")
     return Forecast(disk, settings.trials, len(configs), needed, times, tuple(notes))

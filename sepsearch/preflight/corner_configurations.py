@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sepsearch.models.families import config_params, count_parameters, make_config, make_network
+from sepsearch.search.configurations import configuration_key
 from sepsearch.search.protocol import Params
 from sepsearch.search.space import Parameter, Space, Value
 from sepsearch.utils.errors import UserError, reason_of
@@ -76,10 +77,7 @@ def _spread(values: Sequence[Value], most: int) -> list[Value]:
 
 
 def _unique(configs: Sequence[Params]) -> list[Params]:
-    found: dict[str, Params] = {}
-    for params in configs:
-        found.setdefault(repr(sorted(params.items())), params)
-    return list(found.values())
+    return list({configuration_key(params): params for params in configs}.values())
 
 
 def difference(params: Params, reference: Params) -> str:
@@ -96,7 +94,7 @@ def corner_error(params: Params, reference: Params, reason: str) -> UserError:
 
 
 def parameter_counts(configs: Sequence[Params]) -> list[int]:
-    """The number of trainable numbers of every configuration's network; none of them takes memory.
+    """Number of trainable parameters of every configuration's network; none of them takes memory.
 
     Raises:
         UserError: no network can be built from a configuration.

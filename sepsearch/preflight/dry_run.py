@@ -1,4 +1,4 @@
-"""The rehearsal: a batch of every corner configuration, in workers like those of the search."""
+"""Dry run: a batch of every corner configuration, in workers like those of the search."""
 
 import contextlib
 import ctypes
@@ -46,8 +46,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What came of it: every corner in order.
+class DryRun:
+    """Result of a dry run: every corner in order.
 
     `startup` is the seconds from asking for workers until all were ready; `gpu_memory` that of the smallest GPU among
     theirs in bytes, 0 without one.
@@ -58,13 +58,13 @@ class Rehearsal:
     gpu_memory: int
 
 
-def rehearse(
+def train_corners(
     task: "Task",
     configs: Sequence[Params],
     workers: "Workers",
     advance: Callable[[], object] = lambda: None,
     patience: float | None = None,
-) -> Rehearsal:
+) -> DryRun:
     """Train every configuration for a batch or a few, on resident data, with a trial's resources and environment.
 
     As many workers as the search will have (at most MOST_WORKERS) share the configurations, so that times are those
@@ -82,41 +82,42 @@ def rehearse(
     """
     import ray
 
-    patience = patience or CORNER_SECONDS
     shared = ray.put(task)
-    options: dict[str, Any] = {
-        "num_cpus": workers.cpus,
-        "num_gpus": workers.gpus,
-        "max_restarts": 0,
-        "max_task_retries": 0,
-    }
-    rehearser: Any = ray.remote(**options)(_Rehearser)
+    options: Any = {"num_cpus": workers.cpus, "num_gpus": workers.gpus, "max_restarts": 0, "max_task_retries": 0}
+    worker: Any = ray.remote(**options)(Worker)
+    actors = [worker.remote(shared) for _ in range(min(workers.concurrent, MOST_WORKERS, len(configs)))]
+    try:
+        return _share(configs, actors, advance, patience or CORNER_SECONDS)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _share(configs: Sequence[Params], actors: Sequence[Any], advance: Callable[[], object], patience: float) -> DryRun:
+    """Have workers train configurations, each the next one as soon as it is free."""
+    import ray
+
     begin = time.monotonic()
-    actors = [rehearser.remote(shared) for _ in range(min(workers.concurrent, MOST_WORKERS, len(configs)))]
     waiting = list(enumerate(configs))
     running: dict[Any, tuple[Any, int]] = {actor.ready.remote(): (actor, -1) for actor in actors}
     trained: dict[int, Trained] = {}
     startup, gpus = 0.0, []
-    try:
-        while len(trained) < len(configs):
-            done, _ = ray.wait(list(running), num_returns=1, timeout=patience)
-            if not done:
-                raise _late([configs[number] for _, number in running.values() if number >= 0], configs[0], patience)
-            actor, number = running.pop(done[0])
-            result = _result(done[0], configs[number] if number >= 0 else None, configs[0])
-            if number < 0:
-                startup = time.monotonic() - begin
-                gpus.append(result)
-            else:
-                trained[number] = result
-                advance()
-            if waiting:
-                number, params = waiting.pop(0)
-                running[actor.measure.remote(params)] = (actor, number)
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-    return Rehearsal(steadied([trained[number] for number in range(len(configs))]), startup, min(gpus))
+    while len(trained) < len(configs):
+        done, _ = ray.wait(list(running), num_returns=1, timeout=patience)
+        if not done:
+            raise _late([configs[number] for _, number in running.values() if number >= 0], configs[0], patience)
+        actor, number = running.pop(done[0])
+        result = _result(done[0], configs[number] if number >= 0 else None, configs[0])
+        if number < 0:
+            startup = time.monotonic() - begin
+            gpus.append(result)
+        else:
+            trained[number] = result
+            advance()
+        if waiting:
+            number, params = waiting.pop(0)
+            running[actor.measure.remote(params)] = (actor, number)
+    return DryRun(steadied([trained[number] for number in range(len(configs))]), startup, min(gpus))
 
 
 def _result(reference_to: Any, params: Params | None, reference: Params) -> Any:
@@ -128,7 +129,7 @@ def _result(reference_to: Any, params: Params | None, reference: Params) -> Any:
     except ray.exceptions.RayError as error:
         reason = death_reason(error)
         if params is None:
-            raise UserError(f"a worker could not be started: {reason}: mend that, then run again") from error
+            raise UserError(f"a worker could not be started: {reason}: repair that, then run again") from error
         raise corner_error(params, reference, reason) from error
     if isinstance(result, str):
         raise corner_error(params or reference, reference, result)
@@ -144,8 +145,8 @@ def _late(params: Sequence[Params], reference: Params, patience: float) -> UserE
     return corner_error(params[0], reference, f"one batch was not done within {patience:g} s")
 
 
-class _Rehearser:
-    """A worker of the rehearsal; it answers with a reason, as text, where a configuration cannot be trained."""
+class Worker:
+    """A worker of a dry run; it answers with a reason, as text, where a configuration cannot be trained."""
 
     def __init__(self, task: "Task"):
         self.task = task
@@ -210,8 +211,8 @@ def measure(
         evaluation=evaluation / validation,
         # What the networks beside the first hold, and a checkpoint of all, twice while it is put together.
         # So few examples do not fill what streamed rows may take; on a GPU one block of them is on its way in the host.
-        host_bytes=_peak_private_bytes() + (3 * len(instruments) - len(members)) * state + data.rows.bytes_ahead,
-        gpu_bytes=torch.cuda.max_memory_reserved() + CUDA_CONTEXT_BYTES + data.rows.bytes_ahead if gpu else 0,
+        host_bytes=_peak_host_bytes() + (3 * len(instruments) - len(members)) * state + data.rows.bytes_ahead,
+        gpu_bytes=peak_bytes(gpu) + data.rows.bytes_ahead if gpu else 0,
     )
     return Trained(measured, training + evaluation, training + evaluation if gpu else cpu)
 
@@ -252,7 +253,12 @@ def _forget_peak(gpu: bool) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM, see proc(5)
 
 
-def _peak_private_bytes() -> int:
+def peak_bytes(gpu: bool) -> int:
+    """The largest memory of this process: on its GPU, or on the host without what it shares with others."""
+    return torch.cuda.max_memory_reserved() + CUDA_CONTEXT_BYTES if gpu else _peak_host_bytes()
+
+
+def _peak_host_bytes() -> int:
     """The largest resident memory of this process, without what it shares with others (libraries, object store)."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

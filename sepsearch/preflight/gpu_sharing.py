@@ -1,15 +1,14 @@
 """How many trials share a GPU: as many as fit into its memory and as still pay, measured before the search."""
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.distributed.object_store import resident_data
-from sepsearch.preflight.dry_run import CORNER_SECONDS, CUDA_CONTEXT_BYTES, few_examples, rehearse
+from sepsearch.models.families import make_config
+from sepsearch.preflight.dry_run import CORNER_SECONDS, Worker, peak_bytes, train_corners
 from sepsearch.search.protocol import Params
 from sepsearch.training.loop import Member, TrainingFailed
 from sepsearch.utils.formatting import size
@@ -35,7 +34,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Packing:
-    """So many `trials` share a GPU, for reasons that `line` tells in one line."""
+    """How many `trials` share a GPU; `line` has the reasons in one line."""
 
     trials: int
     line: str
@@ -93,11 +92,11 @@ def choose_packing(task: "Task", configs: Sequence[Params], workers: "Workers", 
     """
     import ray
 
-    rehearsal = rehearse(task, configs, workers)
-    worst = max(measured.gpu_bytes for measured in rehearsal.measured)
+    tried = train_corners(task, configs, workers)
+    worst = max(measured.gpu_bytes for measured in tried.measured)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
     most = min(MOST, most_beside([node["Resources"] for node in nodes], workers.cpus, wanted))
-    capacity = min([rehearsal.gpu_memory, *_gpu_memories(nodes)])
+    capacity = min([tried.gpu_memory, *_gpu_memories(nodes)])
     return pack(lambda count: train_beside(task, configs[0], count, workers.cpus), worst, capacity, most)
 
 
@@ -169,23 +168,19 @@ def train_beside(
     return Beside(sum(rate for rate, _ in found), max(memory for _, memory in found))
 
 
-class _Trainer:
+class _Trainer(Worker):
     """One of several workers that train beside one another."""
 
     def __init__(self, task: "Task", params: Params):
-        self.task, self.params = task, params
+        super().__init__(task)
+        self.config = make_config(params)
 
-    def ready(self) -> None:
-        """Bring the data here and train an epoch, which pays for what is done once."""
-        import torch
-
-        from sepsearch.models.families import make_config
-
-        torch.set_num_threads(self.task.threads)
-        self.config = make_config(self.params)
-        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
+    def ready(self) -> int:
+        """Also train an epoch, which pays for what is done once."""
+        memory = super().ready()
         self._begin()
         self._epoch()
+        return memory
 
     def _begin(self) -> None:
         members = [Member(code, 0) for code in self.task.instruments]
@@ -205,12 +200,4 @@ class _Trainer:
         begin, examples = time.perf_counter(), 0
         while (passed := time.perf_counter() - begin) < seconds or not examples:
             examples += self._epoch()
-        return examples / passed, self._peak()
-
-    def _peak(self) -> int:
-        if self.task.gpu:
-            import torch
-
-            return int(torch.cuda.max_memory_reserved()) + CUDA_CONTEXT_BYTES
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return examples / passed, peak_bytes(self.task.gpu)

@@ -17,7 +17,7 @@ MANY = 500  # trials of one
 
 
 class Rungs:
-    """Values of trials at epochs grace · factor^k below the full budget, and who may pass.
+    """Values of trials at epochs grace · factor^k below the full budget, and which trials go on.
 
     At a rung a trial stops unless its value is among the best 1/factor of all values recorded there so far, its own
     included: no waiting for others. The first factor − 1 to arrive pass: there is too little to judge them by.

@@ -1,11 +1,9 @@
 """The sampler: an Optuna study that proposes configurations and records how each one ended."""
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.search.configurations import (
@@ -16,11 +14,11 @@ from sepsearch.search.configurations import (
     sampled_names,
 )
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
+from sepsearch.search.optuna_study import Asked, OptunaStudy
 from sepsearch.search.space import Space
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import TrialState
 
 # How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
 # gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
@@ -31,25 +29,11 @@ REPEATED = "proposed again: the configuration of an earlier trial"
 REPLACED = "proposed, and another configuration was trained in its place"
 
 
-@dataclass(slots=True)
-class _Asked:
-    """A configuration that was asked for, and what has come of it.
-
-    `told` is (state, value) once it has ended; the value of a stopped one is what samplers see.
-    """
-
-    params: dict[str, Any]
-    curve: dict[int, float] = field(default_factory=dict)
-    told: "tuple[TrialState, float | None] | None" = None
-    reason: str = ""
-    live: "optuna.trial.Trial | None" = None
-
-
-class Sampler:
-    """Asks Optuna for configurations and tells it the outcome of each, exactly once.
+class Sampler(OptunaStudy):
+    """Proposes the configurations of a search, and records the outcome of each exactly once.
 
     The study is kept in an Optuna journal file, which optuna-dashboard opens; it is rebuilt from the search's own
-    journal whenever a search is resumed. The first configuration is always the reference, the report's.
+    journal whenever a search is resumed. The first configuration is always the reference.
     What is asked for depends on the seed, on how many were asked for before, and on what was told of them: not on how
     often the process was started anew.
     No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
@@ -57,17 +41,15 @@ class Sampler:
     and without "trial" among its attributes; a rebuilt study does not have it.
 
     Args:
-        space: what to sample, and by `search.tell` how the sampler sees a trial that was stopped early: "pruned"
-            (Optuna ranks it behind all that ended, by how far it came), "last" (as completed with its last value) or
-            "extrapolated" (as completed with the value of `extrapolate`). In the study it is PRUNED with its
-            intermediate values; the value that samplers see is its attribute `study_storage.SAMPLER_VALUE`.
+        space: what to sample, and by `search.tell` how the sampler sees a trial that was stopped early (see
+            `OptunaStudy`).
         path: the study's journal file, replaced if there is one; None keeps the study in memory.
         name: the study's name.
         seed: of the sampler.
         pick: what is trained in place of a proposed configuration, as where only recorded ones can be had; the study
-            learns about that one, which may have been trained before.
+            has that one, which may have been trained before.
         window: how many of the best and of the latest trials that have ended are considered when the next one is
-            proposed; `study_log.WINDOW` if None. The time that takes grows up to there and no further.
+            proposed; `study_storage.WINDOW` if None. The time that takes grows up to there and no further.
     """
 
     def __init__(
@@ -90,11 +72,9 @@ class Sampler:
             _remove_remains(path)
         window = window or study_storage.WINDOW
         self._storage = study_storage.StudyLog(path, *window)
-        self.study = optuna.create_study(storage=self._storage, study_name=name, direction="minimize")
-        view: Any = study_storage.SamplerView(self._storage)
-        self._proposing = optuna.Study(name, view)
-        self._asked: dict[str, _Asked] = {}
-        self._completed: deque[dict[int, float]] = deque(maxlen=sum(window))
+        super().__init__(
+            partial(suggest, space), storage=self._storage, name=name, stopped=space.search.tell, memory=sum(window)
+        )
         self._pick = pick or (lambda params: params)
         self._known: set[bytes] = set()  # keys of all configurations that were asked for
         self._count = count_configurations(space)
@@ -111,10 +91,10 @@ class Sampler:
             params, live = proposal
         else:
             return None
-        self._add(trial, _Asked(params, live=live))
+        self._add(trial, Asked(params, live=live))
         return params
 
-    def _add(self, trial: str, asked: _Asked) -> None:
+    def _add(self, trial: str, asked: Asked) -> None:
         self._asked[trial] = asked
         self._known.add(configuration_key(asked.params))
 
@@ -169,12 +149,12 @@ class Sampler:
 
         There the study cannot place it: such a trial runs, and the study is not told.
         """
-        if not self.holds(params):
+        if not holds(self.space, params):
             return None
         # Asked by the random sampler: the values are given, and others would go to lengths before they take them.
         self._proposing.sampler = make_sampler(self.space, self.seed, 0, "random")
         self._proposing.enqueue_trial(
-            {name: params[name] for name in self._sampled(params)}, user_attrs={"trial": trial}
+            {name: params[name] for name in sampled_names(self.space, params)}, user_attrs={"trial": trial}
         )
         live = self._proposing.ask()
         suggest(self.space, live)
@@ -185,7 +165,7 @@ class Sampler:
 
         After the last one call `restored`.
         """
-        self._add(trial, _Asked(params))
+        self._add(trial, Asked(params))
 
     def restored(self) -> None:
         """Enter all that was restored in the study, in the order in which it was asked for."""
@@ -196,9 +176,9 @@ class Sampler:
                 asked.live = self._enter(trial, asked.params)
                 for epoch, value in asked.curve.items():
                     self.report(trial, epoch, value)
-            elif self.holds(asked.params):
+            elif holds(self.space, asked.params):
                 state, final = asked.told
-                names = self._sampled(asked.params)
+                names = sampled_names(self.space, asked.params)
                 self.study.add_trial(
                     create_trial(
                         state=state,
@@ -207,7 +187,7 @@ class Sampler:
                         params={name: asked.params[name] for name in names},
                         distributions={name: distribution(self.space.parameters[name]) for name in names},
                         intermediate_values=asked.curve,
-                        user_attrs={"trial": trial, **_attributes(asked)},
+                        user_attrs={"trial": trial, **asked.attributes()},
                     )
                 )
                 self._forget(asked)
@@ -226,64 +206,14 @@ class Sampler:
             sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
 
     def reference_params(self) -> dict[str, Any]:
-        """The report's configuration as plain values."""
+        """The reference configuration as plain values."""
         from sepsearch.models.families import config_params
 
         return config_params(self.space.reference())
 
     def holds_reference(self) -> bool:
-        """Whether the space can propose the report's configuration."""
-        return self.holds(self.reference_params())
-
-    def holds(self, params: dict[str, Any]) -> bool:
-        """Whether the space can propose this configuration."""
-        return holds(self.space, params)
-
-    def _sampled(self, params: dict[str, Any]) -> list[str]:
-        """The parameters that are sampled for this configuration: those whose conditions hold."""
-        return sampled_names(self.space, params)
-
-    def report(self, trial: str, epoch: int, value: float) -> None:
-        """Record an intermediate value of a running trial."""
-        asked = self._asked[trial]
-        asked.curve[epoch] = value
-        if asked.live is not None:
-            asked.live.report(value, epoch)
-
-    def tell(self, trial: str, state: str, value: float | None, reason: str = "") -> None:
-        """End a trial, once: "completed" with its value, "stopped" at its last intermediate value, or "failed"."""
-        from optuna.trial import TrialState
-
-        asked = self._asked[trial]
-        if asked.told is not None:
-            return
-        asked.told, asked.reason = self._outcome(asked, state, value), reason
-        if state == "completed":
-            self._completed.append(asked.curve)
-        if asked.live is not None:
-            ended, final = asked.told
-            for key, attribute in _attributes(asked).items():
-                asked.live.set_user_attr(key, attribute)
-            # Optuna itself gives a pruned trial its last value.
-            self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
-            self._forget(asked)
-
-    def _forget(self, asked: _Asked) -> None:
-        """The study knows all of a trial that has ended."""
-        asked.live, asked.params, asked.curve = None, {}, {}
-
-    def _outcome(self, asked: _Asked, state: str, value: float | None) -> "tuple[TrialState, float | None]":
-        from optuna.trial import TrialState
-
-        if state == "completed":
-            return TrialState.COMPLETE, value
-        if state == "failed":
-            return TrialState.FAIL, None
-        if self.space.search.tell == "pruned" or not asked.curve:
-            return TrialState.PRUNED, None
-        if self.space.search.tell == "last":
-            return TrialState.PRUNED, asked.curve[max(asked.curve)]
-        return TrialState.PRUNED, extrapolate(asked.curve, self._completed)
+        """Whether the space can propose the reference configuration."""
+        return holds(self.space, self.reference_params())
 
     def close(self, reason: str) -> None:
         """End every trial of the study that is still open as failed, and bring its file to the disk.
@@ -295,29 +225,6 @@ class Sampler:
             if asked.told is None:
                 self.tell(trial, "failed", None, reason)
         self._storage.sync()
-
-
-def _attributes(asked: _Asked) -> dict[str, Any]:
-    """User attributes of a trial that has ended."""
-    from optuna.trial import TrialState
-
-    from sepsearch.search.study_storage import SAMPLER_VALUE
-
-    assert asked.told is not None
-    state, value = asked.told
-    seen = {SAMPLER_VALUE: value} if state == TrialState.PRUNED and value is not None else {}
-    return {"reason": asked.reason, **seen}
-
-
-def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
-    """The value that a stopped trial would have ended with, as near as the trials that ended tell.
-
-    Its last value times the median, over the completed trials, of how their value changed from that epoch to their
-    end; its last value itself as long as none has completed. Both are epoch → value, larger than 0.
-    """
-    epoch = max(curve)
-    changes = [other[max(other)] / other[epoch] for other in completed if other.get(epoch)]
-    return curve[epoch] * (median(changes) if changes else 1.0)
 
 
 def _remove_remains(path: Path) -> None:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -52,6 +52,7 @@ class LogFile(BaseJournalBackend):
         except OSError as error:
             raise no_space(error, path) from error
         self._unread: list[dict[str, Any]] = []
+        self.changed: set[int] = set()  # ids of trials that were written about; `StudyLog` clears it
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write operations, one JSON object a line; raises `UserError` if the disk is full."""
@@ -64,6 +65,7 @@ class LogFile(BaseJournalBackend):
             except OSError as error:
                 raise no_space(error, self._path) from error
         self._unread += map(json.loads, lines)
+        self.changed.update(log["trial_id"] for log in logs if "trial_id" in log)
 
     def sync(self) -> None:
         """Have the file outlast a power cut: once a search is over, no resumed run rebuilds it. Raises `UserError`."""
@@ -102,7 +104,6 @@ class StudyLog(JournalStorage):
         self._failed: deque[FrozenTrial] = deque(maxlen=latest)
         self._open: dict[int, FrozenTrial] = {}  # those that wait or run, by id
         self._drawn: dict[int, FrozenTrial] = {}  # the same as samplers see them
-        self._changed: set[int] = set()
         self._ended: list[FrozenTrial] | None = None
         self._seen_ended: list[FrozenTrial] = []  # the same as samplers see them
         self.seen = 0  # how many trials it has handed out altogether
@@ -123,18 +124,11 @@ class StudyLog(JournalStorage):
         self._place(trial_id)
         return done
 
-    def _sync_with_backend(self) -> None:
-        """Also note what has changed."""
-        logs = list(self._backend.read_logs(self._replay_result.log_number_read))
-        self._replay_result.apply_logs(logs)
-        if logs:
-            self._changed.update(log["trial_id"] for log in logs if "trial_id" in log)
-
     def _place(self, trial_id: int) -> None:
         trial: FrozenTrial = self.get_trial(trial_id)
         if not trial.state.is_finished():
             self._open[trial_id] = trial
-            self._changed.add(trial_id)
+            self._log.changed.add(trial_id)
             return
         self._open.pop(trial_id, None)
         self._drawn.pop(trial_id, None)
@@ -165,10 +159,10 @@ class StudyLog(JournalStorage):
         return trials
 
     def _window(self, for_sampler: bool, drawn: bool) -> list[FrozenTrial]:
-        for trial_id in self._changed & self._open.keys():
+        for trial_id in self._log.changed & self._open.keys():
             self._open[trial_id] = self.get_trial(trial_id)
             self._drawn[trial_id] = _with_drawn(self._open[trial_id])
-        self._changed.clear()
+        self._log.changed.clear()
         if self._ended is None:
             kept = {trial.number: trial for trial in (*self._latest, *self._failed, *(t for _, t in self._best))}
             self._ended = [kept[number] for number in sorted(kept)]
@@ -179,19 +173,29 @@ class StudyLog(JournalStorage):
 
 
 class SamplerView:
-    """A `StudyLog` as samplers see it: for the `optuna.Study` that proposes. All else goes to the storage itself."""
+    """A storage as samplers see it: for the `optuna.Study` that proposes. All else goes to the storage itself.
 
-    def __init__(self, storage: StudyLog):
+    A stopped trial is completed there if a value is reported for it. Of a `StudyLog` it has the trials in the window.
+    """
+
+    def __init__(self, storage: BaseStorage):
         self._storage = storage
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
+    def __reduce__(self) -> tuple[type, tuple[BaseStorage]]:
+        return SamplerView, (self._storage,)
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Those in the window, by number, a stopped one as completed if a value is reported for it."""
-        trials = self._storage.trials_for_sampler(states)
+        """Those that samplers consider, by number."""
+        if isinstance(self._storage, StudyLog):
+            trials = self._storage.trials_for_sampler(states)
+        else:
+            seen = map(_as_seen, self._storage.get_all_trials(study_id, deepcopy=False))
+            trials = [trial for trial in seen if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
 

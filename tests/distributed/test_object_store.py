@@ -56,7 +56,7 @@ def test_shards_fill_no_more_than_half_of_a_trials_part_of_a_gpu():
 
 
 def test_a_disk_that_is_too_full_to_spill_to_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(object_store, "_spill_folder", lambda: tmp_path)
+    monkeypatch.setattr(object_store, "spill_folder", lambda: tmp_path)
     monkeypatch.setattr(object_store.shutil, "disk_usage", lambda path: SimpleNamespace(total=100 * GB, free=9 * GB))
     object_store._require_disk(3 * GB)
     with pytest.raises(UserError, match=r"need 5\.0 GB on this disk, found 4\.0 GB that Ray may fill: free some"):

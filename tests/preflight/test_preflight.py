@@ -19,7 +19,7 @@ from sepsearch.models.families import count_parameters, make_config, make_networ
 from sepsearch.preflight import corner_configurations, dry_run
 from sepsearch.preflight.checks import check_folders, check_memory, preflight
 from sepsearch.preflight.corner_configurations import corner_configs, difference, parameter_counts
-from sepsearch.preflight.dry_run import Trained, measure, rehearse, steadied
+from sepsearch.preflight.dry_run import Trained, measure, steadied, train_corners
 from sepsearch.preflight.estimates import (
     Disk,
     Forecast,
@@ -309,7 +309,7 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
 
 def test_preflight_without_corners_trains_nothing(task, ray_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dry_run, "rehearse", None)
+    monkeypatch.setattr(dry_run, "train_corners", None)
     settings = SimpleNamespace(trials=4, epochs=2, final_epochs=3, instruments=("vn", "vc"))
     found = preflight(space(SMALL), settings, task, ray_workers, tmp_path, open_storage(tmp_path), corners=False)
     assert found.times is None
@@ -325,7 +325,7 @@ def failing_fit(config, data, members, **settings):
 def test_a_corner_that_raises_is_one_line_that_names_it(task, ray_workers):
     by_value()
     with pytest.raises(UserError) as error:
-        rehearse(dataclasses.replace(task, fit=failing_fit), corner_configs(space(SMALL)), Workers(1, 1.0, 0.0))
+        train_corners(dataclasses.replace(task, fit=failing_fit), corner_configs(space(SMALL)), Workers(1, 1.0, 0.0))
     assert "corner filters 2, " in one_line(error)
     assert "cannot be trained: RuntimeError: out of memory: narrow filters or" in one_line(error)
 
@@ -339,14 +339,14 @@ def dying_fit(config, data, members, **settings):
 def test_a_corner_whose_worker_dies_is_named_and_not_waited_for(task, ray_workers):
     by_value()
     with pytest.raises(UserError) as error:
-        rehearse(dataclasses.replace(task, fit=dying_fit), corner_configs(space(SMALL)), Workers(1, 1.0, 0.0))
+        train_corners(dataclasses.replace(task, fit=dying_fit), corner_configs(space(SMALL)), Workers(1, 1.0, 0.0))
     assert "corner filters 2, " in one_line(error)
     assert "its worker died" in one_line(error)
 
 
 def test_workers_that_find_no_room_are_waited_for_only_so_long(task, ray_workers):
     with pytest.raises(UserError) as error:
-        rehearse(task, corner_configs(space(SMALL)), Workers(1, 1000.0, 0.0), patience=0.2)
+        train_corners(task, corner_configs(space(SMALL)), Workers(1, 1000.0, 0.0), patience=0.2)
     assert "no worker was ready within 0.2 s" in one_line(error)
     assert "--cpus-per-trial" in one_line(error)
 

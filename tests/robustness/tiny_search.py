@@ -188,7 +188,7 @@ def run_stage(
     try:
         for number in itertools.count():
             bridge.tick()
-            config = bridge.begin(str(number))
+            config = bridge.ask(str(number))
             if config == Searcher.FINISHED:
                 break
             if isinstance(config, dict):

@@ -9,7 +9,8 @@ from optuna.study import load_study
 from optuna.trial import TrialState
 
 from sepsearch.models.families import REPORT_FINAL, config_params, make_config
-from sepsearch.search.sampler import Sampler, extrapolate
+from sepsearch.search.optuna_study import extrapolate
+from sepsearch.search.sampler import Sampler
 from sepsearch.search.space import Space, load_space, parse_space
 
 SPACES = Path(__file__).parents[2] / "search_spaces"

@@ -113,7 +113,7 @@ def main(folder: Path) -> None:
     run = ray.remote(num_cpus=1)(work)
     answers = ray.get([run.remote(stored, seed) for seed in (0, 1)])
     watch.end()
-    on_disk = sum(path.stat().st_size for path in object_store._spill_folder().glob("ray_spilled_objects*/*"))
+    on_disk = sum(path.stat().st_size for path in object_store.spill_folder().glob("ray_spilled_objects*/*"))
     ray.shutdown()
     data = Dataset(rows, examples, identity)
     print(

@@ -1,0 +1,156 @@
+"""An Optuna study with ask, report and tell by the trials' names, that says what happened to each trial.
+
+A trial that was stopped early is PRUNED, with its intermediate values, so that `study.best_trial` and optuna-dashboard
+show what ran to its end. What samplers see of it is a choice by name.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import TrialState
+
+Stopped = Literal["pruned", "last", "extrapolated"]
+DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
+
+
+@dataclass(slots=True)
+class Asked:
+    """A configuration that was asked for, and what has come of it.
+
+    `told` is (state, value) once it has ended; the value of a stopped one is what samplers see.
+    """
+
+    params: dict[str, Any]
+    curve: dict[int, float] = field(default_factory=dict)
+    told: "tuple[TrialState, float | None] | None" = None
+    reason: str = ""
+    live: "optuna.trial.Trial | None" = None
+
+    def attributes(self) -> dict[str, Any]:
+        """User attributes of a trial that has ended."""
+        from optuna.trial import TrialState
+
+        from sepsearch.search.study_storage import SAMPLER_VALUE
+
+        assert self.told is not None
+        state, value = self.told
+        seen = {SAMPLER_VALUE: value} if state == TrialState.PRUNED and value is not None else {}
+        return {"reason": self.reason, **seen}
+
+
+class OptunaStudy:
+    """Asks Optuna for configurations and records the outcome of each trial exactly once.
+
+    Args:
+        space: the distributions of all parameters, or a function that takes an `optuna.trial.Trial` and returns the
+            parameters it has suggested.
+        sampler: Optuna's, as `optuna.create_study` takes it.
+        storage: Optuna's; None keeps the study in memory. An existing study of that name goes on.
+        name: of the study.
+        mode: "min" or "max".
+        stopped: what samplers see of a trial that was stopped early: "pruned" (ranked behind all that ended, by how
+            far it came), "last" (completed with its last value) or "extrapolated" (completed with the value of
+            `extrapolate`). In the study it is PRUNED with its intermediate values; the value that samplers see is its
+            attribute `study_storage.SAMPLER_VALUE`.
+        memory: how many of the completed trials extrapolation considers, the latest.
+
+    Raises:
+        ValueError: no such mode or choice.
+    """
+
+    def __init__(
+        self,
+        space: "Mapping[str, optuna.distributions.BaseDistribution] | Callable[[optuna.trial.Trial], dict[str, Any]]",
+        *,
+        sampler: "optuna.samplers.BaseSampler | None" = None,
+        storage: "optuna.storages.BaseStorage | None" = None,
+        name: str = "study",
+        mode: Literal["min", "max"] = "min",
+        stopped: Stopped = "pruned",
+        memory: int = 500,
+    ):
+        import optuna
+
+        from sepsearch.search.study_storage import SamplerView
+
+        if stopped not in get_args(Stopped) or mode not in DIRECTIONS:
+            raise ValueError(f"stopped {stopped!r}, mode {mode!r}: expected {get_args(Stopped)}, {tuple(DIRECTIONS)}")
+        storage = storage or optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, direction=DIRECTIONS[mode], load_if_exists=True
+        )
+        view: Any = SamplerView(storage)
+        self._proposing = optuna.Study(name, view, sampler=sampler)
+        self._distributions, self._stopped = space, stopped
+        self._asked: dict[str, Asked] = {}
+        self._completed: deque[dict[int, float]] = deque(maxlen=memory)
+
+    def ask(self, trial: str) -> dict[str, Any] | None:
+        """A configuration for the trial with this name."""
+        if callable(self._distributions):
+            live = self._proposing.ask()
+            params = self._distributions(live)
+        else:
+            live = self._proposing.ask(dict(self._distributions))
+            params = live.params
+        live.set_user_attr("trial", trial)
+        self._asked[trial] = Asked(params, live=live)
+        return params
+
+    def report(self, trial: str, epoch: int, value: float) -> None:
+        """Record an intermediate value of a running trial."""
+        asked = self._asked[trial]
+        asked.curve[epoch] = value
+        if asked.live is not None:
+            asked.live.report(value, epoch)
+
+    def tell(self, trial: str, state: str, value: float | None, reason: str = "") -> None:
+        """End a trial, once: "completed" with its value, "stopped" at its last intermediate value, or "failed"."""
+        from optuna.trial import TrialState
+
+        asked = self._asked[trial]
+        if asked.told is not None:
+            return
+        asked.told, asked.reason = self._outcome(asked, state, value), reason
+        if state == "completed":
+            self._completed.append(asked.curve)
+        if asked.live is not None:
+            ended, final = asked.told
+            for key, attribute in asked.attributes().items():
+                asked.live.set_user_attr(key, attribute)
+            # Optuna itself gives a pruned trial its last value.
+            self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
+            self._forget(asked)
+
+    def _forget(self, asked: Asked) -> None:
+        """The study knows all of a trial that has ended."""
+        asked.live, asked.params, asked.curve = None, {}, {}
+
+    def _outcome(self, asked: Asked, state: str, value: float | None) -> "tuple[TrialState, float | None]":
+        from optuna.trial import TrialState
+
+        if state == "completed":
+            return TrialState.COMPLETE, value
+        if state == "failed":
+            return TrialState.FAIL, None
+        if self._stopped == "pruned" or not asked.curve:
+            return TrialState.PRUNED, None
+        if self._stopped == "last":
+            return TrialState.PRUNED, asked.curve[max(asked.curve)]
+        return TrialState.PRUNED, extrapolate(asked.curve, self._completed)
+
+
+def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
+    """The value that a stopped trial would have ended with, as near as the completed trials tell.
+
+    Its last value times the median, over the completed trials, of how their value changed from that epoch to their
+    end; its last value itself as long as none has completed. Both are epoch → value, larger than 0.
+    """
+    epoch = max(curve)
+    changes = [other[max(other)] / other[epoch] for other in completed if other.get(epoch)]
+    return curve[epoch] * (median(changes) if changes else 1.0)
