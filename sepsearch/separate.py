@@ -57,13 +57,24 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
     add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")
-    add("-o", "--output", type=Path, required=True,
-        help="folder that gets a new one for every recording; or a new file .wav or .flac for one voice")  # fmt: skip
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="folder that gets a new one for every recording; or a new file .wav or .flac for one voice",
+    )
     add("--residual", action="store_true", help="write what is left, too: the recording less its voices")
-    add("--share", action="store_true", help="share the sound out, so that no part of it is in two voices at full "
-        "level; writes the residual, too")  # fmt: skip
-    add("--model", help="a model's folder, a run's (runs/demo), an exported one, or a registered model such as "
-        "models:/sepsearch-vn/3; the instruments' champions by default")  # fmt: skip
+    add(
+        "--share",
+        action="store_true",
+        help="share the sound out, so that no part of it is in two voices at full level; writes the residual, too",
+    )
+    add(
+        "--model",
+        help="a model's folder, a run's (runs/demo), an exported one, or a registered model such as "
+        "models:/sepsearch-vn/3; the instruments' champions by default",
+    )
     add("--format", choices=sorted(FORMATS), help="wav: 32-bit floats, which hold any level (default); flac: 24 bits")
     return parser.parse_args(argv)
 

@@ -46,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         watch(
             Watched(refresh),
             lambda: local_hints(folder) if here else far_hints(options.name, options.storage),
-            console, options.every, options.once,
-        )  # fmt: skip
+            console,
+            options.every,
+            options.once,
+        )
 
 
 if __name__ == "__main__":

@@ -125,9 +125,14 @@ def _write_audio(folder: Path, voices: Mapping[str, NDArray[np.float32]]) -> flo
         path = folder / f"{name}.mp3"
         try:
             soundfile.write(
-                path, np.nan_to_num(voice * np.float32(scale)), RATE, format="MP3", subtype="MPEG_LAYER_III",
-                bitrate_mode="VARIABLE", compression_level=QUALITY,
-            )  # fmt: skip
+                path,
+                np.nan_to_num(voice * np.float32(scale)),
+                RATE,
+                format="MP3",
+                subtype="MPEG_LAYER_III",
+                bitrate_mode="VARIABLE",
+                compression_level=QUALITY,
+            )
         except soundfile.SoundFileError as error:
             raise OSError(str(error)) from error  # said in one line by `new_folder`
     return scale

@@ -151,11 +151,7 @@ def _row(exam: _Exam, prepared: PreparedData, scores: Sequence[ClipScore]) -> di
 
 
 def _write_sample(
-    folder: Path,
-    code: str,
-    titles: TestTitles,
-    prepared: PreparedData,
-    scores: Sequence[tuple[ClipScore, Candidate]],
+    folder: Path, code: str, titles: TestTitles, prepared: PreparedData, scores: Sequence[tuple[ClipScore, Candidate]]
 ) -> None:
     """The instrument's typical clip; nothing where it never plays with others in the test titles."""
     clip = typical_clip([score for score, _ in scores])

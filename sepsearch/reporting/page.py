@@ -22,10 +22,16 @@ from sepsearch.utils.formatting import number
 
 PAGE = "report.html"
 SECTIONS = (
-    ("result", "Result"), ("samples", "Listen"), ("curves", "Learning curves"), ("finalists", "Winner’s curse"),
-    ("trials", "The search"), ("mattered", "What mattered"), ("failed", "What failed"), ("data", "Data and split"),
+    ("result", "Result"),
+    ("samples", "Listen"),
+    ("curves", "Learning curves"),
+    ("finalists", "Winner’s curse"),
+    ("trials", "The search"),
+    ("mattered", "What mattered"),
+    ("failed", "What failed"),
+    ("data", "Data and split"),
     ("again", "Do it again"),
-)  # fmt: skip
+)
 MANY_TRIALS = 30  # a longer table is folded
 JUMP_TEXT = (
     f"It is a step up by more than {JUMP_SPREADS:g} times the spread of the loss’s last {RECENT} steps and more than"
@@ -114,9 +120,7 @@ def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
     gain = tables.DASH
     if about["si_sdr_db"] is not None and about["mixture_si_sdr_db"] is not None:
         gain = tables.signed(about["si_sdr_db"] - about["mixture_si_sdr_db"]).text
-    voices = [
-        {"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES
-    ]  # fmt: skip
+    voices = [{"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES]
     return {
         "code": code,
         "name": INSTRUMENTS.get(code, code),

@@ -38,8 +38,11 @@ def print_roster(console: "Console", manifest: Facts) -> None:
     titles = len({piece["title"] for piece in pieces})
     stems = sum(len(piece["stems"]) for piece in pieces)
     heading(console, f"Recordings in {manifest['source']}")
-    line(console, f"{_count(len(pieces), 'piece')} of {_count(titles, 'title')}, {_count(stems, 'stem')}, "
-                   f"{seconds:,.0f} s ({_clock(seconds)})")  # fmt: skip
+    line(
+        console,
+        f"{_count(len(pieces), 'piece')} of {_count(titles, 'title')}, {_count(stems, 'stem')}, "
+        f"{seconds:,.0f} s ({_clock(seconds)})",
+    )
     _print_instruments(console, manifest)
     _print_pieces(console, pieces)
     _print_shared(console, manifest)
@@ -65,10 +68,17 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
         seconds = sum(stem["seconds"] for _, stem in parts)
         sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
         together = f" ({apart} apart)" if apart < len(titles) else ""
-        rows.append([
-            f"{code}  {INSTRUMENTS[code]}", str(len(parts)), str(len({piece["name"] for piece, _ in parts})),
-            f"{len(titles)}{together}", f"{seconds / 60:.1f}", f"{sounding:.0%}", caveat,
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{code}  {INSTRUMENTS[code]}",
+                str(len(parts)),
+                str(len({piece["name"] for piece, _ in parts})),
+                f"{len(titles)}{together}",
+                f"{seconds / 60:.1f}",
+                f"{sounding:.0%}",
+                caveat,
+            ]
+        )
     heading(console, "By instrument")
     _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
     for caveat in sorted(caveats - {""}):
@@ -94,11 +104,15 @@ def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[s
 def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:
     rows = [
         [
-            piece["name"], " ".join(stem["instrument"] for stem in piece["stems"]), f"{piece['seconds']:.1f}",
-            str(piece["shard"]["clips"]), f"{piece['shard']['rows']:,}", _deviation(piece["mixture"]),
+            piece["name"],
+            " ".join(stem["instrument"] for stem in piece["stems"]),
+            f"{piece['seconds']:.1f}",
+            str(piece["shard"]["clips"]),
+            f"{piece['shard']['rows']:,}",
+            _deviation(piece["mixture"]),
         ]
         for piece in pieces
-    ]  # fmt: skip
+    ]
     heading(console, "By piece")
     _table(console, ["piece", "players", "#seconds", "#clips", "#rows", "mixture differs from sum by"], rows)
     found = [check["deviation_db"] for piece in pieces if (check := piece["mixture"])["deviation_db"] is not None]
@@ -138,11 +152,15 @@ def _print_shared(console: "Console", manifest: Facts) -> None:
     rows = []
     for take in spanning_takes(takes):
         (piece, stem), (other, other_stem) = take["first"], take["second"]
-        rows.append([
-            f"{other_stem} of {other}", f"{stem} of {piece}", f"{take['correlation']:.4f}",
-            f"{round(20 * math.log10(max(abs(take['gain']), 1e-9)), 1) + 0.0:+.1f} dB",  # + 0.0: no -0.0
-            f"{round(take['lag_seconds'], 3) + 0.0:+.3f} s",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{other_stem} of {other}",
+                f"{stem} of {piece}",
+                f"{take['correlation']:.4f}",
+                f"{round(20 * math.log10(max(abs(take['gain']), 1e-9)), 1) + 0.0:+.1f} dB",  # + 0.0: no -0.0
+                f"{round(take['lag_seconds'], 3) + 0.0:+.3f} s",
+            ]
+        )
     heading(console, "Takes used more than once")
     _table(console, ["stem", "is the take of", "#alike", "#gain", "#later by"], rows)
     if any(take["correlation"] < 0 for take in takes):
@@ -198,10 +216,16 @@ def print_shards(console: "Console", shards: ShardSet) -> None:
     axis = {"mel": "128 mel bands", "log": "128 logarithmic bands", "linear": "128 linear bins"}[front_end.axis]
     heading(console, f"Shards {shards.fingerprint}: {'built' if shards.built else 'already there'}")
     line(console, f"folder     {shards.folder}", whole=True)
-    line(console, f"content    {shards.rows:,} rows of {_count(clips, 'clip')}, {size / 1e6:,.1f} MB in "
-                   f"{_count(len(pieces), 'shard')}")  # fmt: skip
-    line(console, f"front end  {axis} from {front_end.low_hz:g} to {front_end.high_hz:g} Hz, 128 frames in "
-                   f"{front_end.clip_seconds:g} s, Hann window of {front_end.window}")  # fmt: skip
+    line(
+        console,
+        f"content    {shards.rows:,} rows of {_count(clips, 'clip')}, {size / 1e6:,.1f} MB in "
+        f"{_count(len(pieces), 'shard')}",
+    )
+    line(
+        console,
+        f"front end  {axis} from {front_end.low_hz:g} to {front_end.high_hz:g} Hz, 128 frames in "
+        f"{front_end.clip_seconds:g} s, Hann window of {front_end.window}",
+    )
 
 
 def heading(console: "Console", text: str) -> None:

@@ -43,14 +43,35 @@ def style() -> Iterator[None]:
     import matplotlib
 
     rules: dict[Any, Any] = {
-        "font.size": 9, "text.color": INK, "text.parse_math": False, "svg.fonttype": "none",
-        "figure.facecolor": "none", "axes.facecolor": "none", "axes.edgecolor": MUTED, "axes.labelcolor": MUTED,
-        "axes.labelsize": 8.5, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.linewidth": 0.7,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-        "grid.color": GRID, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED,
-        "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.size": 3, "ytick.major.size": 0,
-        "lines.linewidth": 1.2, "lines.solid_capstyle": "round", "legend.frameon": False, "legend.fontsize": 8,
-    }  # fmt: skip
+        "font.size": 9,
+        "text.color": INK,
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": MUTED,
+        "axes.labelsize": 8.5,
+        "axes.titlesize": 9.5,
+        "axes.titlelocation": "left",
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.7,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "lines.linewidth": 1.2,
+        "lines.solid_capstyle": "round",
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+    }
     with _ONE_AT_A_TIME, matplotlib.rc_context(rules), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has it
         yield

@@ -147,9 +147,12 @@ def _mean(cells: Sequence[Cell]) -> Cell:
 
 
 MEASURES = (
-    ("mixture", "mixture", figure), ("estimate", "estimate", figure), ("gain", "gain", signed),
-    ("oracle", "oracle", figure), ("oracle_gain", "its gain", signed),
-)  # fmt: skip
+    ("mixture", "mixture", figure),
+    ("estimate", "estimate", figure),
+    ("gain", "gain", signed),
+    ("oracle", "oracle", figure),
+    ("oracle_gain", "its gain", signed),
+)
 
 
 def _measured(audio: Mapping[str, Any], key: str) -> list[Cell]:

@@ -31,9 +31,12 @@ def trial_table(facts: RunFacts) -> Table:
     """All trials, or those that are shown of many, and why each ended as it did."""
     names = sampled(facts)
     headings = [
-        Heading("trial", numeric=False), Heading("state", numeric=False), Heading("why", numeric=False),
-        Heading("epochs"), Heading("ratio", "after its last epoch"),
-    ]  # fmt: skip
+        Heading("trial", numeric=False),
+        Heading("state", numeric=False),
+        Heading("why", numeric=False),
+        Heading("epochs"),
+        Heading("ratio", "after its last epoch"),
+    ]
     headings += [Heading(name, numeric=False) for name in names]
     rows = []
     for unit in facts.shown.values():
@@ -89,9 +92,11 @@ def rung_table(facts: RunFacts) -> Table | None:
         epoch = Cell(f"epoch {rung}", float(rung))
         rows.append([epoch, figure(len(met), 0), figure(len(stopped), 0), figure(last)])
     headings = [
-        Heading("rung", numeric=False), Heading("arrived"), Heading("stopped there"),
+        Heading("rung", numeric=False),
+        Heading("arrived"),
+        Heading("stopped there"),
         Heading("last cut-off", "the ratio that was still good enough when the last one arrived"),
-    ]  # fmt: skip
+    ]
     return Table("Rungs: where trials are compared, and the weaker ones stopped.", headings, rows)
 
 
@@ -105,9 +110,11 @@ def failure_table(facts: RunFacts) -> Table | None:
         for reason in unit.retries:
             rows.append([Cell(unit.id), Cell("worker died, tried again"), figure(unit.epochs, 0), Cell(reason)])
     headings = [
-        Heading("which", numeric=False), Heading("what", numeric=False), Heading("epochs done"),
+        Heading("which", numeric=False),
+        Heading("what", numeric=False),
+        Heading("epochs done"),
         Heading("why", numeric=False),
-    ]  # fmt: skip
+    ]
     return (
         Table("Trials, finalists and workers, each with the reason that was written down.", headings, rows)
         if rows

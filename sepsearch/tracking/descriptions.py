@@ -57,8 +57,9 @@ def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen:
         lines += [f"Final model of: {names}. Scores on test titles, pictures and audio are on those runs.", ""]
     lines += ["| instrument | ratio of the weights kept |", "|---|---|"]
     for code, ratio in sorted(ratios.items(), key=lambda item: item[1]):
-        lines.append(f"| {code} {INSTRUMENTS.get(code, '')} | {'**' * (code in chosen)}{short(ratio)}"
-                     f"{'**' * (code in chosen)} |")  # fmt: skip
+        lines.append(
+            f"| {code} {INSTRUMENTS.get(code, '')} | {'**' * (code in chosen)}{short(ratio)}{'**' * (code in chosen)} |"
+        )
     code = next(iter(ratios), "vn")
     lines += ["", f"To make one the champion: `python -m sepsearch.promote {name}/{unit} --instrument {code}`."]
     return "\n".join(lines)[:LONGEST_TAG]
