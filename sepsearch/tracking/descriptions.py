@@ -1,4 +1,4 @@
-"""The Markdown that MLflow shows on the pages of a search, of a finalist's run and of an instrument's final model."""
+"""Descriptions (Markdown) of MLflow's runs: search, finalist and seed, final model; and lines about champions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from sepsearch.utils.programs import program
 
 
 def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
-    """The search in Markdown, as MLflow shows it on the run's page; `scores` and `models` are empty until the end."""
+    """Description of a search; `scores` and `models` are empty until its end."""
     lines = []
     if scores:
         lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | the report's ratio "
+            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | reference network "
             "| model |",
             "|---|---|---|---|---|---|---|---|",
         ]
@@ -28,7 +28,7 @@ def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
             cells = [INSTRUMENTS.get(code, code), f"**{short(row['ratio'])}**", spread, short(row["test_ratio"])]
             cells += [decibels(row["si_sdr_gain_db"]), decibels(oracle), short(reference), models.get(code, "")]
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
+        lines += ["", "Ratio = validation loss / identity loss: below 1 is better than no separation.", ""]
     data, settings = search["dataset"], search["settings"]
     lines.append(
         f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
@@ -40,14 +40,14 @@ def describe(search: Event, scores: Event, models: Mapping[str, str]) -> str:
 
 
 def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen: Sequence[str], end: str) -> str:
-    """A finalist and seed: the ratios of the weights it keeps, what it was chosen for, and how to choose it.
+    """Description of a finalist and seed: ratios of its kept weights, what it was chosen for, and how to choose it.
 
     Args:
         name: of the search.
         unit: such as "c0-s2".
         ratios: instrument → of the weights that are kept.
         chosen: the instruments whose final model it is.
-        end: why it was given up or failed; "" if it has weights.
+        end: why it has no weights; "" if it has.
     """
     if end:
         return f"No weights: {end}."
@@ -66,7 +66,7 @@ def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen:
 
 
 def describe_final(name: str, code: str, unit: str, row: Mapping[str, Any], gain: float | None, caveat: str) -> str:
-    """The final model of one instrument.
+    """Description of an instrument's final model.
 
     Args:
         name: of the search.
@@ -86,14 +86,14 @@ def describe_final(name: str, code: str, unit: str, row: Mapping[str, Any], gain
         "",
         "| | |",
         "|---|---|",
-        f"| ratio (validation loss / identity loss; below 1 beats doing nothing) | **{short(row.get('ratio'))}** |",
+        f"| ratio (validation loss / identity loss; below 1 is better than none) | **{short(row.get('ratio'))}** |",
         f"| its configuration | {spread} |",
         f"| best constant gain | {short(gain)} |",
         f"| test ratio, measured once | {short(row.get('test_ratio'))} |",
         f"| SI-SDR gain on test titles | {decibels(row.get('si_sdr_gain_db'))} |",
         f"| the oracle mask's gain | {decibels(oracle)} |",
         "",
-        "To see and hear it: tab Artifacts, `spectrograms.png` and `audio/`. "
+        "Picture and audio: tab Artifacts, `spectrograms.png` and `audio/`. "
         f"To use it: `python -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav`.",
     ]
     if caveat:
@@ -108,17 +108,17 @@ def audio_number(row: Mapping[str, Any], part: str, measure: str) -> float | Non
 
 
 def short(value: object, digits: int = 3) -> str:
-    """A number for people; a dash for none."""
+    """A number as text; a dash for none."""
     return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
 
 
 def decibels(value: object) -> str:
-    """A number of decibels for people."""
+    """Decibels as text."""
     return f"{short(value, 1)} dB"
 
 
 def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
-    """What became of the champion of an instrument, in one line: before, now, why, and the command that undoes it.
+    """One line about an instrument's champion: before, now, why, and the command that undoes the change.
 
     Args:
         code: of the instrument.

@@ -243,7 +243,7 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
 
 def test_marks_of_the_final_table_are_explained(page):
     assert "* vc cello: one title only plain" in page.text
-    assert "† vc cello: its test scores are of another kind than the others’: leave one title out plain." in page.text
+    assert "† vc cello: its test scores follow another protocol: leave one title out plain." in page.text
     assert "step up by more than 6 times the spread" in page.text
 
 
