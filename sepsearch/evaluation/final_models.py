@@ -66,7 +66,7 @@ def score_models(
         for evaluation in _evaluations(code, prepared, titles, finals, folds)
     ]
     clip_scores = iter(
-        titles.score_clips([candidate for evaluation in evaluations for candidate in evaluation.candidates], advance)
+        titles.listen([candidate for evaluation in evaluations for candidate in evaluation.candidates], advance)
     )
     final: dict[str, Any] = {}
     reference_final: dict[str, Any] = {}

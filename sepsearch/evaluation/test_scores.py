@@ -73,7 +73,7 @@ class TestTitles:
         loss, _ = evaluate(network, self._rows, pairs)
         return loss / identity_loss if identity_loss > 0 else math.nan
 
-    def score_clips(
+    def listen(
         self, candidates: Sequence[Candidate], advance: Callable[[int, int], None] = lambda done, total: None
     ) -> list[list[ClipScore]]:
         """Separate and measure the clips of every candidate's test examples; a list for every candidate.

@@ -104,7 +104,7 @@ def _gains(prepared: "PreparedData", code: str, *models: Model) -> list[float]:
     scorer = TestTitles(prepared.recordings, prepared.shards, prepared.index, prepared.rows)
     pairs = prepared.examples[code]["validation"]
     candidates = [Candidate(code, network, pairs, card.front_end, card.constant) for network, card in models]
-    return [_number(over_titles(scores, lambda score: score.gain)) for scores in scorer.score_clips(candidates)]
+    return [_number(over_titles(scores, lambda score: score.gain)) for scores in scorer.listen(candidates)]
 
 
 def _by_ratio(ratios: Sequence[float], where: str) -> Verdict:

@@ -59,7 +59,7 @@ def titles(tmp_path):
 
 def test_a_network_that_hands_the_mixture_through_gains_nothing_and_the_oracle_a_lot(titles):
     titles, pairs = titles
-    (scores,) = titles.score_clips([Candidate("vn", nn.Identity(), pairs)])
+    (scores,) = titles.listen([Candidate("vn", nn.Identity(), pairs)])
     assert {score.title for score in scores} == {"Jupiter"}
     assert [score.clip for score in scores] == [0, 1]
     for score in scores:
@@ -69,13 +69,13 @@ def test_a_network_that_hands_the_mixture_through_gains_nothing_and_the_oracle_a
 
 def test_clips_in_which_nobody_else_plays_say_nothing(titles):
     titles, pairs = titles
-    (scores,) = titles.score_clips([Candidate("vn", nn.Identity(), pairs.pick(np.flatnonzero(pairs.piece == 1)))])
+    (scores,) = titles.listen([Candidate("vn", nn.Identity(), pairs.pick(np.flatnonzero(pairs.piece == 1)))])
     assert scores == []
 
 
 def test_the_facts_of_a_clip_name_where_it_is_from_and_its_waveforms_are_those_measured(titles):
     titles, pairs = titles
-    (scores,) = titles.score_clips([Candidate("vn", nn.Identity(), pairs)])
+    (scores,) = titles.listen([Candidate("vn", nn.Identity(), pairs)])
     facts = titles.facts("vn", scores[1])
     assert (facts["piece"], facts["title"], facts["begin_seconds"]) == ("01_Jupiter_vn_vc", "Jupiter", 1.0)
     assert facts["players"] == ["vn", "vc"]
