@@ -45,13 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="sepsearch-watch-") as copies:
         folder, refresh = follow_run(options.runs, options.storage, options.name, Path(copies))
         here = folder != Path(copies)
-        watch(
-            Watched(refresh),
-            lambda: local_hints(folder) if here else far_hints(options.name, options.storage),
-            console,
-            options.every,
-            options.once,
-        )
+        hints = (lambda: local_hints(folder)) if here else lambda: far_hints(options.name, options.storage)
+        watch(Watched(refresh), hints, console, options.every, options.once)
 
 
 if __name__ == "__main__":

@@ -151,28 +151,20 @@ def _mean(cells: Sequence[Cell]) -> Cell:
     return figure(fmean(finite) if finite else None)
 
 
-MEASURES = (
-    ("mixture", "mixture", figure),
-    ("estimate", "estimate", figure),
-    ("gain", "gain", signed),
-    ("oracle", "oracle", figure),
-    ("oracle_gain", "its gain", signed),
-)
+# Key of the scores → heading; gains are differences, shown with their sign.
+MEASURES = {"mixture": "mixture", "estimate": "estimate", "gain": "gain", "oracle": "oracle", "oracle_gain": "its gain"}
 
 
 def _measured(audio: Mapping[str, Any], key: str) -> list[Cell]:
-    cells = []
-    for name, _, shown in MEASURES:
-        value = (audio.get(name) or {}).get(key)
-        cells.append(shown(value, 1, name == "gain"))
-    return cells
+    values = {name: (audio.get(name) or {}).get(key) for name in MEASURES}
+    return [(signed if "gain" in name else figure)(value, 1, name == "gain") for name, value in values.items()]
 
 
 def audio_table(facts: RunFacts) -> Table | None:
     """SI-SDR and SDR of mixture, estimate and oracle, on test titles; None where nothing was measured."""
     headings = columns("instrument", "#titles", "#clips")
     for group in ("SI-SDR, dB", "SDR, dB"):
-        headings += columns(*(f"#{text}" for _, text, _ in MEASURES), group=group)
+        headings += columns(*(f"#{text}" for text in MEASURES.values()), group=group)
     rows = []
     for code, final in finals(facts):
         audio = final.get("audio") or {}
@@ -187,7 +179,7 @@ def audio_table(facts: RunFacts) -> Table | None:
 
 def ensemble_table(facts: RunFacts) -> Table | None:
     """SI-SDR by the number of players; None where nothing was measured."""
-    headings = columns("instrument", "#players", "#titles", "#clips", *(f"#{text}" for _, text, _ in MEASURES))
+    headings = columns("instrument", "#players", "#titles", "#clips", *(f"#{text}" for text in MEASURES.values()))
     rows = []
     for code, final in finals(facts):
         sizes = (final.get("audio") or {}).get("by_players") or {}

@@ -34,18 +34,11 @@ def trial_table(facts: RunFacts) -> Table:
     headings = columns("trial", "state", "why", "#epochs", "#ratio: after its last epoch", *names)
     rows = []
     for unit in facts.shown.values():
-        ratio = unit.ratios[-1][1] if unit.ratios else None
+        ratio, bold = unit.ratios[-1][1] if unit.ratios else None, unit.state == "completed"
         name = unit.id + (" · reference" if unit.id == facts.reference else "")
-        rows.append(
-            [
-                Cell(name),
-                Cell(unit.state, strong=unit.state == "completed"),
-                Cell(why(facts, unit) or DASH),
-                figure(unit.epochs, 0),
-                figure(ratio, strong=unit.state == "completed"),
-                *(_param(facts, unit, name) for name in names),
-            ]
-        )
+        cells = [Cell(name), Cell(unit.state, strong=bold), Cell(why(facts, unit) or DASH)]
+        cells += [figure(unit.epochs, 0), figure(ratio, strong=bold)]
+        rows.append([*cells, *(_param(facts, unit, name) for name in names)])
     which = "All trials" if len(rows) == len(facts.trials) else f"{len(rows)} of {len(facts.trials)} trials"
     return Table(f"{which} in the order in which they began.", headings, rows)
 

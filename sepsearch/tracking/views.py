@@ -12,37 +12,21 @@ seed. Sort by a metric: sorted by date, MLflow hides children behind their searc
 
 `python -m sepsearch.promote RUN --instrument vn` makes a run's model the champion; RUN is a run's id or `search/c0-s2`.
 """
-# Key, name, filter, and columns, by the first of which the runs are sorted.
-VIEWS = (
-    (
-        "searches",
-        "Searches",
-        "tags.stage = 'search'",
-        "metrics.final_ratio_mean metrics.reference_ratio_mean metrics.best_ratio metrics.trials_completed"
-        " metrics.trials_stopped metrics.trials_failed",
-    ),
-    (
-        "trials",
-        "Trials with the full budget",
-        "tags.stage = 'trial' and tags.state = 'completed'",
-        "metrics.ratio tags.sepsearch.name metrics.discontinuities params.filters params.head params.activation"
-        " params.learning_rate",
-    ),
-    (
-        "finalists",
-        "Finalists and seeds",
-        "tags.stage = 'finalist' and tags.instrument = 'all'",
-        "metrics.final_ratio_mean tags.sepsearch.name tags.chosen tags.eliminated metrics.discontinuities"
-        " metrics.final_ratio/vn",
-    ),
-    (
-        "models",
-        "Final models",
-        "tags.stage = 'finalist' and tags.instrument != 'all'",
-        "metrics.ratio tags.sepsearch.name tags.unit metrics.ratio_mean metrics.ratio_sd metrics.test_ratio"
-        " metrics.constant_gain_ratio metrics.si_sdr_gain_db metrics.oracle_si_sdr_gain_db",
-    ),
-)
+# Key → name, filter, and columns, by the first of which the runs are sorted.
+VIEWS = {
+    "searches": """Searches; tags.stage = 'search';
+        metrics.final_ratio_mean metrics.reference_ratio_mean metrics.best_ratio metrics.trials_completed
+        metrics.trials_stopped metrics.trials_failed""",
+    "trials": """Trials with the full budget; tags.stage = 'trial' and tags.state = 'completed';
+        metrics.ratio tags.sepsearch.name metrics.discontinuities params.filters params.head params.activation
+        params.learning_rate""",
+    "finalists": """Finalists and seeds; tags.stage = 'finalist' and tags.instrument = 'all';
+        metrics.final_ratio_mean tags.sepsearch.name tags.chosen tags.eliminated metrics.discontinuities
+        metrics.final_ratio/vn""",
+    "models": """Final models; tags.stage = 'finalist' and tags.instrument != 'all';
+        metrics.ratio tags.sepsearch.name tags.unit metrics.ratio_mean metrics.ratio_sd metrics.test_ratio
+        metrics.constant_gain_ratio metrics.si_sdr_gain_db metrics.oracle_si_sdr_gain_db""",
+}
 
 
 def experiment_tags() -> dict[str, str]:
@@ -53,7 +37,8 @@ def experiment_tags() -> dict[str, str]:
         "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
         "mlflow.note.content": NOTE,
     }
-    for key, name, search, columns in VIEWS:
+    for key, view in VIEWS.items():
+        name, search, columns = (part.strip() for part in view.split(";"))
         order, *others = ("{}.`{}`".format(*column.split(".", 1)) for column in columns.split())
         tags[f"{VIEW_TAG}sepsearch-{key}"] = saved_view(name, search, order, others)
     return tags
