@@ -1,4 +1,4 @@
-"""`python -m sepsearch.fetch NAME --storage WHERE`: bring a run from where a cluster left it to this machine."""
+"""`python -m sepsearch.fetch NAME --storage WHERE`: copy a run from a storage to this machine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ from sepsearch.utils.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Bring a run's journal, results, page, models and finalists here; report, promote, export and track then find it.
+    """Copy a run's journal, results, report, models and finalists here, for report, promote, export and track.
 
     Raises `UserError`: there is no such run, the storage does not answer, or the disk is full.
     """
     parser = ArgumentParser(prog="python -m sepsearch.fetch", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
-    parser.add_argument("--storage", required=True, help="where the cluster has left it, such as s3://bucket/runs")
+    parser.add_argument("--storage", required=True, help="where the run is, such as s3://bucket/runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     options = parser.parse_args(argv)
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         storage = open_storage(options.storage) if options.storage else None
         recordings, shards = prepare(options.folder, front_end, progress, storage)
     console = roster_console()
-    # The same recordings may have been built from another folder: what is said is about this one.
+    # The shards may have been built from another folder with the same recordings.
     print_roster(console, {**shards.manifest, "source": str(recordings.folder), "notes": list(recordings.notes)})
     print_shards(console, shards)
     _print_next(console, options)
@@ -51,7 +51,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--space", metavar="FILE", type=space_path, help="take the front end from this space file")
     group.add_argument("--preset", metavar="NAME", help=f"front end (default: {DEFAULT_PRESET})")
-    parser.add_argument("--storage", metavar="WHERE", help="leave the shards there, too: a shared folder or a URI")
+    parser.add_argument("--storage", metavar="WHERE", help="upload the shards, too: a shared folder or a URI")
     return parser.parse_args(argv)
 
 

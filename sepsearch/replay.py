@@ -1,4 +1,4 @@
-"""`python -m sepsearch.replay RUN…`: recorded searches over again in virtual time, with other samplers and rungs."""
+"""`python -m sepsearch.replay RUN…`: recorded searches in virtual time, with other samplers and rungs."""
 
 import argparse
 import os
@@ -22,7 +22,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=positive, default=20, help="searches of every strategy (default: 20)")
     add("--gp-seeds", type=positive, default=GP_SEEDS, help=f"the same for gp, which is slow (default: {GP_SEEDS})")
     add("--trials", type=positive, help=f"of every search; half of those recorded by default, at most {MOST_TRIALS}")
-    add("--epochs", type=positive, help="full budget of a trial; the runs' own by default, a smaller one knows more")
+    add(
+        "--epochs",
+        type=positive,
+        help="full budget of a trial; the runs' own by default; more trials reach a smaller one",
+    )
     add("--workers", type=positive, default=2, help="simulated trials at once (default: 2)")
     add("--partial", action="store_true", help="use stopped trials, too, up to the epoch where they were stopped")
     add("-o", "--output", type=Path, help="picture to write (default: replay.png in the first run's folder)")
@@ -30,7 +34,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Replay recorded searches under other samplers, rungs and tells; a table, a picture, and what ASHA has missed."""
+    """Replay recorded searches with other samplers, rungs and values of stopped trials; a table and a picture."""
     options = _parse(argv)
     # Below are torch and Optuna's space, which a mistake on the command line need not wait for.
     from sepsearch.simulation import comparison

@@ -1,4 +1,4 @@
-"""`python -m sepsearch.report NAME`: the report page of a run, made anew from its journal and samples."""
+"""`python -m sepsearch.report NAME`: the run report, made again from its journal and samples."""
 
 import webbrowser
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sepsearch.utils.terminal_text import write_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the report page of a run: one file that opens in any browser, whatever state the run is in."""
+    """Write the run report: one HTML file that opens in any browser, whatever state the run is in."""
     parser = ArgumentParser(prog="python -m sepsearch.report", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")

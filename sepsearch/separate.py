@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     residual = arguments.residual or arguments.share
     needed = sum(written_bytes(job.sound, kind) for job in jobs) * (len(models) + residual)
     require_space(arguments.output, needed, "what is written", "free some space, or choose -o on another disk")
-    # One thread is enough for a hundred times real time. Two wait for each other ten times as long as they compute
-    # if anything else runs on the machine.
+    # One thread separates at a hundred times real time; two are slower where other processes use the machine.
     with one_torch_thread():
         peaks = check_all(jobs)
         for job, peak in zip(jobs, peaks, strict=True):
@@ -57,13 +56,15 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
     add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")
-    add("-o", "--output", type=Path, required=True,
-        help="folder that gets a new one for every recording; or a new file .wav or .flac for one voice")  # fmt: skip
-    add("--residual", action="store_true", help="write what is left, too: the recording less its voices")
-    add("--share", action="store_true", help="share the sound out, so that no part of it is in two voices at full "
-        "level; writes the residual, too")  # fmt: skip
-    add("--model", help="a model's folder, a run's (runs/demo), an exported one, or a registered model such as "
-        "models:/sepsearch-vn/3; the instruments' champions by default")  # fmt: skip
+    target = "folder that gets a new one for every recording; or a new file .wav or .flac for one instrument"
+    add("-o", "--output", type=Path, required=True, help=target)
+    add("--residual", action="store_true", help="write the recording less its separated instruments, too")
+    share = "divide the sound, so that no part of it is in two outputs at full level; writes the residual, too"
+    add("--share", action="store_true", help=share)
+    model = (
+        "a model's folder, a run's (runs/demo), an exported one, or a registered model such as models:/sepsearch-vn/3"
+    )
+    add("--model", help=f"{model}; the instruments' champions by default")
     add("--format", choices=sorted(FORMATS), help="wav: 32-bit floats, which hold any level (default); flac: 24 bits")
     return parser.parse_args(argv)
 

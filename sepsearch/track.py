@@ -1,4 +1,4 @@
-"""`python -m sepsearch.track`: bring a run into MLflow from its journal, at any time and as often as one likes."""
+"""`python -m sepsearch.track`: write a run into MLflow from its journal; repeating it changes nothing."""
 
 import argparse
 import contextlib
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from sepsearch.runs.run_folder import JOURNAL, find_run
-from sepsearch.tracking.rebuild import Rebuild, open_journal
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import EXIT_FAILED, exit_on_user_error
 from sepsearch.utils.progress import Progress
@@ -15,13 +14,14 @@ from sepsearch.utils.terminal_text import write_line
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Send all that a run's journal holds to MLflow, and register its models where that was not done.
+    """Send a run's journal to MLflow, and register its models where that was not done.
 
     Raises `UserError` for a mistake, and where MLflow is away; exits with 1 where something was refused.
     """
     arguments = _parse(argv)
     # Below is torch, which a mistake on the command line need not wait for.
     from sepsearch.tracking.access import check_access
+    from sepsearch.tracking.rebuild import Rebuild, open_journal
     from sepsearch.tracking.tracker import tracking_uri, ui_command
     from sepsearch.utils.programs import program
 
@@ -49,9 +49,9 @@ def main(argv: list[str] | None = None) -> None:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="python -m sepsearch.track",
-        description="Bring a run into MLflow from its journal: what is missing there is added, nothing is doubled.",
+        description="Write a run into MLflow from its journal: add what is missing there, duplicate nothing.",
     )
-    parser.add_argument("name", metavar="NAME", help="of the run")
+    parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     parser.add_argument("--uri", help="MLflow's address; MLFLOW_TRACKING_URI or mlflow.db here by default")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""`python -m sepsearch.watch NAME`: how a search gets on, from anywhere that sees its storage. It writes nothing."""
+"""`python -m sepsearch.watch NAME`: progress of a search, from any machine that reads its storage; read only."""
 
 import argparse
 import tempfile
@@ -29,13 +29,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     parser.add_argument("--storage", help="where the run is: a shared folder, or a URI such as s3://bucket/runs")
-    parser.add_argument("--once", action="store_true", help="print how it is now, and leave")
-    parser.add_argument("--every", type=_seconds, default=EVERY, metavar="SECONDS", help=f"look so often ({EVERY:g})")
+    parser.add_argument("--once", action="store_true", help="print the present state and exit")
+    parser.add_argument(
+        "--every", type=_seconds, default=EVERY, metavar="SECONDS", help=f"interval of updates ({EVERY:g})"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Follow a running search on the terminal, or show a finished one; elsewhere print how it is now."""
+    """Follow a running search on the terminal, or show a finished one; without a terminal, print its present state."""
     from sepsearch.utils.terminal_console import make_console
 
     options = _parse(argv)
@@ -43,11 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="sepsearch-watch-") as copies:
         folder, refresh = follow_run(options.runs, options.storage, options.name, Path(copies))
         here = folder != Path(copies)
-        watch(
-            Watched(refresh),
-            lambda: local_hints(folder) if here else far_hints(options.name, options.storage),
-            console, options.every, options.once,
-        )  # fmt: skip
+        hints = (lambda: local_hints(folder)) if here else lambda: far_hints(options.name, options.storage)
+        watch(Watched(refresh), hints, console, options.every, options.once)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Listening examples: one test clip an instrument, as audio and as the spectrograms that the network saw and made.
+"""Audio samples: one test clip per instrument, as audio and as the network's input and output spectrograms.
 
 A sample is a folder, `runs/<name>/samples/<code>/`: three MP3 files, `spectrograms.safetensors` and `sample.json`,
-which says what the clip is and names the checksums of the rest.
+which describes the clip and has the checksums of the rest.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from sepsearch.audio.reading import RATE
@@ -27,17 +28,33 @@ from sepsearch.audio.spectrogram import BINS, FRAMES, FrontEnd, clip_spectra, su
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there, new_folder
-from sepsearch.utils.validation import validated
+from sepsearch.utils.validation import problem_of, validated
 
 FOLDER = "samples"
 FACTS, SPECTROGRAMS = "sample.json", "spectrograms.safetensors"
 VOICES = ("mixture", "target", "estimate")
 PANELS = ("mixture", "target", "prediction", "mask")
-NUMBERS = ("begin_seconds", "mixture_si_sdr_db", "si_sdr_db", "oracle_si_sdr_db")
-TEXTS = ("instrument", "piece", "title")
 PEAK = 0.9  # of full scale, of the loudest of the three
 QUALITY = 0.3  # of libsndfile's variable rate, 0 the best: about 70 kbit/s for one channel of chamber music
-_MEND = "remove the folder, and score the run again to have it back"
+_RESTORE = "remove the folder, and score the run again to have it back"
+
+
+class _Card(BaseModel):
+    """Content of `sample.json`; `scale`, the factor of the audio, is not read."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    instrument: str
+    piece: str
+    title: str
+    clip: int
+    players: list[str]
+    begin_seconds: float | None
+    mixture_si_sdr_db: float | None
+    si_sdr_db: float | None
+    oracle_si_sdr_db: float | None
+    front_end: dict[str, Any]
+    constant: float = Field(gt=0)
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,7 @@ def write_sample(
 def _spectrograms(
     network: nn.Module, front_end: FrontEnd, constant: float, mixture: NDArray[np.float32], target: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """What the panels show, by their names: float32 (frame 128, bin 128) each."""
+    """Spectrograms of the panels by name: float32 (frame 128, bin 128) each."""
     network.eval()
     spectra = clip_spectra(front_end, np.stack([mixture, target]), 0)
     rows = subset_rows(front_end, spectra, (0b01, 0b10), constant).float()
@@ -117,7 +134,7 @@ def _spectrograms(
 
 
 def _write_audio(folder: Path, voices: Mapping[str, NDArray[np.float32]]) -> float:
-    """Write the three voices, scaled by one factor so that their levels stay comparable; gives the factor."""
+    """Write the three recordings, scaled by one factor so that their levels stay comparable; returns the factor."""
     import soundfile
 
     peak = max(float(np.abs(voice).max(initial=0.0)) for voice in voices.values())
@@ -126,16 +143,21 @@ def _write_audio(folder: Path, voices: Mapping[str, NDArray[np.float32]]) -> flo
         path = folder / f"{name}.mp3"
         try:
             soundfile.write(
-                path, np.nan_to_num(voice * np.float32(scale)), RATE, format="MP3", subtype="MPEG_LAYER_III",
-                bitrate_mode="VARIABLE", compression_level=QUALITY,
-            )  # fmt: skip
+                path,
+                np.nan_to_num(voice * np.float32(scale)),
+                RATE,
+                format="MP3",
+                subtype="MPEG_LAYER_III",
+                bitrate_mode="VARIABLE",
+                compression_level=QUALITY,
+            )
         except soundfile.SoundFileError as error:
-            raise OSError(str(error)) from error  # said in one line by `new_folder`
+            raise OSError(str(error)) from error  # `new_folder` makes a `UserError` of it
     return scale
 
 
 def _plain(value: Any) -> Any:
-    """A fact as JSON has it: no NaN, and no number of numpy's."""
+    """A value as JSON holds it: no NaN, and no numpy number."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -162,68 +184,41 @@ def read_sample(folder: Path) -> Sample:
     """The sample in a folder.
 
     Raises:
-        UserError: a file is missing, is not what was written there, or holds something else.
+        UserError: a file is missing, or differs from what was written there.
     """
-    card = _read_card(folder / FACTS)
     try:
-        front_end, constant = validated(FrontEnd, card["front_end"], "front_end"), float(card["constant"])
-        checksums = dict(card["sha256"])
-        facts = {key: card[key] for key in (*TEXTS, "clip", "players", *NUMBERS)}
-        _check_facts(facts, folder.name)
-        if not 0 < constant < math.inf:
-            raise ValueError(f"constant is {constant}")
-    except KeyError as error:
-        raise UserError(f"{folder / FACTS}: {error} is missing: {_MEND}") from error
-    except (TypeError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{folder / FACTS}: {one_line(error)}: {_MEND}") from error
+        card = _Card.model_validate_json(_read(folder / FACTS))
+        front_end = validated(FrontEnd, card.front_end, "front_end")
+    except ValidationError as error:
+        raise UserError(f"{folder / FACTS}: {one_line(problem_of(error, _Card))}: {_RESTORE}") from error
+    except UserError as error:
+        raise UserError(f"{folder / FACTS}: {error}: {_RESTORE}") from error
+    if card.instrument != folder.name:
+        raise UserError(f"{folder / FACTS}: instrument is {card.instrument!r}, expected {folder.name}: {_RESTORE}")
     contents = {}
     for name in (SPECTROGRAMS, *(f"{voice}.mp3" for voice in VOICES)):
         contents[name] = _read(folder / name)
-        if _digest(contents[name]) != checksums.get(name):
-            raise UserError(f"{folder / name}: damaged, expected what was written there (its checksum): {_MEND}")
+        if _digest(contents[name]) != card.sha256.get(name):
+            raise UserError(f"{folder / name}: damaged (its checksum differs): {_RESTORE}")
     spectrograms = _read_spectrograms(folder / SPECTROGRAMS, contents[SPECTROGRAMS])
     audio = {voice: folder / f"{voice}.mp3" for voice in VOICES}
-    return Sample(facts, front_end, constant, spectrograms, audio)
+    facts = card.model_dump(exclude={"front_end", "constant", "sha256"})
+    return Sample(facts, front_end, card.constant, spectrograms, audio)
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}: {_MEND}") from error
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_read(path)))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not a sample, expected a JSON object: {_MEND}") from error
-
-
-def _check_facts(facts: Mapping[str, Any], code: str) -> None:
-    """Raise `ValueError` for a fact that is not of its kind, or of another instrument than the folder's."""
-    for name in TEXTS:
-        if not isinstance(facts[name], str):
-            raise ValueError(f"{name} is {facts[name]!r}, expected a text")
-    if facts["instrument"] != code:
-        raise ValueError(f"instrument is {facts['instrument']!r}, expected {code}")
-    players = facts["players"]
-    if not isinstance(players, list) or not all(isinstance(player, str) for player in players):
-        raise ValueError(f"players is {players!r}, expected a list of codes")
-    for name in NUMBERS:
-        value = facts[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{name} is {value!r}, expected a number or null")
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}, expected a finite number")
+        raise UserError(f"{path}: cannot be read: {error.strerror}: {_RESTORE}") from error
 
 
 def _read_spectrograms(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as spectrograms: {one_line(error)}: {_MEND}") from error
+        raise UserError(f"{path}: cannot be read as spectrograms: {one_line(error)}: {_RESTORE}") from error
     for name in PANELS:
         if name not in arrays or arrays[name].shape != (FRAMES, BINS) or not np.isfinite(arrays[name]).all():
-            raise UserError(f"{path}: {name} is not {FRAMES} × {BINS} finite numbers: {_MEND}")
+            raise UserError(f"{path}: {name} is not {FRAMES} × {BINS} finite numbers: {_RESTORE}")
     return {name: arrays[name].astype(np.float32) for name in PANELS}

@@ -21,7 +21,7 @@ from sepsearch.search.finalist_weights import read_weights
 from sepsearch.search.retraining import FinalPlan, FoldPlan
 from sepsearch.search.selection import Choice, SeedRun, choose_model
 
-# How an instrument's test scores came about, by the rule that applies to it ("" for none).
+# Protocol of an instrument's test scores, by the rule of its split ("" for none).
 PROTOCOLS = {
     "": "test titles",
     "few titles": "half a title",
@@ -31,8 +31,8 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class _Exam:
-    """A choice, with the networks that are scored for it and the ratio of each."""
+class _Evaluation:
+    """A chosen model, with the networks that are scored for it and the test ratio of each."""
 
     code: str
     choice: Choice
@@ -49,10 +49,10 @@ def score_models(
     folder: Path,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Choose each instrument's model on validation data, score it once, save it with a sample to listen to.
+    """Choose each instrument's model on validation data, score it once on test titles, save it with an audio sample.
 
     Args:
-        finals, folds: plans that are over.
+        finals, folds: plans that have finished.
         folder: of the run; gets `models`/<instrument> and `samples`/<instrument>.
         advance: called with the number of pieces done.
 
@@ -60,43 +60,55 @@ def score_models(
         `final` and `reference_final` of `results.json`.
     """
     titles = TestTitles(prepared.recordings, prepared.shards, prepared.index, prepared.rows)
-    exams = [exam for code in settings.instruments for exam in _exams(code, prepared, titles, finals, folds)]
-    heard = iter(titles.listen([candidate for exam in exams for candidate in exam.candidates], advance))
+    evaluations = [
+        evaluation
+        for code in settings.instruments
+        for evaluation in _evaluations(code, prepared, titles, finals, folds)
+    ]
+    clip_scores = iter(
+        titles.listen([candidate for evaluation in evaluations for candidate in evaluation.candidates], advance)
+    )
     final: dict[str, Any] = {}
     reference_final: dict[str, Any] = {}
-    for exam in exams:
-        scores = [(score, candidate) for candidate in exam.candidates for score in next(heard)]
-        row = _row(exam, prepared, [score for score, _ in scores])
-        if exam.code not in final:
-            network = load_weights(exam.choice.run, exam.code, exam.code)
-            card = model_card(exam.code, settings.name, prepared, exam.choice, row)
-            save_model(folder / "models" / exam.code, network, card)
-            _write_sample(folder / "samples" / exam.code, exam.code, titles, prepared, scores)
-            final[exam.code] = {**row, "model_uri": str(folder / "models" / exam.code)}
-        if exam.choice.finalist.reference and exam.code not in reference_final:
-            reference_final[exam.code] = row
+    for evaluation in evaluations:
+        scores = [(score, candidate) for candidate in evaluation.candidates for score in next(clip_scores)]
+        row = _row(evaluation, prepared, [score for score, _ in scores])
+        if evaluation.code not in final:
+            network = load_weights(evaluation.choice.run, evaluation.code, evaluation.code)
+            card = model_card(evaluation.code, settings.name, prepared, evaluation.choice, row)
+            save_model(folder / "models" / evaluation.code, network, card)
+            _write_sample(folder / "samples" / evaluation.code, evaluation.code, titles, prepared, scores)
+            final[evaluation.code] = {**row, "model_uri": str(folder / "models" / evaluation.code)}
+        if evaluation.choice.finalist.reference and evaluation.code not in reference_final:
+            reference_final[evaluation.code] = row
     return final, reference_final
 
 
-def _exams(code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan) -> list[_Exam]:
-    """The instrument's model and, behind it, the report's; one alone where they are the same."""
+def _evaluations(
+    code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan
+) -> list[_Evaluation]:
+    """The instrument's model and then the reference network's, or one where they are the same."""
     chosen = choose_model(finals.runs, code, finals.finalists)
     opponent = choose_model(finals.runs, code, [finalist for finalist in finals.finalists if finalist.reference])
     choices = [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
-    exams = [_ordinary(code, choice, prepared, titles) for choice in choices]
+    evaluations = [_ordinary(code, choice, prepared, titles) for choice in choices]
     if chosen and (left_out := _left_out(code, chosen, prepared, titles, folds)):
-        exams[0] = left_out
-    return exams
+        evaluations[0] = left_out
+    return evaluations
 
 
-def _ordinary(code: str, choice: Choice, prepared: PreparedData, titles: TestTitles) -> _Exam:
+def _ordinary(code: str, choice: Choice, prepared: PreparedData, titles: TestTitles) -> _Evaluation:
     pairs = prepared.examples[code]["test"]
     network = load_weights(choice.run, code, code)
     ratio = titles.ratio(network, pairs, prepared.baselines["test"]["identity"][code])
-    return _Exam(code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[prepared.rules.get(code, "")])
+    return _Evaluation(
+        code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[prepared.rules.get(code, "")]
+    )
 
 
-def _left_out(code: str, choice: Choice, prepared: PreparedData, titles: TestTitles, folds: FoldPlan) -> _Exam | None:
+def _left_out(
+    code: str, choice: Choice, prepared: PreparedData, titles: TestTitles, folds: FoldPlan
+) -> _Evaluation | None:
     """The same configuration, trained without each title in turn; None unless all of these trainings finished."""
     mine = [fold for fold in prepared.folds if fold.instrument == code]
     runs = [folds.runs.get(fold.id) for fold in mine]
@@ -108,7 +120,7 @@ def _left_out(code: str, choice: Choice, prepared: PreparedData, titles: TestTit
         network = load_weights(run, fold.id, code)
         candidates.append(Candidate(code, network, fold.splits["test"]))
         ratios.append(titles.ratio(network, fold.splits["test"], prepared.fold_identity[fold.id]["test"]))
-    return _Exam(code, choice, candidates, ratios, LEFT_OUT)
+    return _Evaluation(code, choice, candidates, ratios, LEFT_OUT)
 
 
 def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
@@ -123,12 +135,12 @@ def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
     return network.eval()
 
 
-def _row(exam: _Exam, prepared: PreparedData, scores: Sequence[ClipScore]) -> dict[str, Any]:
-    """An instrument's line of `final`."""
-    choice, run, code = exam.choice, exam.choice.run, exam.code
+def _row(evaluation: _Evaluation, prepared: PreparedData, scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """Scores of an instrument, as `final` of `results.json` has them."""
+    choice, run, code = evaluation.choice, evaluation.choice.run, evaluation.code
     member = run.members[code]
     audio = audio_table(scores)
-    ratios = [ratio for ratio in exam.ratios if math.isfinite(ratio)]
+    ratios = [ratio for ratio in evaluation.ratios if math.isfinite(ratio)]
     return {
         "params": choice.finalist.params,
         "configuration": choice.finalist.id,
@@ -141,7 +153,7 @@ def _row(exam: _Exam, prepared: PreparedData, scores: Sequence[ClipScore]) -> di
         "ratio_mean": choice.ratio_mean,
         "ratio_sd": choice.ratio_sd,
         "ratio_interval": choice.interval,
-        "protocol": exam.protocol,
+        "protocol": evaluation.protocol,
         "test_ratio": fmean(ratios) if ratios else None,
         "si_sdr_gain_db": audio["gain"]["si_sdr_db"],
         "audio": audio,
@@ -151,13 +163,9 @@ def _row(exam: _Exam, prepared: PreparedData, scores: Sequence[ClipScore]) -> di
 
 
 def _write_sample(
-    folder: Path,
-    code: str,
-    titles: TestTitles,
-    prepared: PreparedData,
-    scores: Sequence[tuple[ClipScore, Candidate]],
+    folder: Path, code: str, titles: TestTitles, prepared: PreparedData, scores: Sequence[tuple[ClipScore, Candidate]]
 ) -> None:
-    """The instrument's typical clip; nothing where it never plays with others in the test titles."""
+    """Write the instrument's median clip; nothing where it never plays with others in the test titles."""
     clip = typical_clip([score for score, _ in scores])
     if clip is None:
         return
@@ -177,14 +185,14 @@ def _write_sample(
 
 
 def model_card(code: str, search: str, prepared: PreparedData, choice: Choice, row: Mapping[str, Any]) -> ModelCard:
-    """All that a model needs to be used and judged with nothing else at hand."""
+    """Card of a model: front end, split, baselines, scores and origin."""
     return ModelCard(
         instrument=code,
         config=make_config(choice.finalist.params),
         front_end=prepared.shards.front_end,
         constant=prepared.shards.constant,
         split=prepared.split.titles(),
-        baselines={side: {n: of[code] for n, of in table.items()} for side, table in prepared.baselines.items()},
+        baselines={split: {n: of[code] for n, of in table.items()} for split, table in prepared.baselines.items()},
         scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
         caveat=prepared.caveats.get(code, ""),
         fingerprint=prepared.shards.fingerprint,

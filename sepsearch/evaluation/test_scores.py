@@ -1,4 +1,4 @@
-"""The one look at the test titles: losses, and distortion of the separated audio, of models already chosen."""
+"""Test scores of chosen models: losses, and SI-SDR and SDR of the separated audio."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip of a piece, all players together. `db` is measure → signal → dB; NaN where it means nothing."""
+    """One clip of a piece, all players together. `db` is measure → signal → dB; NaN where it is undefined."""
 
     piece: int
     clip: int
@@ -54,7 +54,7 @@ class ClipScore:
 
 
 class TestTitles:
-    """The test side of a data set, for finalists only.
+    """The test split of a data set, for finalists only.
 
     Args:
         recordings: where the waveforms are.
@@ -63,7 +63,7 @@ class TestTitles:
         rows: the spectrograms.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # not a test case of pytest
 
     def __init__(self, recordings: Recordings, shards: ShardSet, index: RowIndex, rows: Rows):
         self._recordings, self._shards, self._index, self._rows = recordings, shards, index, rows
@@ -76,17 +76,17 @@ class TestTitles:
     def listen(
         self, candidates: Sequence[Candidate], advance: Callable[[int, int], None] = lambda done, total: None
     ) -> list[list[ClipScore]]:
-        """Separate the clips of every candidate's test examples and measure each; a list for every candidate.
+        """Separate and measure the clips of every candidate's test examples; a list for every candidate.
 
-        Mixtures are those of all players. Clips in which the instrument plays alone or rests say nothing and are left
+        Mixtures are those of all players. Clips in which the instrument plays alone or rests are left
         out. `advance` is called with the number of pieces done.
         """
         pieces = sorted({int(piece) for candidate in candidates for piece in candidate.pairs.piece})
         found: list[list[ClipScore]] = [[] for _ in candidates]
         steps = Steps(advance, len(pieces))
         with one_torch_thread():
-            heard = in_threads(lambda number: list(self._piece(number, candidates)), pieces, steps)
-        for scores in heard:
+            found_by_piece = in_threads(lambda number: list(self._piece(number, candidates)), pieces, steps)
+        for scores in found_by_piece:
             for number, score in scores:
                 found[number].append(score)
         return found
@@ -98,7 +98,7 @@ class TestTitles:
         return waveforms[:, part].sum(axis=0), waveforms[players == instrument, part].sum(axis=0)
 
     def facts(self, instrument: str, score: ClipScore) -> dict[str, Any]:
-        """What a person wants to know of a clip."""
+        """Description of a clip, as `Sample.facts` has it."""
         piece = self._recordings.pieces[score.piece]
         db = {signal: finite(value) for signal, value in score.db["si_sdr_db"].items()}
         return {
@@ -125,7 +125,7 @@ class TestTitles:
         """(number of the candidate, score) for every clip of one piece."""
         title, front_end, constant = self._recordings.pieces[piece].title, self._shards.front_end, self._shards.constant
         players, waveforms = self._load(piece)
-        references: dict[tuple[str, int], dict[str, dict[str, float]]] = {}  # what does not depend on the network
+        references: dict[tuple[str, int], dict[str, dict[str, float]]] = {}  # independent of the network
         for number, candidate in enumerate(candidates):
             own = players == candidate.instrument
             mine = candidate.pairs.mixture[candidate.pairs.piece == piece]
@@ -185,10 +185,10 @@ def over_titles(scores: Sequence[ClipScore], value: Callable[[ClipScore], float]
 
 def typical_clip(scores: Sequence[ClipScore]) -> ClipScore | None:
     """The clip whose gain is the median (the upper one of two), neither the best nor the worst; None without clips."""
-    heard = sorted((score for score in scores if math.isfinite(score.gain)), key=lambda score: score.gain)
-    return heard[len(heard) // 2] if heard else None
+    clips = sorted((score for score in scores if math.isfinite(score.gain)), key=lambda score: score.gain)
+    return clips[len(clips) // 2] if clips else None
 
 
 def finite(value: float) -> float | None:
-    """The value as JSON can hold it."""
+    """The value, or None for NaN and infinity, as JSON needs it."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The report page: one file that opens anywhere, made from a run's journal and samples alone, whatever its state."""
+"""The run report: one HTML file without external parts, from a run's journal and samples, in any state of the run."""
 
 import base64
 from importlib.resources import files
@@ -21,11 +21,6 @@ from sepsearch.utils.files import write_atomically
 from sepsearch.utils.formatting import number
 
 PAGE = "report.html"
-SECTIONS = (
-    ("result", "Result"), ("samples", "Listen"), ("curves", "Learning curves"), ("finalists", "Winner’s curse"),
-    ("trials", "The search"), ("mattered", "What mattered"), ("failed", "What failed"), ("data", "Data and split"),
-    ("again", "Do it again"),
-)  # fmt: skip
 MANY_TRIALS = 30  # a longer table is folded
 JUMP_TEXT = (
     f"It is a step up by more than {JUMP_SPREADS:g} times the spread of the loss’s last {RECENT} steps and more than"
@@ -34,23 +29,23 @@ JUMP_TEXT = (
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` into a run's folder, in place of an older one; gives its path.
+    """Write the run report, `report.html`, into a run's folder; returns its path.
 
     Raises:
-        UserError: the journal is damaged or no run's, or the page cannot be written.
+        UserError: the journal is damaged or no run's, or the file cannot be written.
     """
     facts = gather_facts(folder)
     try:
         page = render(facts)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        problem = f"an event does not hold what the page is made of ({type(error).__name__}: {error})"
+        problem = f"an event lacks what the run report shows ({type(error).__name__}: {error})"
         raise UserError(f"{folder / JOURNAL}: {problem}, expected what a run writes: restore the file") from error
     write_atomically(folder / PAGE, page)
     return folder / PAGE
 
 
 def render(facts: RunFacts) -> str:
-    """The page; whatever comes from the run is escaped."""
+    """The run report as HTML; values of the run are escaped."""
     import jinja2
 
     parts = files("sepsearch.reporting") / "templates"
@@ -60,7 +55,6 @@ def render(facts: RunFacts) -> str:
     return template.render(
         css=own["css"],
         script=own["js"],
-        sections=SECTIONS,
         name=facts.name,
         state=say.state(facts),
         lead=say.lead(facts),
@@ -69,7 +63,7 @@ def render(facts: RunFacts) -> str:
         jump_text=JUMP_TEXT,
         worst=WORST,
         floor=f"−{abs(FLOOR_DB):g}",
-        percent=_percent,
+        percent=lambda share: number(100 * share, 1),
         journal=JOURNAL,
         made=say.when(facts.run.written) if facts.run.written else "",
         **_result(facts),
@@ -77,10 +71,6 @@ def render(facts: RunFacts) -> str:
         **_trials(facts),
         **_data(facts),
     )
-
-
-def _percent(share: float) -> str:
-    return number(100 * share, 1)
 
 
 def _result(facts: RunFacts) -> dict[str, Any]:
@@ -103,7 +93,7 @@ def _result(facts: RunFacts) -> dict[str, Any]:
 
 
 def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
-    """One article of the section Listen."""
+    """Values of one article of the section Listen."""
     sample = facts.samples[code]
     about = sample.facts
     begin = tables.figure(about["begin_seconds"], 0).text
@@ -114,9 +104,7 @@ def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
     gain = tables.DASH
     if about["si_sdr_db"] is not None and about["mixture_si_sdr_db"] is not None:
         gain = tables.signed(about["si_sdr_db"] - about["mixture_si_sdr_db"]).text
-    voices = [
-        {"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES
-    ]  # fmt: skip
+    voices = [{"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES]
     return {
         "code": code,
         "name": INSTRUMENTS.get(code, code),
@@ -140,7 +128,9 @@ def _training(facts: RunFacts) -> dict[str, Any]:
         "legend": figures.legend(facts),
         "curse": tables.curse_table(facts),
         "configurations": trial_tables.configuration_table(facts),
-        "curse_text": f"{worse} of {len(known)} did worse with fresh seeds than the search had said." if known else "",
+        "curse_text": f"{worse} of {len(known)} have a higher ratio with new seeds than in the search."
+        if known
+        else "",
     }
 
 
@@ -151,13 +141,13 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
     if len(facts.shown) < len(facts.trials):
         search_text += (
             f" {len(facts.shown)} of {len(facts.trials)} trials are shown, here and below: the finalists’, the best"
-            " that came to their end, and some of the others, evenly spaced. results.json has all of them."
+            " that ran all epochs, and some of the others, evenly spaced. results.json has all of them."
         )
     if facts.hindsight and facts.hindsight.rungs.values:
         search = facts.hindsight.space.search
         search_text += (
             f" At the rungs (epochs {', '.join(map(str, facts.hindsight.rungs.values))}) a trial is stopped unless its"
-            f" ratio is among the best 1 in {search.reduction_factor} that came so far (asynchronous successive"
+            f" ratio is among the best 1 in {search.reduction_factor} that have arrived so far (asynchronous successive"
             " halving)."
         )
     return {
@@ -185,16 +175,15 @@ def _data(facts: RunFacts) -> dict[str, Any]:
     settings = facts.search["settings"]
     amounts = [say.count(data[key], what) for key, what in _AMOUNTS.items()]
     text = (
-        f"{', '.join(amounts)}, fingerprint {data['fingerprint']}. Titles, not clips, are split, so that no music is on"
-        " two sides. The search saw training and validation titles; the test titles were read once, for the chosen"
+        f"{', '.join(amounts)}, fingerprint {data['fingerprint']}. The split is by title, so that no music is in"
+        " two of its parts. The search uses training and validation titles; test titles are used once, for the chosen"
         " models."
     )
-    sides = [(say.SIDES.get(side, side), list(titles)) for side, titles in data["split"].items()]
+    split = [(say.SPLITS.get(name, name), list(titles)) for name, titles in data["split"].items()]
     shown = {**facts.search["versions"], **{key: value for key, value in settings.items() if key != "options"}}
     shown |= settings.get("options") or {}
-    plain = [(key, ", ".join(map(str, v)) if isinstance(v, list) else _said(v)) for key, v in shown.items()]
-    return {"split": sides, "data_text": text, "commands": say.commands(facts), "versions": plain}
-
-
-def _said(value: Any) -> str:
-    return tables.DASH if value is None else str(value)
+    plain = [
+        (key, tables.DASH if v is None else ", ".join(map(str, v)) if isinstance(v, list) else str(v))
+        for key, v in shown.items()
+    ]
+    return {"split": split, "data_text": text, "commands": say.commands(facts), "versions": plain}

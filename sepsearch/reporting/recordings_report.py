@@ -1,10 +1,10 @@
-"""What was found in a folder of recordings, as text: by instrument, by piece, repeated takes, notes, shards."""
+"""Text report on a folder of recordings: by instrument, by piece, repeated takes, notes, shards."""
 
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.data.shards import ShardSet
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-EXACT, CLOSE = -140.0, -40.0  # dB: a mixture that differs less from the sum of its stems is it, or sounds like it
-GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be worth a word
+EXACT, CLOSE = (
+    -140.0,
+    -40.0,
+)  # dB: a mixture that differs less from the sum of its stems is equal to it, or sounds alike
+GAIN_MATTERS = 3.0  # dB by which a gain must bring the sum nearer to the mixture to be printed
 NOTHING = (
     "nothing to separate: no other instrument sounds in any of its titles, so searches leave it out: add recordings in"
     " which others play, too"
@@ -25,21 +28,21 @@ Facts = dict[str, Any]  # the manifest of a shard set, or a part of it
 
 
 def roster_console() -> "Console":
-    """Standard output: as wide as the terminal, or as wide as the text needs where there is none."""
+    """Standard output: as wide as the terminal, or without a limit where it is none."""
     from sepsearch.utils.terminal_console import make_console
 
     return make_console(plain_width=10_000)
 
 
 def print_roster(console: "Console", manifest: Facts) -> None:
-    """Print what a manifest tells of the recordings: by instrument, by piece, takes used twice, and notes."""
+    """Print a manifest's recordings by instrument and by piece, takes used twice, and notes."""
     pieces = manifest["pieces"]
     seconds = sum(piece["seconds"] for piece in pieces)
     titles = len({piece["title"] for piece in pieces})
     stems = sum(len(piece["stems"]) for piece in pieces)
     heading(console, f"Recordings in {manifest['source']}")
-    line(console, f"{_count(len(pieces), 'piece')} of {_count(titles, 'title')}, {_count(stems, 'stem')}, "
-                   f"{seconds:,.0f} s ({_clock(seconds)})")  # fmt: skip
+    amounts = f"{_count(len(pieces), 'piece')} of {_count(titles, 'title')}, {_count(stems, 'stem')}"
+    line(console, f"{amounts}, {seconds:,.0f} s ({_clock(seconds)})")
     _print_instruments(console, manifest)
     _print_pieces(console, pieces)
     _print_shared(console, manifest)
@@ -65,22 +68,21 @@ def _print_instruments(console: "Console", manifest: Facts) -> None:
         seconds = sum(stem["seconds"] for _, stem in parts)
         sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
         together = f" ({apart} apart)" if apart < len(titles) else ""
-        rows.append([
-            f"{code}  {INSTRUMENTS[code]}", str(len(parts)), str(len({piece["name"] for piece, _ in parts})),
-            f"{len(titles)}{together}", f"{seconds / 60:.1f}", f"{sounding:.0%}", caveat,
-        ])  # fmt: skip
+        amounts = (len(parts), len({piece["name"] for piece, _ in parts}), f"{len(titles)}{together}")
+        shares = (f"{seconds / 60:.1f}", f"{sounding:.0%}")
+        rows.append([f"{code}  {INSTRUMENTS[code]}", *map(str, amounts), *shares, caveat])
     heading(console, "By instrument")
     _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
     for caveat in sorted(caveats - {""}):
         line(console, RULES.get(caveat, NOTHING))
     if any("apart" in row[3] for row in rows):
-        line(console, "apart: titles that share takes count as one, since no split can tell them apart")
+        line(console, "apart: titles that share takes count as one, since no split separates them")
 
 
 def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[str, int]) -> str:
-    """How a search will have to judge an instrument; "" for an ordinary split of its titles.
+    """Rule by which a search scores an instrument; "" for an ordinary split of its titles.
 
-    Titles count in which there is something to separate it from. Clips are looked at by the search alone.
+    Counts titles in which another instrument sounds. Clips are examined by the search only.
     """
     sounding = {
         piece["title"]
@@ -92,13 +94,11 @@ def _caveat(code: str, parts: Sequence[tuple[Facts, Facts]], group_of: Mapping[s
 
 
 def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:
-    rows = [
-        [
-            piece["name"], " ".join(stem["instrument"] for stem in piece["stems"]), f"{piece['seconds']:.1f}",
-            str(piece["shard"]["clips"]), f"{piece['shard']['rows']:,}", _deviation(piece["mixture"]),
-        ]
-        for piece in pieces
-    ]  # fmt: skip
+    rows = []
+    for piece in pieces:
+        players, shard = " ".join(stem["instrument"] for stem in piece["stems"]), piece["shard"]
+        amounts = (f"{piece['seconds']:.1f}", str(shard["clips"]), f"{shard['rows']:,}")
+        rows.append([piece["name"], players, *amounts, _deviation(piece["mixture"])])
     heading(console, "By piece")
     _table(console, ["piece", "players", "#seconds", "#clips", "#rows", "mixture differs from sum by"], rows)
     found = [check["deviation_db"] for piece in pieces if (check := piece["mixture"])["deviation_db"] is not None]
@@ -106,11 +106,11 @@ def _print_pieces(console: "Console", pieces: Sequence[Facts]) -> None:
         differ = (
             f"{far} of {_count(len(found), 'mixture')} differ from the sum of their stems by more than {CLOSE:.0f} dB"
         )
-        line(console, f"{differ}: no matter, since rows are made from the stems")
+        line(console, f"{differ}, which changes nothing: rows are made from the stems")
 
 
 def _deviation(check: Facts) -> str:
-    """How far a mixture is from the sum of its stems, in words."""
+    """Difference between a mixture and the sum of its stems as text."""
     deviation, gain, fitted = check["deviation_db"], check["gain_db"], check["fitted_db"]
     if deviation is None:
         return "not compared" if check.get("problem") else "no mixture"
@@ -122,10 +122,10 @@ def _deviation(check: Facts) -> str:
 
 
 def _mixture_notes(pieces: Sequence[Facts]) -> list[str]:
-    """Why mixtures were not compared with the sum of their stems, a line for each."""
+    """A line for each mixture that was not compared with the sum of its stems."""
     problems = {piece["name"]: piece["mixture"].get("problem") for piece in pieces}
     return [
-        f"{name}: its mixture is not compared with the sum of its stems, which is no matter ({problem})"
+        f"{name}: its mixture is not compared with the sum of its stems ({problem}); rows are made from the stems"
         for name, problem in problems.items()
         if problem
     ]
@@ -138,24 +138,23 @@ def _print_shared(console: "Console", manifest: Facts) -> None:
     rows = []
     for take in spanning_takes(takes):
         (piece, stem), (other, other_stem) = take["first"], take["second"]
-        rows.append([
-            f"{other_stem} of {other}", f"{stem} of {piece}", f"{take['correlation']:.4f}",
-            f"{round(20 * math.log10(max(abs(take['gain']), 1e-9)), 1) + 0.0:+.1f} dB",  # + 0.0: no -0.0
-            f"{round(take['lag_seconds'], 3) + 0.0:+.3f} s",
-        ])  # fmt: skip
+        gain = round(20 * math.log10(max(abs(take["gain"]), 1e-9)), 1) + 0.0  # + 0.0: no -0.0
+        lag = round(take["lag_seconds"], 3) + 0.0
+        numbers = (f"{take['correlation']:.4f}", f"{gain:+.1f} dB", f"{lag:+.3f} s")
+        rows.append([f"{other_stem} of {other}", f"{stem} of {piece}", *numbers])
     heading(console, "Takes used more than once")
     _table(console, ["stem", "is the take of", "#alike", "#gain", "#later by"], rows)
     if any(take["correlation"] < 0 for take in takes):
         line(console, "alike: correlation of the waveforms, below 0 where one has its polarity inverted")
     together = [" + ".join(group) for group in manifest["title_groups"] if len(group) > 1]
     if together:
-        line(console, f"kept together on one side of every split: {'; '.join(together)}")
+        line(console, f"kept in the same part of every split: {'; '.join(together)}")
     else:
         line(console, "each within one title, which no split divides: nothing leaks from training to test")
 
 
 def spanning_takes(takes: Iterable[Facts]) -> list[Facts]:
-    """As few of the pairs as still connect all stems of a take: n - 1 of the n (n - 1) / 2 pairs of n stems."""
+    """Spanning tree of each take's pairs: n - 1 of the n (n - 1) / 2 pairs of n stems."""
     take_of: dict[tuple[str, str], set[tuple[str, str]]] = {}
     kept = []
     for pair in takes:
@@ -169,7 +168,7 @@ def spanning_takes(takes: Iterable[Facts]) -> list[Facts]:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Notes "where: what" with those that say the same of several places, but for numbers, made one with a count."""
+    """Notes "where: what", with those merged that differ only in `where` and in numbers."""
     alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for note in notes:
         where, _, what = note.partition(": ")
@@ -178,13 +177,13 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
     for group in alike.values():
         (where, what), *rest = group
         if all(other == what for _, other in rest):
-            merged.append(f"{_places([place for place, _ in group])}: {what}")
+            merged.append(f"{_names([name for name, _ in group])}: {what}")
         else:
-            merged.append(f"{where}: {what}; likewise {_places([place for place, _ in rest])}")
+            merged.append(f"{where}: {what}; likewise {_names([name for name, _ in rest])}")
     return merged
 
 
-def _places(names: Sequence[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     if len(names) <= MOST_NAMED + 1:
         return ", ".join(names)
@@ -198,10 +197,10 @@ def print_shards(console: "Console", shards: ShardSet) -> None:
     axis = {"mel": "128 mel bands", "log": "128 logarithmic bands", "linear": "128 linear bins"}[front_end.axis]
     heading(console, f"Shards {shards.fingerprint}: {'built' if shards.built else 'already there'}")
     line(console, f"folder     {shards.folder}", whole=True)
-    line(console, f"content    {shards.rows:,} rows of {_count(clips, 'clip')}, {size / 1e6:,.1f} MB in "
-                   f"{_count(len(pieces), 'shard')}")  # fmt: skip
-    line(console, f"front end  {axis} from {front_end.low_hz:g} to {front_end.high_hz:g} Hz, 128 frames in "
-                   f"{front_end.clip_seconds:g} s, Hann window of {front_end.window}")  # fmt: skip
+    shard_count = _count(len(pieces), "shard")
+    line(console, f"content    {shards.rows:,} rows of {_count(clips, 'clip')}, {size / 1e6:,.1f} MB in {shard_count}")
+    frames = f"128 frames in {front_end.clip_seconds:g} s, Hann window of {front_end.window}"
+    line(console, f"front end  {axis} from {front_end.low_hz:g} to {front_end.high_hz:g} Hz, {frames}")
 
 
 def heading(console: "Console", text: str) -> None:
@@ -220,11 +219,10 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="")
-    for number, column in enumerate(columns):
-        if any(row[number] for row in rows):
-            numeric = column.startswith("#")
-            table.add_column(column.removeprefix("#"), justify="right" if numeric else "left", overflow="fold")
     used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+    for number in used:
+        justify: Literal["right", "left"] = "right" if columns[number].startswith("#") else "left"
+        table.add_column(columns[number].removeprefix("#"), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(row[number] for number in used))
     console.print(table)

@@ -1,4 +1,4 @@
-"""How a run's figures look, as SVG that takes its colours from the page's style and as PNG; and spectrograms."""
+"""Style of figures, as SVG with the page's colours and as PNG; and figures of spectrograms."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What a figure is drawn with, and the name of the style's variable that takes its place in the page.
+# Colours of figures; in the page the style sheet's variable takes the place of each.
 INK, MUTED, GRID, PALE, PAPER, REFERENCE = "#1c2026", "#5f6772", "#e1e4e8", "#b4bac2", "#ffffff", "#c2410c"
 SERIES = ("#1a64b7", "#2c7a39", "#8d35ad", "#0b7285", "#a8174f", "#7a6400")
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PALE: "pale", PAPER: "paper", REFERENCE: "reference"} | {
@@ -36,33 +37,23 @@ _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 
 @contextmanager
 def style() -> Iterator[None]:
-    """How all figures of a report look, while they are made and while they are saved: one thread at a time.
-
-    matplotlib has one set of rules for all threads.
-    """
+    """matplotlib's settings while figures are drawn and saved; one thread at a time, since the settings are global."""
     import matplotlib
 
-    rules: dict[Any, Any] = {
-        "font.size": 9, "text.color": INK, "text.parse_math": False, "svg.fonttype": "none",
-        "figure.facecolor": "none", "axes.facecolor": "none", "axes.edgecolor": MUTED, "axes.labelcolor": MUTED,
-        "axes.labelsize": 8.5, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.linewidth": 0.7,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-        "grid.color": GRID, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED,
-        "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.size": 3, "ytick.major.size": 0,
-        "lines.linewidth": 1.2, "lines.solid_capstyle": "round", "legend.frameon": False, "legend.fontsize": 8,
-    }  # fmt: skip
-    with _ONE_AT_A_TIME, matplotlib.rc_context(rules), warnings.catch_warnings():
+    rules: dict[Any, Any] = {"text.color": INK, "grid.color": GRID}
+    rules |= dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), MUTED)
+    sheet = str(files("sepsearch.reporting") / "templates" / "figures.mplstyle")
+    with _ONE_AT_A_TIME, matplotlib.rc_context(rules, sheet), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has it
         yield
 
 
 def new_figure(width: float, height: float, margins: tuple[float, float, float, float] | None = None) -> "Figure":
-    """An empty figure; call within `style`. No pyplot: it is not made for threads.
+    """An empty figure; call within `style`. Without pyplot, which is not thread-safe.
 
     Args:
         width: in inches; `height` likewise.
-        margins: left, bottom, right and top, in inches; they are found by matplotlib, which takes as long as drawing,
-            where none are given.
+        margins: left, bottom, right and top, in inches; None for matplotlib's layout, which takes as long as drawing.
     """
     from matplotlib.figure import Figure
 
@@ -87,8 +78,8 @@ def svg(figure: "Figure", key: str, label: str) -> Markup:
 
     Args:
         figure: drawn in the colours of this module.
-        key: tells this figure's ids from those of the page's other figures.
-        label: what it shows, for those who do not see it.
+        key: makes ids unique within the page.
+        label: description for screen readers.
     """
     import matplotlib
 
@@ -96,7 +87,7 @@ def svg(figure: "Figure", key: str, label: str) -> Markup:
     with style(), matplotlib.rc_context({"svg.hashsalt": key}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
-    # A style inside one figure would hold for the whole page.
+    # A style element of one figure would apply to the whole page.
     text = re.sub(r"<(metadata|style)\b.*?</\1>|<defs>\s*</defs>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = _PNG.sub(lambda match: f"data:image/png;base64,{_fewer_colours(match[1])}", text)
     used = set(re.findall(r"[\"(]#([^\")]+)[\")]", text))
@@ -154,8 +145,7 @@ def _draw_panel(axes: "Axes", sample: Sample, name: str) -> Any:
     axes.set_title(name)
     axes.set_xlabel("time, s")
     axes.set_ylabel("frequency, Hz")
-    places, labels = hertz_ticks(sample.front_end)
-    axes.set_yticks(places, labels)
+    axes.set_yticks(*hertz_ticks(sample.front_end))
     axes.tick_params(axis="y", length=3)
     return image
 
@@ -171,16 +161,16 @@ def decibels(sample: Sample, name: str) -> NDArray[np.float32]:
 
 
 def hertz_ticks(front_end: FrontEnd) -> tuple[list[float], list[str]]:
-    """Places (in bins) of round frequencies on a front end's axis, none too near another, and their labels in Hz."""
+    """Positions (in bins) of round frequencies on a front end's axis, at readable distances, and their labels in Hz."""
     bands = band_matrix(front_end).numpy().astype(float)
     centres = np.maximum.accumulate((np.arange(len(bands)) * RATE / front_end.window) @ bands)
     linear = front_end.axis == "linear"
     wanted = [hertz for hertz in (range(0, RATE, 4000) if linear else HERTZ) if centres[0] <= hertz <= centres[-1]]
-    places: list[float] = []
+    positions: list[float] = []
     labels: list[str] = []
     for hertz in reversed(wanted):
-        place = float(np.interp(hertz, centres, np.arange(BINS)))
-        if not places or places[-1] - place >= 0.085 * BINS:
-            places.append(place)
+        position = float(np.interp(hertz, centres, np.arange(BINS)))
+        if not positions or positions[-1] - position >= 0.085 * BINS:
+            positions.append(position)
             labels.append(str(hertz))
-    return places, labels
+    return positions, labels

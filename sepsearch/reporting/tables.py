@@ -1,4 +1,4 @@
-"""The report page's tables: plain rows of cells, which the page's template turns into markup. Here: final models."""
+"""Tables of final models in the run report, as plain rows of cells that the template turns into markup."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what it says, what it is sorted by (None: its text), and whether it stands out."""
+    """A cell: text, sort key (None: its text), and whether it is bold."""
 
     text: str
     sort: float | str | None = None
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heading:
-    """A column: its heading, what is said when pointed at, whether it holds numbers, and what it belongs to."""
+    """A column: heading, tooltip, whether it holds numbers, and the group of columns that it belongs to."""
 
     text: str
     hint: str = ""
@@ -38,7 +38,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; the first column names the row; `foot` stays where it is when rows are sorted."""
+    """A table with a caption; the first column names the row; `foot` stays last when rows are sorted."""
 
     caption: str
     headings: Sequence[Heading]
@@ -47,28 +47,33 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Groups of neighbouring columns, each with how many it holds; none where no column belongs to any."""
+        """Groups of neighbouring columns, each with its number of columns; empty without groups."""
         spans = [(name, len(list(group))) for name, group in groupby(heading.group for heading in self.headings)]
         return spans if any(name for name, _ in spans) else []
 
 
+def columns(*texts: str, group: str = "") -> list[Heading]:
+    """Headings of columns, each written "text" or "text: tooltip"; "#" in front marks a column of numbers."""
+    parts = [text.removeprefix("#").partition(": ") for text in texts]
+    return [Heading(name, hint, text[0] == "#", group) for text, (name, _, hint) in zip(texts, parts, strict=True)]
+
+
 def figure(value: Any, digits: int = 3, strong: bool = False) -> Cell:
-    """A number as everywhere (`results.number`), with a minus sign; a dash for none."""
+    """A number (`formatting.number`) with a typographic minus sign; a dash for none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return Cell(DASH, math.inf)
     return Cell(number(value, digits).replace("-", "−"), float(value), strong)
 
 
 def signed(value: Any, digits: int = 1, strong: bool = False) -> Cell:
-    """A difference: as `figure`, with a sign in any case."""
+    """A difference: as `figure`, with a plus sign, too."""
     cell = figure(value, digits, strong)
-    return (
-        Cell(f"+{cell.text}", cell.sort, strong) if isinstance(cell.sort, float) and 0 < cell.sort < math.inf else cell
-    )
+    positive = isinstance(cell.sort, float) and 0 < cell.sort < math.inf
+    return Cell(f"+{cell.text}", cell.sort, strong) if positive else cell
 
 
 def label(code: str) -> str:
-    """An instrument for people: "vn violin"."""
+    """Code and name of an instrument: "vn violin"."""
     return f"{code} {INSTRUMENTS[code]}" if code in INSTRUMENTS else code
 
 
@@ -96,26 +101,26 @@ def _interval(ends: Any) -> Cell:
 
 
 def baseline_ratio(facts: RunFacts, name: str, code: str) -> float:
-    """A baseline's loss over the identity's, on the validation side; NaN where there is none."""
+    """A baseline's loss over the identity's, on the validation split; NaN where there is none."""
     baselines = facts.results["baselines"]
     loss, identity = (baselines.get(which, {}).get(code) for which in (name, "identity"))
     return loss / identity if loss is not None and identity else math.nan
 
 
 def final_table(facts: RunFacts) -> Table:
-    """The final models beside what they are compared with."""
-    headings = [
-        Heading("instrument", numeric=False),
-        Heading("ratio ± sd", "validation titles, mean and standard deviation over seeds"),
-        Heading("95 % interval", "Student's, of the mean over seeds"),
-        Heading("test ratio", "the chosen seed on test titles, read once"),
-        Heading("identity", "the mixture handed through"),
-        Heading("silence", "nothing handed through"),
-        Heading("constant gain", "the mixture times the best constant"),
-        Heading("oracle", "the mask that knows the target"),
-        Heading("report’s network", "the report’s configuration retrained here, mean ± sd over seeds"),
-        Heading("as printed", "the report’s own figure, tuned on its test data: not the same protocol"),
-    ]
+    """Final models beside baselines and the reference network."""
+    headings = columns(
+        "instrument",
+        "#ratio ± sd: validation titles, mean and standard deviation over seeds",
+        "#95 % interval: Student's, of the mean over seeds",
+        "#test ratio: the chosen seed on test titles, measured once",
+        "#identity: the mixture unchanged",
+        "#silence: output of zeros",
+        "#constant gain: the mixture times the best constant",
+        "#oracle: the mask computed from the target",
+        "#reference network: its configuration (Iyer 2021) retrained here, mean ± sd over seeds",
+        "#as published: Iyer's own figure, tuned on the test data: not the same protocol",
+    )
     rows = []
     for code, final in finals(facts):
         protocol = final.get("protocol") or TITLES
@@ -146,24 +151,20 @@ def _mean(cells: Sequence[Cell]) -> Cell:
     return figure(fmean(finite) if finite else None)
 
 
-MEASURES = (
-    ("mixture", "mixture", figure), ("estimate", "estimate", figure), ("gain", "gain", signed),
-    ("oracle", "oracle", figure), ("oracle_gain", "its gain", signed),
-)  # fmt: skip
+# Key of the scores → heading; gains are differences, shown with their sign.
+MEASURES = {"mixture": "mixture", "estimate": "estimate", "gain": "gain", "oracle": "oracle", "oracle_gain": "its gain"}
 
 
 def _measured(audio: Mapping[str, Any], key: str) -> list[Cell]:
-    cells = []
-    for name, _, shown in MEASURES:
-        value = (audio.get(name) or {}).get(key)
-        cells.append(shown(value, 1, name == "gain"))
-    return cells
+    values = {name: (audio.get(name) or {}).get(key) for name in MEASURES}
+    return [(signed if "gain" in name else figure)(value, 1, name == "gain") for name, value in values.items()]
 
 
 def audio_table(facts: RunFacts) -> Table | None:
     """SI-SDR and SDR of mixture, estimate and oracle, on test titles; None where nothing was measured."""
-    headings = [Heading("instrument", numeric=False), Heading("titles"), Heading("clips")]
-    headings += [Heading(text, group=group) for group in ("SI-SDR, dB", "SDR, dB") for _, text, _ in MEASURES]
+    headings = columns("instrument", "#titles", "#clips")
+    for group in ("SI-SDR, dB", "SDR, dB"):
+        headings += columns(*(f"#{text}" for text in MEASURES.values()), group=group)
     rows = []
     for code, final in finals(facts):
         audio = final.get("audio") or {}
@@ -178,8 +179,7 @@ def audio_table(facts: RunFacts) -> Table | None:
 
 def ensemble_table(facts: RunFacts) -> Table | None:
     """SI-SDR by the number of players; None where nothing was measured."""
-    headings = [Heading("instrument", numeric=False), Heading("players"), Heading("titles"), Heading("clips")]
-    headings += [Heading(text) for _, text, _ in MEASURES]
+    headings = columns("instrument", "#players", "#titles", "#clips", *(f"#{text}" for text in MEASURES.values()))
     rows = []
     for code, final in finals(facts):
         sizes = (final.get("audio") or {}).get("by_players") or {}
@@ -191,24 +191,24 @@ def ensemble_table(facts: RunFacts) -> Table | None:
 
 
 def curse_table(facts: RunFacts) -> Table | None:
-    """Finalists: what the search said of them, and what several seeds say; None before there are any."""
+    """Finalists: ratio in the search and with several seeds; None before there are any."""
     finalists = facts.results.get("finalists") or []
-    headings = [
-        Heading("configuration", numeric=False),
-        Heading("search said", "its trial's ratio, with the search's seed"),
-        Heading("at epoch"),
-        Heading("retrained, same epoch", "mean over seeds"),
-        Heading("gap", "retrained less search: above 0, the search was too hopeful"),
-        Heading("best epochs, mean ± sd", "every seed at its best epoch of the longer training"),
-        Heading("95 % interval"),
-        Heading("seeds"),
-        Heading(f"jumps {JUMP}", "discontinuities in all of its seeds"),
-        Heading("chosen for", numeric=False),
-        Heading("no more seeds because", numeric=False),
-    ]
+    headings = columns(
+        "configuration",
+        "#in the search: its trial's ratio, with the search's seed",
+        "#at epoch",
+        "#retrained, same epoch: mean over seeds",
+        "#gap: retrained less search: above 0, the search was too optimistic",
+        "#best epochs, mean ± sd: every seed at its best epoch of the longer training",
+        "#95 % interval",
+        "#seeds",
+        f"#jumps {JUMP}: discontinuities in all of its seeds",
+        "chosen for",
+        "eliminated because",
+    )
     rows = []
     for one in finalists:
-        name = f"{one['id']} · {one.get('trial', '')}" + (" · report’s" if one.get("reference") else "")
+        name = f"{one['id']} · {one.get('trial', '')}" + (" · reference" if one.get("reference") else "")
         chosen = one.get("chosen") or []
         rows.append(
             [
@@ -225,5 +225,7 @@ def curse_table(facts: RunFacts) -> Table | None:
                 Cell(one.get("eliminated") or DASH),
             ]
         )
-    caption = "Finalists: the value that the search chose them by, and what fresh seeds give. Means over instruments."
+    caption = (
+        "Finalists: ratio in the search, by which they were chosen, and ratios with new seeds. Means over instruments."
+    )
     return Table(caption, headings, rows) if rows else None

@@ -1,4 +1,4 @@
-"""The report page's sentences: what a run is, how far it can be believed, and what to type."""
+"""Sentences of the run report: state and size of the run, reliability of importances, commands."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.tables import finals
 from sepsearch.utils.formatting import duration
 
-FEW_TRIALS, SOME_TRIALS = 10, 30  # that ran to the end: with less, importance means hardly anything, or is a hint
-SIDES = {"train": "training", "validation": "validation", "test": "test"}
+FEW_TRIALS, SOME_TRIALS = 10, 30  # that ran all epochs: below, importance is unreliable, or only a hint
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 ENDS = {"completed": "ran to the end", "stopped": "stopped early", "failed": "failed", "running": "not ended"}
 
 
 def when(time: float) -> str:
-    """A time in seconds since 1970, for people."""
+    """A time in seconds since 1970 as date, hour and minute."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -28,7 +28,7 @@ def count(amount: int, what: str) -> str:
 
 
 def ending(facts: RunFacts) -> str:
-    """How the run ended; a page that is written before the end of a run with scores will be there after it."""
+    """How the run ended; "finished" also for a run with scores, whose report is written just before its end."""
     return facts.run.end or ("finished" if facts.results["final"] else "")
 
 
@@ -41,16 +41,16 @@ def state(facts: RunFacts) -> dict[str, str]:
         case "interrupted":
             return {"word": "interrupted", "kind": "warn", "text": f"It can be resumed.{again}"}
         case "failed":
-            return {"word": "failed", "kind": "warn", "text": f"It did not come to its end.{again}"}
+            return {"word": "failed", "kind": "warn", "text": f"It ended with an error.{again}"}
     if not facts.search:
-        return {"word": "not begun", "kind": "warn", "text": "Its journal says nothing yet."}
+        return {"word": "not begun", "kind": "warn", "text": "Its journal is empty."}
     stage = "finalists were being retrained" if facts.finalists else "trials were being searched"
-    text = f"At {when(facts.run.written)} {stage}; no end is written: it is still at work, or was killed.{again}"
+    text = f"At {when(facts.run.written)} {stage}; the journal has no end: the run goes on, or was killed.{again}"
     return {"word": "not finished", "kind": "warn", "text": text}
 
 
 def lead(facts: RunFacts) -> list[str]:
-    """What was searched, in a few sentences."""
+    """Data, budget and counts of the search in a few sentences."""
     if not facts.search:
         return []
     search, settings, seconds = facts.search, facts.search["settings"], facts.results["seconds"]
@@ -61,9 +61,9 @@ def lead(facts: RunFacts) -> list[str]:
     parts = [
         f"Networks that pull {count(len(facts.codes), 'instrument')} out of mixtures, searched for on {where}: {what}."
     ]
-    sides = [f"{len(titles)} for {SIDES.get(side, side)}" for side, titles in data["split"].items()]
-    if sides:
-        parts[0] += f" Titles were split: {', '.join(sides)}."
+    split = [f"{len(titles)} for {SPLITS.get(name, name)}" for name, titles in data["split"].items()]
+    if split:
+        parts[0] += f" Titles were split: {', '.join(split)}."
     states = [unit.state for unit in facts.trials.values()]
     counts = [f"{states.count(state)} {word}" for state, word in ENDS.items() if states.count(state)]
     line = f"{count(settings['trials'], 'trial')} of at most {count(settings['epochs'], 'epoch')}"
@@ -81,31 +81,33 @@ def lead(facts: RunFacts) -> list[str]:
 
 
 def mattered_text(mattered: Mattered | None) -> str:
-    """What the figures on parameters rest on, and how far they can be believed."""
+    """Number of trials behind the figures on parameters, and how reliable they are."""
     if mattered is None:
         return "The parameters cannot be compared: the run’s space is not known."
     if not mattered.complete + mattered.stopped:
-        return "No trial has come to an end with a ratio yet, so that nothing can be said of the parameters."
+        return "No trial has ended with a ratio yet, so that parameters cannot be compared."
     text = f"From {count(mattered.complete, 'trial')} that ran to the end"
     if mattered.stopped:
         text += f" and {mattered.stopped} stopped early (ratio of the last epoch)"
     text += "."
     if mattered.outside:
-        text += f" {count(mattered.outside, 'more')} outside the space, as the report’s network may, is left out."
+        text += f" {count(mattered.outside, 'more')} outside the space, as the reference network may be, is left out."
     if not mattered.importances:
-        return f"{text} That is too little to tell the importance of parameters."
+        return f"{text} That is too little to estimate the importance of parameters."
     above = [one.name for one in mattered.importances if one.share > one.chance]
     found = f"above chance: {', '.join(above)}" if above else "none is above what chance gives"
     if mattered.complete < FEW_TRIALS:
-        few = f"With so few that ran to the end, importance means little ({found})"
+        few = f"With so few that ran to the end, importance is unreliable ({found})"
         return f"{text} {few}; the pictures show what was tried."
     hint = " Take it as a hint." if mattered.complete < SOME_TRIALS else ""
     return f"{text} Of {count(len(mattered.importances), 'parameter')} {found}.{hint}"
 
 
 def parallel_text(mattered: Mattered | None) -> str:
-    """What the parallel coordinates show."""
-    text = "Every trial as a line through its parameters to its ratio on the right (no unit); the better, the stronger."
+    """Caption of the parallel coordinates."""
+    text = (
+        "Every trial as a line through its parameters to its ratio on the right (no unit), stronger for better trials."
+    )
     if mattered and len(mattered.slices) > MOST_AXES:
         which = "most important" if mattered.importances else "first"
         text += f" It shows the {which} {MOST_AXES} of {len(mattered.slices)} parameters."
@@ -113,7 +115,7 @@ def parallel_text(mattered: Mattered | None) -> str:
 
 
 def commands(facts: RunFacts) -> list[tuple[str, str]]:
-    """What to type, each with what it does."""
+    """Commands, each as (what it does, command line)."""
     settings, space = facts.search["settings"], facts.search["space"]
     options = settings.get("options") or {}
     parent = facts.folder.parent
@@ -127,8 +129,8 @@ def commands(facts: RunFacts) -> list[tuple[str, str]]:
         again += f" --data {shlex.quote(str(options['data']))}"
     commands = [("The same search again (one worker gives the same numbers):", f"{again} --workers 1")]
     if ending(facts) != "finished":
-        commands.append(("Go on with this run:", f"python -m sepsearch.run --resume {name}{runs}"))
-    commands.append(("This page again:", f"python -m sepsearch.report {name}{runs}"))
+        commands.append(("Resume this run:", f"python -m sepsearch.run --resume {name}{runs}"))
+    commands.append(("This report again:", f"python -m sepsearch.report {name}{runs}"))
     commands.append(("The same search under other samplers and rungs:", f"python -m sepsearch.replay {name}{runs}"))
     if facts.results["final"]:
         code = finals(facts)[0][0]
@@ -138,7 +140,7 @@ def commands(facts: RunFacts) -> list[tuple[str, str]]:
 
 
 def _budget(settings: Mapping[str, Any], space: Mapping[str, Any]) -> str:
-    """The option that made trials or finalists shorter than the space file says, if they were."""
+    """The option --max-epochs where trials or finalists were shorter than in the space file, else ""."""
     for asked, section in (("epochs", "search"), ("final_epochs", "final")):
         whole = (space.get(section) or {}).get("epochs")
         if whole and settings.get(asked) and settings[asked] < whole:

@@ -1,10 +1,10 @@
-"""The report page's tables of configurations and trials: parameters, rungs, and what failed."""
+"""Tables of configurations and trials in the run report: parameters, rungs, failures."""
 
 import math
 
 from sepsearch.reporting.plots import short
 from sepsearch.reporting.run_data import RunFacts
-from sepsearch.reporting.tables import DASH, Cell, Heading, Table, figure
+from sepsearch.reporting.tables import DASH, Cell, Table, columns, figure
 from sepsearch.runs.job import Job
 from sepsearch.utils.formatting import number
 
@@ -13,8 +13,9 @@ def configuration_table(facts: RunFacts) -> Table | None:
     """The finalists' parameters side by side; None before there are any."""
     if not facts.finalists:
         return None
-    headings = [Heading("parameter", numeric=False)]
-    headings += [Heading(f"{one['id']}{' · report’s' if one.get('reference') else ''}") for one in facts.finalists]
+    headings = columns(
+        "parameter", *(f"#{one['id']}{' · reference' if one.get('reference') else ''}" for one in facts.finalists)
+    )
     units = [Job(one["id"], "finalists", one["params"]) for one in facts.finalists]
     rows = [[Cell(name), *(_param(facts, unit, name) for unit in units)] for name in sampled(facts)]
     return Table("The finalists’ parameters, of those that the space varies.", headings, rows) if rows else None
@@ -29,27 +30,16 @@ def sampled(facts: RunFacts) -> list[str]:
 
 
 def trial_table(facts: RunFacts) -> Table:
-    """All trials, or those that are shown of many, and why each ended as it did."""
+    """Trials, a selection where there are many: state, reason of the end, ratio and parameters."""
     names = sampled(facts)
-    headings = [
-        Heading("trial", numeric=False), Heading("state", numeric=False), Heading("why", numeric=False),
-        Heading("epochs"), Heading("ratio", "after its last epoch"),
-    ]  # fmt: skip
-    headings += [Heading(name, numeric=False) for name in names]
+    headings = columns("trial", "state", "why", "#epochs", "#ratio: after its last epoch", *names)
     rows = []
     for unit in facts.shown.values():
-        ratio = unit.ratio
-        name = unit.id + (" · report’s" if unit.id == facts.reference else "")
-        rows.append(
-            [
-                Cell(name),
-                Cell(unit.state, strong=unit.state == "completed"),
-                Cell(why(facts, unit) or DASH),
-                figure(unit.epochs, 0),
-                figure(ratio, strong=unit.state == "completed"),
-                *(_param(facts, unit, name) for name in names),
-            ]
-        )
+        ratio, bold = unit.ratio, unit.state == "completed"
+        name = unit.id + (" · reference" if unit.id == facts.reference else "")
+        cells = [Cell(name), Cell(unit.state, strong=bold), Cell(why(facts, unit) or DASH)]
+        cells += [figure(unit.epochs, 0), figure(ratio, strong=bold)]
+        rows.append([*cells, *(_param(facts, unit, name) for name in names)])
     which = "All trials" if len(rows) == len(facts.trials) else f"{len(rows)} of {len(facts.trials)} trials"
     return Table(f"{which} in the order in which they began.", headings, rows)
 
@@ -69,17 +59,16 @@ def _applies(facts: RunFacts, unit: Job, name: str) -> bool:
 
 
 def why(facts: RunFacts, unit: Job) -> str:
-    """Why a trial ended as it did, in words; for one that was stopped at a rung, what it would have needed."""
+    """Reason of a trial's end; for one stopped at a rung with its rank and the cut-off."""
     last = facts.hindsight.stops.get(unit.id) if facts.hindsight else None
     if last is None or "rung" not in unit.reason:
         return unit.reason
-    place = f"{number(last.value)} was number {last.place} of {last.known} at epoch {last.rung}"
-    needed = f"the best {last.passing} went on, up to {number(last.cutoff)}"
-    return f"{unit.reason}: {place}; {needed}"
+    rank = f"{number(last.value)} was number {last.place} of {last.known} at epoch {last.rung}"
+    return f"{unit.reason}: {rank}; the best {last.passing} went on, up to {number(last.cutoff)}"
 
 
 def rung_table(facts: RunFacts) -> Table | None:
-    """The rungs: how many arrived, how many were stopped; None where none is known or met."""
+    """Rungs: how many trials arrived and were stopped; None where no trial has reached one."""
     if not facts.hindsight or not facts.hindsight.decisions:
         return None
     rows = []
@@ -89,15 +78,13 @@ def rung_table(facts: RunFacts) -> Table | None:
         last = met[-1].cutoff if met else None
         epoch = Cell(f"epoch {rung}", float(rung))
         rows.append([epoch, figure(len(met), 0), figure(len(stopped), 0), figure(last)])
-    headings = [
-        Heading("rung", numeric=False), Heading("arrived"), Heading("stopped there"),
-        Heading("last cut-off", "the ratio that was still good enough when the last one arrived"),
-    ]  # fmt: skip
+    cutoff = "#last cut-off: the ratio that was still good enough when the last trial arrived"
+    headings = columns("rung", "#arrived", "#stopped there", cutoff)
     return Table("Rungs: where trials are compared, and the weaker ones stopped.", headings, rows)
 
 
 def failure_table(facts: RunFacts) -> Table | None:
-    """Whatever failed: trials, finalists' seeds, workers that died; None where nothing did."""
+    """Failed trials and finalists' seeds, and workers that died; None without failures."""
     rows = []
     kinds = {"trial": facts.trials, "finalist": facts.finals, "model without a title": facts.folds}
     for kind, unit in [(kind, unit) for kind, units in kinds.items() for unit in units.values()]:
@@ -105,12 +92,7 @@ def failure_table(facts: RunFacts) -> Table | None:
             rows.append([Cell(unit.id), Cell(f"{kind} failed"), figure(unit.epochs, 0), Cell(unit.reason)])
         for reason in unit.retries:
             rows.append([Cell(unit.id), Cell("worker died, tried again"), figure(unit.epochs, 0), Cell(reason)])
-    headings = [
-        Heading("which", numeric=False), Heading("what", numeric=False), Heading("epochs done"),
-        Heading("why", numeric=False),
-    ]  # fmt: skip
+    headings = columns("which", "what", "#epochs done", "why")
     return (
-        Table("Trials, finalists and workers, each with the reason that was written down.", headings, rows)
-        if rows
-        else None
+        Table("Trials, finalists and workers that failed, with the recorded reason.", headings, rows) if rows else None
     )

@@ -76,7 +76,7 @@ class RunState(RunReducer):
             over = self.stage != "search"  # by its time budget, perhaps
             return self.begun[stage] if over else int(self.search.get("settings", {}).get("trials", 0))
         if stage == "finalists":
-            seeds = self.search.get("space", {}).get("final", {}).get("seeds", 1)
+            seeds = int(self.search.get("space", {}).get("final", {}).get("seeds", 1))
             return max(self.begun[stage], len(self.configurations or ()) * seeds - self.dropped)
         return self.begun[stage]
 

@@ -1,6 +1,5 @@
-"""Whether MLflow takes our address, lets us in, and what we may write there: asked before a search spends anything."""
+"""Checks of MLflow's address, credentials and permissions before a search starts."""
 
-import configparser
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sepsearch.tracking.database import check_database, deleted_experiment, is_database
+from sepsearch.tracking.mlflow_internals import get_json
 from sepsearch.tracking.registry import PREFIX
 from sepsearch.tracking.server_errors import is_refusal, quoted_uri, refusal, served, without_password
 from sepsearch.tracking.tracker import connect, import_mlflow, tracking_uri
@@ -17,20 +17,19 @@ from sepsearch.tracking.writer import EXPERIMENT
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.programs import program
 
-TIMEOUT = 5.0  # seconds for an answer; a server that takes longer is away, which is no reason not to search
 WRITERS = ("EDIT", "MANAGE")
-WRONG_PLACE = (*range(200, 401), 404, 405, 406, 410)  # statuses that a server which is merely away does not answer with
+WRONG_PLACE = (*range(200, 401), 404, 405, 406, 410)  # statuses that do not come from a server that is away
 
 
 def check_access(uri: str | None = None) -> None:
-    """Look for what will keep MLflow from recording runs however long one waits; one that is merely away passes.
+    """Find what keeps MLflow from recording runs for good; a server that is away passes.
 
     Args:
         uri: MLflow's address; `tracking_uri()` if None.
 
     Raises:
-        UserError: MLflow does not take such an address, a database has another schema, a server refuses us or is not
-            MLflow's, or the experiment is deleted.
+        UserError: MLflow does not accept the address, a database has another schema, a server refuses the user or is
+            not MLflow's, or the experiment is deleted.
     """
     uri = uri or tracking_uri()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
@@ -43,9 +42,10 @@ def check_access(uri: str | None = None) -> None:
 
 
 def _check_server(uri: str, name: str) -> None:
-    """Ask a server for the experiment, and for what we may do there."""
+    """Request the experiment from a server, and the user's permission for it."""
+    import_mlflow()
     where = f"MLflow at {without_password(uri)}"
-    status, answer, text = _get(uri, "2.0/mlflow/experiments/get-by-name", experiment_name=name)
+    status, answer, text = get_json(uri, "2.0/mlflow/experiments/get-by-name", experiment_name=name)
     if status in (401, 403):
         raise UserError(f"{where} refuses: {refusal(status, text)}")
     if not _is_mlflows(answer) and status in WRONG_PLACE:
@@ -65,7 +65,7 @@ def _check_server(uri: str, name: str) -> None:
 
 
 def _is_mlflows(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer about an experiment is MLflow's, be it an error."""
+    """Whether a response about an experiment, or an error, is MLflow's."""
     return isinstance(answer.get("experiment"), dict) or isinstance(answer.get("error_code"), str)
 
 
@@ -74,24 +74,24 @@ def _right_address(uri: str) -> str:
     parts = urlsplit(uri)
     root = urlunsplit((parts.scheme, parts.netloc, "", "", ""))
     if root != uri.rstrip("/"):
-        _, answer, _ = _get(root, "2.0/mlflow/experiments/get-by-name", experiment_name=EXPERIMENT)
+        _, answer, _ = get_json(root, "2.0/mlflow/experiments/get-by-name", experiment_name=EXPERIMENT)
         if _is_mlflows(answer):
             return f"it is at the server's root: set MLFLOW_TRACKING_URI={quoted_uri(root)}"
     return "set MLFLOW_TRACKING_URI to its page's address up to the #, with the path of --static-prefix if it has one"
 
 
 def _check_store(uri: str, name: str) -> None:
-    """An address of neither a server nor a database: MLflow itself says whether it takes it."""
+    """Check an address of neither a server nor a database by opening it with MLflow."""
     try:
         connect(uri).get_experiment_by_name(name)
     except Exception as error:
         if is_refusal(error) or uri.startswith(("http:", "https:")):
-            where = f"MLflow does not take the address {without_password(uri)!r}"
+            where = f"MLflow does not accept the address {without_password(uri)!r}"
             raise UserError(f"{where}: {_expected_address(uri)}") from error
 
 
 def _expected_address(uri: str) -> str:
-    """What to write in place of an address that MLflow does not take."""
+    """What to write in place of an address that MLflow does not accept."""
     if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
         return f"a server has a scheme, too: set MLFLOW_TRACKING_URI=http://{uri}"
     if uri.startswith("postgres:"):
@@ -105,12 +105,15 @@ def _expected_address(uri: str) -> str:
 
 
 def registry_notes(instruments: Sequence[str], uri: str | None = None) -> list[str]:
-    """A line if a server will not let us register models of these instruments; nothing is lost by that."""
+    """A line if the user may not register models of these instruments; they stay in the run's folder then."""
     uri = uri or tracking_uri()
+    import_mlflow()
     user = _restricted_user(uri) if served(uri) else ""
     closed = []
     for name in [PREFIX + code for code in instruments] if user else ():
-        there = _get(uri, "2.0/mlflow/registered-models/get", name=name)[0] == 200  # anybody may make a new one
+        there = (
+            get_json(uri, "2.0/mlflow/registered-models/get", name=name)[0] == 200
+        )  # every user may create a new one
         permission = _permission(uri, user, "registered_model", name) if there else ""
         if permission and permission not in WRITERS:
             closed.append(name)
@@ -123,8 +126,8 @@ def registry_notes(instruments: Sequence[str], uri: str | None = None) -> list[s
 
 
 def _restricted_user(uri: str) -> str:
-    """Whom a server with MLflow's own users takes us for; "" for an admin, who may do all, and for other servers."""
-    status, answer, _ = _get(uri, "2.0/mlflow/users/current")
+    """User name at a server with MLflow's own users; "" for an admin, who may do all, and for other servers."""
+    status, answer, _ = get_json(uri, "2.0/mlflow/users/current")
     user = answer.get("user")
     if status != 200 or not isinstance(user, dict) or user.get("is_admin"):
         return ""
@@ -132,30 +135,6 @@ def _restricted_user(uri: str) -> str:
 
 
 def _permission(uri: str, user: str, kind: str, id: str) -> str:
-    """What we may do with an experiment or a registered model; "" where an older server cannot tell."""
-    _, answer, _ = _get(uri, "3.0/mlflow/users/permissions/get", username=user, resource_type=kind, resource_id=id)
+    """The user's permission for an experiment or a registered model; "" where an older server does not answer that."""
+    _, answer, _ = get_json(uri, "3.0/mlflow/users/permissions/get", username=user, resource_type=kind, resource_id=id)
     return str(answer.get("permission") or "")
-
-
-def _get(uri: str, path: str, **parameters: str) -> tuple[int, dict[str, Any], str]:
-    """The status, JSON object and text of an answer, (0, {}, "") without one; `UserError` for bad credentials."""
-    import_mlflow()
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    try:
-        credentials = get_default_host_creds(uri)
-    except configparser.Error as error:
-        raise UserError(f"~/.mlflow/credentials: cannot be read ({error}): in there a % is written %%") from error
-    try:
-        response = http_request(
-            credentials, f"/api/{path}", "GET",
-            params=parameters, timeout=TIMEOUT, max_retries=0, raise_on_status=False,
-        )  # fmt: skip
-    except Exception:  # whatever the network can fail with
-        return 0, {}, ""
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = {}
-    return response.status_code, answer if isinstance(answer, dict) else {}, response.text

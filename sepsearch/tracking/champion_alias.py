@@ -1,8 +1,8 @@
-"""The alias `champion` of a registered model: moved to a better version, and to one that a person picks.
+"""The alias `champion` of a registered model: moved to a better version, or to one that a person picks.
 
-MLflow cannot compare and set an alias in one call, so two searches that end together could overwrite each other's
-choice. Each tags its version before it moves the alias, and afterwards compares it with the versions that others have
-tagged meanwhile: the better one ends as champion. A process that died on the way does the rest when it is resumed.
+MLflow has no compare-and-set for aliases, so two searches that end together could overwrite each other's choice. Each
+tags its version before it moves the alias, and afterwards compares it with versions that others have tagged meanwhile:
+the better one ends as champion. A search that was killed in between completes this when it is resumed.
 """
 
 import time
@@ -13,20 +13,20 @@ from typing import Any
 from sepsearch.tracking.champion_rule import Verdict
 
 CHAMPION = "champion"
-# A registered model's tag: the version that a search made champion, or NOBODY. If the champion is another one, a person
-# has picked it, here or on MLflow's pages.
-BY_SEARCH, NOBODY = "champion_by_search", "none"
-CONTENDER = "champion_contender"  # a version's tag: made champion by a search in place of this version, or NOBODY
-SETTLED = "settled"  # its value once that is over: MLflow's permission EDIT sets tags, and deletes none
-SETTLING = 0.5  # seconds in which another search has moved alias and tag
+# A registered model's tag: the version that a search made champion, or NO_VERSION. A person has picked any
+# other champion, here or on MLflow's pages.
+BY_SEARCH, NO_VERSION = "champion_by_search", "none"
+CONTENDER = "champion_contender"  # a version's tag: made champion by a search in place of this version, or NO_VERSION
+SETTLED = "settled"  # its value afterwards: MLflow's permission EDIT may set tags, but not delete them
+SETTLING = 0.5  # seconds in which another search moves alias and tag
 ROUNDS = 5  # of comparing, while others move the alias
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the alias when `version` of the registered model `name` was registered.
+    """Champion before and after `version` of the registered model `name` was registered.
 
-    `before` and `now` are the champion's version before and after, None for none; `why` has the figures.
+    `before` and `now` are the champion's version before and after, None for none; `why` is the reason, with figures.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Outcome:
 
     @property
     def address(self) -> str:
-        """Of the version, as MLflow writes it."""
+        """Address of the version in MLflow."""
         return f"models:/{self.name}/{self.version}"
 
     def facts(self) -> dict[str, Any]:
-        """As the journal has it."""
+        """Plain values for the journal."""
         return asdict(self)
 
 
@@ -63,17 +63,17 @@ def settle_champion(
         if before is not None and by_search is not None and before not in by_search.split():
             return Outcome(name, version, before, before, f"a person picked version {before}")
         if before == version:
-            replaced = client.get_model_version(name, version).tags.get(CONTENDER, NOBODY)
-            before = None if replaced in (NOBODY, SETTLED) else replaced
+            replaced = client.get_model_version(name, version).tags.get(CONTENDER, NO_VERSION)
+            before = None if replaced in (NO_VERSION, SETTLED) else replaced
             return _settle_rivals(client, Outcome(name, version, before, version, baselines.why), set(), compare)
         verdict = compare(before) if baselines.better and before is not None else baselines
         if not verdict.better:
             _unmark(client, name, [version])
             return Outcome(name, version, before, before, verdict.why)
-        client.set_model_version_tag(name, version, CONTENDER, before or NOBODY)
+        client.set_model_version_tag(name, version, CONTENDER, before or NO_VERSION)
         if _read(client, name)[0] == before:
             _move(client, name, before, version)
-            # Without an alias the tag names a version from which a person has taken it: that is no rival.
+            # Without an alias, a person has taken it from the version in the tag, which is no rival then.
             known = set() if before else set((by_search or "").split())
             return _settle_rivals(client, Outcome(name, version, before, version, verdict.why), known, compare)
     _unmark(client, name, [version])
@@ -97,13 +97,13 @@ def _settle_rivals(client: Any, outcome: Outcome, known: set[str], compare: Call
             lost.add(version)
             break
     current, by_search = _champion(client, name)
-    if by_search != NOBODY and current is not None:
+    if by_search != NO_VERSION and current is not None:
         if current in lost:
             _move(client, name, current, winner)
             current = winner
         elif current in (winner, *rivals) and by_search != current:
             client.set_registered_model_tag(name, BY_SEARCH, current)
-    # Only the champion, and what is about to be it, stays marked: nothing else is a rival of later searches.
+    # Only the champion, and a version about to become it, stay marked as rivals of later searches.
     _unmark(client, name, [v for v in marked if v in lost or v == before])
     return Outcome(name, version, before, current, why)
 
@@ -116,9 +116,9 @@ def _champion(client: Any, name: str) -> tuple[str | None, str | None]:
 
 
 def _read(client: Any, name: str) -> tuple[str | None, str | None]:
-    """As `_champion`, which is asked twice where another search may be about to move the alias."""
+    """As `_champion`, read again after a pause where another search may be moving the alias."""
     champion, by_search = _champion(client, name)
-    if by_search is not None and by_search != NOBODY and champion not in by_search.split():
+    if by_search is not None and by_search != NO_VERSION and champion not in by_search.split():
         time.sleep(SETTLING)
         champion, by_search = _champion(client, name)
     return champion, by_search
@@ -143,6 +143,6 @@ def _contends(version: Any) -> bool:
 
 
 def pick_champion(client: Any, name: str, version: str) -> None:
-    """Make a version champion because a person says so: no search moves the alias away from it."""
-    client.set_registered_model_tag(name, BY_SEARCH, NOBODY)
+    """Make a version champion that a person has picked: no search moves the alias away from it."""
+    client.set_registered_model_tag(name, BY_SEARCH, NO_VERSION)
     client.set_registered_model_alias(name, CHAMPION, version)

@@ -23,7 +23,7 @@ SAME_LOSS = 1e-6  # relative difference of identity losses that were measured on
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a model is better than what it was compared with; None if that cannot be found out. `why` has figures."""
+    """Result of a comparison: whether a model is better, None if unknown, and `why`, with figures."""
 
     better: bool | None
     why: str
@@ -54,12 +54,14 @@ def compare_recorded(new: Model, old: Model) -> Verdict:
     (_, card), (_, other) = new, old
     losses = [_number(c.baselines.get("validation", {}).get("identity")) for c in (card, other)]
     if not (_same_data(card, other) and math.isclose(*losses, rel_tol=SAME_LOSS)):
-        return Verdict(None, "it was scored on other validation examples, and there are no recordings here to compare")
+        return Verdict(
+            None, "it was scored on other validation examples, and there are no recordings here to compare on"
+        )
     return _by_ratio([_number(c.scores.get("ratio")) for c in (card, other)], "the same validation titles")
 
 
 def compare_on(prepared: "PreparedData") -> Compare:
-    """What compares two models of an instrument on the validation titles of a run's data set.
+    """A function that compares two models of an instrument on the validation titles of a run's data set.
 
     The returned function takes the new model, trained on this data set, and any other one. `better` is None where the
     comparison would not be fair or gives no number.
@@ -72,7 +74,9 @@ def compare_on(prepared: "PreparedData") -> Compare:
         same_data = _same_data(card, other)
         if code in prepared.rules and not same_data:
             # Too few titles: the new model has learned from clips of the titles it is validated on.
-            return Verdict(None, f"the champion knows other data, and here {code} has too few titles to compare fairly")
+            return Verdict(
+                None, f"the champion was trained on other data, and {code} has too few titles here to compare fairly"
+            )
         titles = {prepared.index.titles[piece] for piece in pairs.piece}
         where = f"{len(titles)} validation title{'s' * (len(titles) > 1)}"
         if not same_data and (known := titles & set(other.split.get("train", ()))):

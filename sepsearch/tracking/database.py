@@ -1,8 +1,9 @@
-"""Whether an MLflow database can be used: driver, schema version, experiment. Only read, nothing is made."""
+"""Checks of an MLflow database, read only: driver, schema version, experiment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.tracking.mlflow_internals import database_scripts
 from sepsearch.tracking.server_errors import first_line, quoted_uri, without_password
 from sepsearch.tracking.tracker import import_mlflow
 from sepsearch.utils.errors import UserError
@@ -11,7 +12,7 @@ from sepsearch.utils.programs import program
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-TIMEOUT = 5  # seconds to connect; a database that takes longer is away, which is no reason not to search
+TIMEOUT = 5  # seconds to connect; a database that takes longer counts as away, which does not keep a search back
 PACKAGES = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # by module
 DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -23,7 +24,7 @@ def is_database(uri: str) -> bool:
 
 
 def check_database(uri: str, experiment: str) -> None:
-    """Look for what will keep MLflow from writing to a database; a database that is away or does not exist passes.
+    """Find what keeps MLflow from writing to a database; a database that is away or does not exist passes.
 
     Args:
         uri: of the database.
@@ -41,7 +42,7 @@ def check_database(uri: str, experiment: str) -> None:
     try:
         with engine.connect() as connection:
             if not {"alembic_version", "experiments"} <= set(sqlalchemy.inspect(connection).get_table_names()):
-                return  # MLflow makes its tables by itself
+                return  # MLflow creates its tables
             versions = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalars().all()
             _check_schema(uri, where, [str(version) for version in versions])
             query = sqlalchemy.text("SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = :name")
@@ -70,7 +71,7 @@ def _engine(uri: str, where: str) -> "Engine | None":
                 raise UserError(f"{where}: no file, expected sqlite:///mlflow.db or sqlite:////folder/mlflow.db")
             file = Path(str(url.database))
             if not (file.is_file() and file.stat().st_size):
-                return None  # MLflow would make it, and SQLAlchemy would, too
+                return None  # connecting would create it
         name = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout"}.get(dialect)
         arguments: dict[str, Any] = {name: TIMEOUT} if name else {}
         return sqlalchemy.create_engine(url, connect_args=arguments)
@@ -86,11 +87,8 @@ def _engine(uri: str, where: str) -> "Engine | None":
 
 
 def _check_schema(uri: str, where: str, versions: list[str]) -> None:
-    """Compare the schema version of a database with that of the installed MLflow, which changes none by itself."""
-    mlflow = import_mlflow()
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    """Compare the schema version of a database with that of the installed MLflow."""
+    mlflow, scripts = import_mlflow(), database_scripts()
     heads = scripts.get_heads()
     if not versions or set(versions) == set(heads):
         return

@@ -1,6 +1,5 @@
-"""The Markdown that MLflow shows on the pages of a search, of a finalist's run and of an instrument's final model."""
+"""Descriptions (Markdown) of MLflow's runs: search, finalist and seed, final model; and lines about champions."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,26 +8,27 @@ from sepsearch.search.events import ScoresEvent, SearchEvent
 from sepsearch.tracking.records import LONGEST_TAG
 from sepsearch.tracking.server_errors import quoted_uri
 from sepsearch.utils.errors import one_line
+from sepsearch.utils.formatting import number
 from sepsearch.utils.programs import program
 
 
 def describe(search: SearchEvent, scores: ScoresEvent | None, models: Mapping[str, str]) -> str:
-    """The search in Markdown, as MLflow shows it on the run's page; `scores` is None until the end."""
+    """Description of a search; `scores` is None until its end."""
     lines = []
     if scores:
         lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | reference network |"
-            " model |",
+            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | reference network "
+            "| model |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for code, row in scores["final"].items():
             reference = scores["reference_final"].get(code, {}).get("ratio")
             oracle = audio_number(row, "oracle_gain", "si_sdr_db")
-            spread = f"{short(row['ratio_mean'])} ± {short(row['ratio_sd'])}"
-            cells = [INSTRUMENTS.get(code, code), f"**{short(row['ratio'])}**", spread, short(row["test_ratio"])]
-            cells += [decibels(row["si_sdr_gain_db"]), decibels(oracle), short(reference), models.get(code, "")]
+            spread = f"{number(row['ratio_mean'])} ± {number(row['ratio_sd'])}"
+            cells = [INSTRUMENTS.get(code, code), f"**{number(row['ratio'])}**", spread, number(row["test_ratio"])]
+            cells += [decibels(row["si_sdr_gain_db"]), decibels(oracle), number(reference), models.get(code, "")]
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "Ratio = validation loss / identity loss: below 1 beats doing nothing.", ""]
+        lines += ["", "Ratio = validation loss / identity loss: below 1 is better than no separation.", ""]
     data, settings = search["dataset"], search["settings"]
     lines.append(
         f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
@@ -39,15 +39,15 @@ def describe(search: SearchEvent, scores: ScoresEvent | None, models: Mapping[st
     return "\n".join(lines)[:LONGEST_TAG]
 
 
-def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen: Sequence[str], end: str) -> str:
-    """A finalist and seed: the ratios of the weights it keeps, what it was chosen for, and how to choose it.
+def describe_finalist(name: str, job: str, ratios: Mapping[str, float], chosen: Sequence[str], end: str) -> str:
+    """Description of a finalist and seed: ratios of its kept weights, what it was chosen for, and how to choose it.
 
     Args:
         name: of the search.
-        unit: such as "c0-s2".
+        job: finalist and seed, such as "c0-s2".
         ratios: instrument → of the weights that are kept.
         chosen: the instruments whose final model it is.
-        end: why it was given up or failed; "" if it has weights.
+        end: why it has no weights; "" if it has.
     """
     if end:
         return f"No weights: {end}."
@@ -57,42 +57,42 @@ def describe_finalist(name: str, unit: str, ratios: Mapping[str, float], chosen:
         lines += [f"Final model of: {names}. Scores on test titles, pictures and audio are on those runs.", ""]
     lines += ["| instrument | ratio of the weights kept |", "|---|---|"]
     for code, ratio in sorted(ratios.items(), key=lambda item: item[1]):
-        lines.append(f"| {code} {INSTRUMENTS.get(code, '')} | {'**' * (code in chosen)}{short(ratio)}"
-                     f"{'**' * (code in chosen)} |")  # fmt: skip
+        bold = "**" * (code in chosen)
+        lines.append(f"| {code} {INSTRUMENTS.get(code, '')} | {bold}{number(ratio)}{bold} |")
     code = next(iter(ratios), "vn")
-    lines += ["", f"To make one the champion: `python -m sepsearch.promote {name}/{unit} --instrument {code}`."]
+    lines += ["", f"To make one the champion: `python -m sepsearch.promote {name}/{job} --instrument {code}`."]
     return "\n".join(lines)[:LONGEST_TAG]
 
 
-def describe_final(name: str, code: str, unit: str, row: Mapping[str, Any], gain: float | None, caveat: str) -> str:
-    """The final model of one instrument.
+def describe_final(name: str, code: str, job: str, row: Mapping[str, Any], gain: float | None, caveat: str) -> str:
+    """Description of an instrument's final model.
 
     Args:
         name: of the search.
         code: the instrument.
-        unit: the finalist and seed whose weights it has.
+        job: the finalist and seed whose weights it has.
         row: of `scores`.final.
         gain: ratio of the best constant gain, on validation titles.
         caveat: how to read the scores; "" for an instrument with enough titles.
     """
     interval = row.get("ratio_interval")
-    spread = f"{short(row.get('ratio_mean'))} ± {short(row.get('ratio_sd'))} over {len(row.get('seeds', []))} seeds"
+    spread = f"{number(row.get('ratio_mean'))} ± {number(row.get('ratio_sd'))} over {len(row.get('seeds', []))} seeds"
     if interval:
-        spread += f" (interval {short(interval[0])} to {short(interval[1])})"
+        spread += f" (interval {number(interval[0])} to {number(interval[1])})"
     oracle = audio_number(row, "oracle_gain", "si_sdr_db")
     lines = [
-        f"The {INSTRUMENTS.get(code, code)} model that `{name}` chose on validation titles: weights of `{unit}`.",
+        f"The {INSTRUMENTS.get(code, code)} model that `{name}` chose on validation titles: weights of `{job}`.",
         "",
         "| | |",
         "|---|---|",
-        f"| ratio (validation loss / identity loss; below 1 beats doing nothing) | **{short(row.get('ratio'))}** |",
+        f"| ratio (validation loss / identity loss; below 1 is better than none) | **{number(row.get('ratio'))}** |",
         f"| its configuration | {spread} |",
-        f"| best constant gain | {short(gain)} |",
-        f"| test ratio, measured once | {short(row.get('test_ratio'))} |",
+        f"| best constant gain | {number(gain)} |",
+        f"| test ratio, measured once | {number(row.get('test_ratio'))} |",
         f"| SI-SDR gain on test titles | {decibels(row.get('si_sdr_gain_db'))} |",
         f"| the oracle mask's gain | {decibels(oracle)} |",
         "",
-        "To see and hear it: tab Artifacts, `spectrograms.png` and `audio/`. "
+        "Picture and audio: tab Artifacts, `spectrograms.png` and `audio/`. "
         f"To use it: `python -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav`.",
     ]
     if caveat:
@@ -106,18 +106,13 @@ def audio_number(row: Mapping[str, Any], part: str, measure: str) -> float | Non
     return values.get(measure) if isinstance(values, dict) else None
 
 
-def short(value: object, digits: int = 3) -> str:
-    """A number for people; a dash for none."""
-    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
-
-
-def decibels(value: object) -> str:
-    """A number of decibels for people."""
-    return f"{short(value, 1)} dB"
+def decibels(value: float | None) -> str:
+    """Decibels as text."""
+    return f"{number(value, 1)} dB"
 
 
 def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
-    """What became of the champion of an instrument, in one line: before, now, why, and the command that undoes it.
+    """One line about an instrument's champion: before, now, why, and the command that undoes the change.
 
     Args:
         code: of the instrument.
@@ -126,8 +121,8 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
     """
     version, before, now, why = (outcome[key] for key in ("version", "before", "now", "why"))
 
-    def promote(number: str) -> str:
-        command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{number} --instrument {code}"
+    def promote(which: str) -> str:
+        command = f"{program('python')} -m sepsearch.promote models:/{outcome['name']}/{which} --instrument {code}"
         return command + (f" --uri {quoted_uri(uri)}" if uri else "")
 
     if now == before:

@@ -1,4 +1,4 @@
-"""A model's folder as MLflow's LoggedModel: with code, requirements, signature, input example and card, unpickled."""
+"""A model's folder as MLflow's LoggedModel: code, requirements, signature, input example and card; no pickle."""
 
 import ast
 import hashlib
@@ -14,14 +14,14 @@ from sepsearch.models.card import model_text
 from sepsearch.models.families import BINS, FRAMES, config_params
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard
 
-CHECKSUM = "weights_sha256"  # the tag that tells whether a model was logged before
+CHECKSUM = "weights_sha256"  # tag by which a model that was logged before is found
 README = "README.md"
 PACKAGE = Path(__file__).parent.parent
 ENTRY = Path(__file__).with_name("pyfunc_model.py")
 
 
 def find_logged(client: Any, run_id: str, checksum: str) -> Any:
-    """MLflow's LoggedModel of a run with these weights, finished or not; None if there is none."""
+    """MLflow's LoggedModel of a run with these weights, complete or not; None if there is none."""
     experiment = client.get_run(run_id).info.experiment_id
     found = client.search_logged_models([experiment], f"tags.`{CHECKSUM}` = '{checksum}'")
     return next((model for model in found if model.source_run_id == run_id), None)
@@ -30,9 +30,9 @@ def find_logged(client: Any, run_id: str, checksum: str) -> Any:
 def log_model(
     client: Any, folder: Path, card: ModelCard, run_id: str, checksum: str, logged: Any, tags: dict[str, str]
 ) -> Any:
-    """Log a model's folder as MLflow's LoggedModel of a run, or finish the one that was begun before.
+    """Log a model's folder as MLflow's LoggedModel of a run, or complete the one that was begun before.
 
-    Without MLflow's slow guesses at requirements and serving.
+    Requirements and signature are given, since MLflow's inference of them is slow.
     """
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
@@ -80,7 +80,7 @@ def _save_pyfunc(path: Path, folder: Path, card: ModelCard, model: Any, temporar
         code_paths=[str(code)],
         pip_requirements=_requirements(),
         signature=ModelSignature(inputs=tensor, outputs=tensor),
-        # Eighths, which stay short in the example's JSON.
+        # Multiples of 1/8, which are short in the example's JSON.
         input_example=(np.arange(FRAMES * BINS, dtype=np.float32) % 24 / 8).reshape(1, FRAMES, BINS),
     )
     copied = path / ENTRY.name
@@ -136,7 +136,7 @@ def _files(name: str) -> Iterator[Path]:
 
 
 def _requirements() -> list[str]:
-    """What a registered model needs beside its own code, in the versions at work here."""
+    """Requirements of a registered model, in the versions installed here."""
     found = []
     for package in ("mlflow", "torch", "numpy", "safetensors"):
         try:

@@ -1,4 +1,4 @@
-"""Make a model the champion of its instrument: find it, check it, register it, move the alias."""
+"""Promotion of a model to the champion of its instrument: find it, check it, register it, move the alias."""
 
 import contextlib
 import re
@@ -6,17 +6,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.run_folder import JOURNAL, NAME, find_run
+from sepsearch.tracking.champion_alias import CHAMPION, pick_champion
+from sepsearch.tracking.finalist_models import Finals, check_model, make_model, pick_run, read_finals
+from sepsearch.tracking.registry import PREFIX, add_version, find_version, resolve_model
 from sepsearch.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from sepsearch.tracking.finalist_models import Finals
-
-
-UNIT = re.compile(r"[ct]\d+(-s-?\d+)?")
+JOB = re.compile(r"[ct]\d+(-s-?\d+)?")
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 EXAMPLES = "models:/sepsearch-vn/3, a run's name such as demo/c1-s2, or its id in MLflow"
 
@@ -31,15 +30,10 @@ class Promotion:
     code: str
 
     def run(self, given: str) -> Iterator[str]:
-        """Do it, and tell what has changed."""
-        from sepsearch.tracking.champion_alias import CHAMPION, pick_champion
-        from sepsearch.tracking.registry import PREFIX
-
+        """Promote a model, and yield lines that say what has changed."""
         name = PREFIX + self.code
-        with contextlib.ExitStack() as stack:
-            new = self._registered(given) if given.startswith("models:") else self._candidate(given, stack)
-        found = {m.name: m for m in self.client.search_registered_models(f"name = '{name}'")}
-        before = found[name].aliases.get(CHAMPION)
+        new = self._registered(given) if given.startswith("models:") else self._candidate(given)
+        before = self.client.get_registered_model(name).aliases.get(CHAMPION)
         version = str(new.version)
         if before is not None and str(before) == version:
             yield f"{name}: version {version} is the champion already, nothing has changed"
@@ -57,38 +51,32 @@ class Promotion:
             yield f"to go back: python -m sepsearch.promote models:/{name}/{before} --instrument {self.code}"
 
     def _registered(self, given: str) -> Any:
-        """A version that is registered, checked."""
-        from sepsearch.tracking.finalist_models import check_model
-        from sepsearch.tracking.registry import PREFIX, find_version, resolve_model
-
+        """A version that is registered already, checked."""
         card = check_model(resolve_model(given, self.uri))
         found = find_version(self.client, given)
         if card.instrument != self.code or found.name != PREFIX + self.code:
             raise UserError(f"{given}: a model of {card.instrument}, expected one of {self.code}")
         return found
 
-    def _candidate(self, given: str, stack: contextlib.ExitStack) -> Any:
-        """The version of a finalist's model, registered if it is not yet; checked before."""
-        from sepsearch.tracking.finalist_models import check_model, make_model, pick_run, read_finals
-        from sepsearch.tracking.registry import add_version
-
-        folder, unit = self._find(given)
+    def _candidate(self, given: str) -> Any:
+        """The version of a finalist's model, checked and then registered if it is not yet."""
+        folder, job = self._find(given)
         finals = read_finals(folder)
         chosen = finals.chosen(self.code)
-        if not (unit or chosen):
-            there = ", ".join(code for code in finals.scores if finals.chosen(code)) or finals.with_weights()
-            raise UserError(f"{given}: chose no model of {self.code}, expected one of: {there}")
-        run = pick_run(finals, unit or str(chosen), self.code)
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        model, card = make_model(finals, run, self.code, temporary / self.code)
-        check_model(model)
-        # A search's own models hang at its run of the instrument, others at that of the finalist.
-        run_id = self._run_id(finals, "" if run.id == chosen else run.id)
-        return add_version(self.client, model, card, run_id, self.uri)
+        if not (job or chosen):
+            expected = ", ".join(code for code in finals.scores if finals.chosen(code)) or finals.with_weights()
+            raise UserError(f"{given}: chose no model of {self.code}, expected one of: {expected}")
+        run = pick_run(finals, job or str(chosen), self.code)
+        with tempfile.TemporaryDirectory() as temporary:
+            model, card = make_model(finals, run, self.code, Path(temporary, self.code))
+            check_model(model)
+            # A search's own models belong to its run of the instrument, others to that of the finalist.
+            run_id = self._run_id(finals, "" if run.id == chosen else run.id)
+            return add_version(self.client, model, card, run_id, self.uri)
 
-    def _run_id(self, finals: "Finals", unit: str) -> str:
-        """MLflow's run of a finalist, or of the search."""
-        key = f"{finals.search['run']}/{unit}"
+    def _run_id(self, finals: Finals, job: str) -> str:
+        """MLflow's run of a finalist and seed, or of the search (job "")."""
+        key = f"{finals.search['run']}/{job}"
         found = self.client.search_runs(self._experiments(), f"tags.`sepsearch.key` = '{key}'", max_results=1)
         if not found:
             raise UserError(
@@ -100,44 +88,42 @@ class Promotion:
         return [experiment.experiment_id for experiment in self.client.search_experiments()]
 
     def _find(self, given: str) -> tuple[Path, str]:
-        """The folder of a run, and the finalist and seed in it; "" for what the search chose."""
-        name, slash, unit = given.partition("/")
+        """The folder of a run, and the finalist and seed in it; "" for the model that the search chose."""
+        name, slash, job = given.partition("/")
         if slash:
-            return find_run(self.runs, name, "RUN"), self._own(unit)
+            return find_run(self.runs, name, "RUN"), self._job(job)
         folders = sorted(path.parent for path in self.runs.glob(f"*/{JOURNAL}") if NAME.fullmatch(path.parent.name))
         if given in {folder.name for folder in folders}:
             return self.runs / given, ""
-        if UNIT.fullmatch(given):
+        if JOB.fullmatch(given):
             return self._only(given, folders), given
         if RUN_ID.fullmatch(given):
             return self._by_id(given)
-        there = ", ".join(folder.name for folder in folders) or f"none is in {self.runs}"
-        raise UserError(f"RUN {given!r}: no such run, expected {EXAMPLES}; searches here: {there}")
+        names = ", ".join(folder.name for folder in folders) or f"none is in {self.runs}"
+        raise UserError(f"RUN {given!r}: no such run, expected {EXAMPLES}; searches here: {names}")
 
-    def _own(self, unit: str) -> str:
-        """The unit of a run's name: an instrument's own run is what the search chose for it."""
-        if unit in INSTRUMENTS and unit != self.code:
-            raise UserError(f"RUN: a model of {unit}, expected one of {self.code}: change --instrument or RUN")
-        return "" if unit == self.code else unit
+    def _job(self, name: str) -> str:
+        """The finalist and seed of a child run's name; "" for an instrument's own run, which the search chose."""
+        if name in INSTRUMENTS and name != self.code:
+            raise UserError(f"RUN: a model of {name}, expected one of {self.code}: change --instrument or RUN")
+        return "" if name == self.code else name
 
-    def _only(self, unit: str, folders: list[Path]) -> Path:
-        """The one run of several that has a unit."""
-        from sepsearch.tracking.finalist_models import read_finals
-
+    def _only(self, job: str, folders: list[Path]) -> Path:
+        """The only search that has a job of this id."""
         found = []
         for folder in folders:
             with contextlib.suppress(UserError):
                 finals = read_finals(folder)
-                found += [folder] if unit in finals.runs or unit in finals.trials else []
+                found += [folder] if job in finals.runs or job in finals.trials else []
         if not found:
-            raise UserError(f"RUN {unit}: no such run in {self.runs}, expected {EXAMPLES}")
+            raise UserError(f"RUN {job}: no such run in {self.runs}, expected {EXAMPLES}")
         if len(found) > 1:
-            names = ", ".join(f"{folder.name}/{unit}" for folder in found)
-            raise UserError(f"RUN {unit}: several searches have one, expected one of: {names}")
+            names = ", ".join(f"{folder.name}/{job}" for folder in found)
+            raise UserError(f"RUN {job}: several searches have one, expected one of: {names}")
         return found[0]
 
     def _by_id(self, prefix: str) -> tuple[Path, str]:
-        """The run of an id in MLflow, or of its unique beginning."""
+        """The run of an id in MLflow, or of an id's unique prefix."""
         found = self.client.search_runs(self._experiments(), f"attributes.run_id LIKE '{prefix}%'", max_results=5)
         if not found:
             raise UserError(f"RUN {prefix}: no run in MLflow has an id that begins so, expected {EXAMPLES}")
@@ -147,13 +133,11 @@ class Promotion:
         tags = found[0].data.tags
         if "sepsearch.key" not in tags:
             raise UserError(f"RUN {prefix}: {found[0].info.run_name} is no run of sepsearch, expected {EXAMPLES}")
-        run, _, unit = tags["sepsearch.key"].partition("/")
+        run, _, job = tags["sepsearch.key"].partition("/")
         folder = find_run(self.runs, tags.get("sepsearch.name", ""), "RUN")
-        from sepsearch.tracking.finalist_models import read_finals
-
         if read_finals(folder).search["run"] != run:
             raise UserError(f"{folder}: another search of the same name as that of {prefix}, expected its own folder")
-        return folder, self._own(unit)
+        return folder, self._job(job)
 
 
 def _facts(version: Any) -> str:

@@ -1,4 +1,4 @@
-"""A registered model as MLflow loads it ("models from code"): nothing is pickled, a folder beside it holds all of it.
+"""A registered model as MLflow loads it ("models from code"), from the model's folder beside it; no pickle.
 
 MLflow runs this file by its path; nothing in the package imports it.
 """
@@ -22,7 +22,7 @@ class ServedModel(PythonModel):
         self.network, self.card = load_model(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """(batch, frame 128, bin 128), SCALE · log1p(c · amplitude), float32 → the same shape: the voice."""
+        """(batch, frame 128, bin 128), SCALE · log1p(c · amplitude), float32 → the instrument's, same shape."""
         mixture = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.float32))
         with torch.inference_mode():
             return self.network(mixture[:, None])[:, 0].numpy()

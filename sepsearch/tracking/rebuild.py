@@ -1,50 +1,46 @@
-"""Write a run into MLflow from its journal: what is missing there is added, nothing is doubled."""
+"""Write a run into MLflow from its journal: add what is missing there, duplicate nothing."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import JOURNAL
+from sepsearch.search.journal import Journal, read_run
+from sepsearch.tracking.descriptions import champion_line
+from sepsearch.tracking.mapping import Projection
+from sepsearch.tracking.registry import register_models
+from sepsearch.tracking.server_errors import refused_status, why_away, without_password
+from sepsearch.tracking.tracker import make_writer, tracking_uri
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.progress import Progress, Steps
-
-if TYPE_CHECKING:
-    from sepsearch.search.journal import Journal
-
 
 Answer = TypeVar("Answer")
 TRIES, PAUSE = 4, 0.5  # until MLflow counts as away, and the seconds between them
 LONGEST = 10.0  # seconds after which there is no further try
 
 
-def open_journal(path: Path) -> "Journal | str":
-    """The journal to write to; or why it can only be read: a search writes to it, most of all."""
-    from sepsearch.search.journal import Journal
-
+def open_journal(path: Path) -> Journal | str:
+    """The journal, opened for writing; or why it can only be read, such as a search that writes to it."""
     try:
         return Journal(path, resume=True)
     except UserError as error:
-        return str(error)  # if it is damaged, reading it tells the same
+        return str(error)  # for a damaged file, reading it raises the same
 
 
 class Rebuild:
-    """The rebuilding of one run.
+    """Rebuilds the MLflow runs of one search.
 
     Args:
         folder: of the run.
         uri: MLflow's address.
-        journal: where registered models are noted; or why it can only be read.
-        progress: shows how far it is.
-        problems: gets a line for all that could not be done.
+        journal: gets the registered models; or why it can only be read.
+        progress: of the stages.
+        problems: gets a line for everything that failed.
     """
 
-    def __init__(
-        self, folder: Path, uri: str, journal: "Journal | str", progress: Progress, problems: list[str]
-    ) -> None:
-        from sepsearch.tracking.mapping import Projection
-        from sepsearch.tracking.tracker import make_writer
-
+    def __init__(self, folder: Path, uri: str, journal: Journal | str, progress: Progress, problems: list[str]) -> None:
         self.folder, self.uri, self.journal, self.progress, self.problems = folder, uri, journal, progress, problems
         self.projection = Projection(folder)
         self.notes: list[str] = []
@@ -53,9 +49,7 @@ class Rebuild:
         self.registered: dict[str, str] = {}
 
     def runs(self) -> None:
-        """Send the journal. A search that keeps sending meanwhile waits: it could not know of runs made here."""
-        from sepsearch.search.journal import read_run
-
+        """Send the journal. The turn is held, since a search that is running does not see the runs created here."""
         with self.writer.turn.taken():
             path = self.folder / JOURNAL
             for event in read_run(path):
@@ -64,7 +58,7 @@ class Rebuild:
             if not run.search:
                 raise UserError(f"{path}: empty, expected a search that has begun: wait for it or run it again")
             if not run.end and not isinstance(self.journal, str):
-                # No search is at work on it and it has no end: none of its MLflow runs is running any more.
+                # The journal has no end and no search writes to it: none of its MLflow runs is running any more.
                 self.projection.apply({"event": "end", "time": run.written, "state": "interrupted"})
             try:
                 self.projection.draw()
@@ -76,12 +70,7 @@ class Rebuild:
             self.wanted, self.recorded = len(wanted), len(wanted & recorded)
 
     def models(self) -> None:
-        """Register the chosen models that the run's folder still holds, unless a search is about to do that itself."""
-        from sepsearch.runs.results import write_results
-        from sepsearch.tracking.descriptions import champion_line
-        from sepsearch.tracking.registry import register_models
-        from sepsearch.tracking.tracker import tracking_uri
-
+        """Register the chosen models that the run's folder still holds, unless a running search will do that."""
         scores = self.projection.state.scores
         chosen = scores["final"] if scores else {}
         folders = {code: self.folder / "models" / code for code in chosen}
@@ -102,22 +91,20 @@ class Rebuild:
             self.journal.append({"event": "registered", "models": new, "champions": champions})
             write_results(self.folder)
         if any(noted.get(code) != model for code, model in self.registered.items()):
-            # Another MLflow than the one that the journal names may count its versions otherwise.
+            # Version numbers of this MLflow may differ from those in the journal.
             self.projection.apply({"event": "registered", "time": time.time(), "models": self.registered})
             self._send("describing the search")
 
     def summary(self, name: str) -> str:
         """What was done, in one line."""
-        from sepsearch.tracking.server_errors import without_password
-
         part = "" if self.recorded == self.wanted else f" of {self.wanted}"
         text = f"{name}: {self.recorded}{part} runs are in MLflow at {without_password(self.uri)}"
         if self.problems:
-            text += ", but not all that belongs to them: see the warnings"
+            text += ", but not complete: see the warnings"
         if self.registered:
             text += f"; registered: {', '.join(self.registered.values())}"
         if isinstance(self.journal, str):
-            text += f"; models are left alone: {self.journal}"
+            text += f"; no models registered: {self.journal}"
         return text
 
     def _steps(self, stage: str, total: int) -> Callable[[], object]:
@@ -128,21 +115,17 @@ class Rebuild:
         self._asking(lambda: self.writer.write(search, work, self._steps(stage, len(work))))
 
     def _asking(self, call: Callable[[], Answer]) -> Answer:
-        """What a call of MLflow gives, tried a few times; raises `UserError` where it is away."""
+        """Result of a call of MLflow, tried a few times; raises `UserError` where it is away."""
         begin = time.monotonic()
         for attempt in range(TRIES):
             try:
                 return call()
-            except Exception as error:  # whatever a server can answer with
+            except Exception as error:  # MLflow's errors and its database's
                 if attempt + 1 == TRIES or time.monotonic() - begin > LONGEST:
-                    raise _away(self.uri, error) from error
+                    start = "" if refused_status(error) else "start it, or "
+                    raise UserError(
+                        f"MLflow at {without_password(self.uri)} cannot be reached ({why_away(error)}): {start}name"
+                        " another with --uri, then run this again"
+                    ) from error
             time.sleep(PAUSE)
         raise AssertionError("the last try returns or raises")
-
-
-def _away(uri: str, error: Exception) -> UserError:
-    from sepsearch.tracking.server_errors import refused_status, why_away, without_password
-
-    where = f"MLflow at {without_password(uri)} cannot be reached ({why_away(error)})"
-    start = "" if refused_status(error) else "start it, or "
-    return UserError(f"{where}: {start}name another with --uri, then run this again")

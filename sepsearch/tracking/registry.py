@@ -1,11 +1,9 @@
-"""Final models into MLflow's model registry, and back."""
+"""MLflow's model registry: register final models, find and download registered ones."""
 
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,22 +14,25 @@ from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model
 from sepsearch.tracking.champion_alias import CHAMPION, Outcome, settle_champion
 from sepsearch.tracking.champion_rule import Compare, Verdict, beats_baselines, compare_recorded
 from sepsearch.tracking.logged_model import CHECKSUM, find_logged, log_model
-from sepsearch.tracking.server_errors import first_line, served, why_away, without_password
-from sepsearch.tracking.tracker import connect, database_file, tracking_uri
+from sepsearch.tracking.mlflow_internals import VERSIONS_TAG
+from sepsearch.tracking.server_errors import first_line, served, why_away
+from sepsearch.tracking.tracker import connect, existing_store, tracking_uri
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import cache_folder, file_sha256, is_there, new_folder
 
 PREFIX = "sepsearch-"
-# Names as MLflow takes them, without what would break its searches; then an alias, a version, or neither.
-REFERENCE = re.compile(r"models:/[^/:@'\"`%\\\s.][^/:@'\"`%\\\x00-\x1f]*(@[\w-]+|/\w+)?", re.ASCII)
+# Names that MLflow accepts, without characters that break its searches; then an alias, a version, or neither.
+NAME = r"""[^/:@'"`%\\\s.][^/:@'"`%\\\x00-\x1f]*"""
+REFERENCE = re.compile(rf"models:/(?P<name>{NAME})(@(?P<alias>[\w-]+)|/(?P<number>\w+))?", re.ASCII)
 USE = "N is the number of this version; without `--model` the champion is used."
 LONGEST_DESCRIPTION = 5000  # characters, MLflow's limit
 
 
 class Registration(NamedTuple):
-    """Instrument → "models:/sepsearch-vn/3" of the registered models; a line for every other one; and the champions.
+    """Result of `register_models`.
 
-    `outcomes` has the instruments for which it was settled whether the new version is champion.
+    `models` is instrument → "models:/sepsearch-vn/3", `problems` has a line for every model that was not registered,
+    `outcomes` the instruments for which this call settled whether the new version is champion.
     """
 
     models: dict[str, str]
@@ -66,7 +67,7 @@ def register_models(
                 outcomes[code] = outcome
         except UserError as error:
             problems.append(f"{code} was not registered: {first_line(error)}")
-        except Exception as error:  # whatever a server can answer with
+        except Exception as error:  # MLflow's errors and its database's
             problems.append(f"{code} was not registered: {why_away(error)}")
             break
         advance()
@@ -78,8 +79,8 @@ def register_model(
 ) -> Outcome:
     """Log a model's folder to an MLflow run and register it as a version of `sepsearch-<instrument>`.
 
-    The same weights of the same run are logged and registered once, however often this is called and wherever it was
-    broken off before. The alias `champion` moves to it only if it beats identity, constant gain and the present
+    The same weights of the same run are logged and registered once, also after an interrupted
+    call. The alias `champion` moves to it only if it beats identity, constant gain and the present
     champion, and never away from a version that a person has picked.
 
     Args:
@@ -126,7 +127,7 @@ def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: st
     if made is None:
         tags = version_tags(card) | {CHECKSUM: checksum}
         model = log_model(client, folder, card, run_id, checksum, model, tags)
-        # A database's store follows `models:/…` through MLflow's global address, a server wants nothing else.
+        # A database's store resolves `models:/…` at MLflow's global address; a server accepts only that form.
         over_http = served(uri or tracking_uri())
         made = client.create_model_version(
             name,
@@ -138,7 +139,7 @@ def add_version(client: Any, folder: Path, card: ModelCard, run_id: str, uri: st
         )
     if model is not None:
         link = json.dumps([{"name": name, "version": str(made.version)}])
-        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
+        client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: link})
     return made
 
 
@@ -169,7 +170,7 @@ def _make_registered(client: Any, name: str, card: ModelCard) -> None:
 
 
 def version_tags(card: ModelCard) -> dict[str, str]:
-    """What a version is filtered and compared by."""
+    """Tags of a version, to filter and compare by."""
     scores = {key: card.scores.get(key) for key in ("ratio", "ratio_mean", "ratio_sd", "test_ratio", "si_sdr_gain_db")}
     tags = {key: f"{value:.3f}" for key, value in scores.items() if isinstance(value, int | float)}
     tags |= {"instrument": card.instrument, "search": card.search, "seed": str(card.seed)}
@@ -179,86 +180,75 @@ def version_tags(card: ModelCard) -> dict[str, str]:
 
 
 def resolve_model(model: str | os.PathLike[str], uri: str | None = None) -> Path:
-    """The folder of a model that is named by its folder, "models:/sepsearch-vn@champion" or "models:/sepsearch-vn/3".
+    """The folder of a model named by its folder, "models:/sepsearch-vn@champion" or "models:/sepsearch-vn/3".
 
     Registered models are downloaded once, into the cache.
 
     Raises:
-        UserError: there is no such folder, model, version or alias (those there are get listed), or no MLflow.
+        UserError: no such folder, model, version or alias (the message lists those that exist), or no MLflow.
     """
     text = os.fspath(model)
     if not text.startswith("models:/"):
         if not is_there(Path(text) / CARD):
             raise UserError(f"{text}: no model there, expected a folder with {CARD}, or models:/{PREFIX}vn@{CHAMPION}")
         return Path(text)
-    if not REFERENCE.fullmatch(text):
-        raise UserError(
-            f"{text!r}: names no model, expected models:/{PREFIX}vn@{CHAMPION}, models:/{PREFIX}vn/3 or a folder"
-        )
     uri = uri or tracking_uri()
-    database = database_file(uri)
-    if database and not database.is_file():
-        raise UserError(f"{text}: no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
-    try:
-        client = connect(uri)
+    _parse(text)
+    with existing_store(uri, f"does not provide {text}") as client:
         found = find_version(client, text)
         # Another store can have the same name and version.
         identity = f"{found.name} {found.version} {found.run_id} {found.source} {found.creation_timestamp}"
         folder = cache_folder() / "models" / hashlib.sha256(identity.encode()).hexdigest()[:32]
         if not (folder / CARD).is_file():
-            # Not as `models:/…`: MLflow looks those up at its global address, which need not be ours.
+            # Not as `models:/…`: MLflow looks those up at its global address, which may be another one.
             _download(client.get_model_version_download_uri(found.name, found.version), folder, uri)
-    except UserError:
-        raise
-    except Exception as error:  # its own kinds and its database's
-        raise UserError(f"{text}: MLflow at {without_password(uri)} does not give it: {why_away(error)}") from error
     return folder
+
+
+def _parse(model: str) -> re.Match[str]:
+    """The parts "name", "alias" and "number" of a registered model's address."""
+    if found := REFERENCE.fullmatch(model):
+        return found
+    raise UserError(
+        f"{model!r}: names no model, expected models:/{PREFIX}vn@{CHAMPION}, models:/{PREFIX}vn/3 or a folder"
+    )
 
 
 def find_version(client: Any, model: str) -> Any:
     """The registered version of "models:/name@alias", "models:/name/3" or "models:/name/latest"."""
-    from mlflow.exceptions import MlflowException
-
-    name, alias = model.removeprefix("models:/"), ""
-    number = ""
-    if "@" in name:
-        name, _, alias = name.partition("@")
-    else:
-        name, _, number = name.partition("/")
-    versions = {int(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    name, alias, number = _parse(model).group("name", "alias", "number")
+    versions = {str(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
     if not versions:
-        there = sorted(m.name for m in client.search_registered_models() if m.name.startswith(PREFIX))
-        raise UserError(f"{model}: no such model, expected one of: {', '.join(there) or 'none is registered yet'}")
+        registered = sorted(m.name for m in client.search_registered_models() if m.name.startswith(PREFIX))
+        raise UserError(f"{model}: no such model, expected one of: {', '.join(registered) or 'none is registered yet'}")
+    newest = max(versions, key=int)
     if alias:
-        try:
-            return client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            there = sorted(client.get_registered_model(name).aliases)
-            if not there:
-                newest = f"models:/{name}/{max(versions)}"
-                raise UserError(
-                    f"{model}: {name} has no champion, since no version has beaten the baselines: use a run's models"
-                    f" (--model runs/NAME), or a version all the same (--model {newest})"
-                ) from error
-            raise UserError(f"{model}: no such alias, expected one of: {', '.join(there)}") from error
-    if number in ("", "latest"):
-        return versions[max(versions)]
-    if not number.isdecimal() or int(number) not in versions:
-        raise UserError(f"{model}: no such version, expected one of: {', '.join(map(str, sorted(versions)))}")
-    return versions[int(number)]
+        aliases = {key: str(version) for key, version in client.get_registered_model(name).aliases.items()}
+        if not aliases:
+            raise UserError(
+                f"{model}: {name} has no champion, since no version has beaten the baselines: use a run's models"
+                f" (--model runs/NAME), or a version all the same (--model models:/{name}/{newest})"
+            )
+        if alias not in aliases:
+            raise UserError(f"{model}: no such alias, expected one of: {', '.join(sorted(aliases))}")
+        number = aliases[alias]
+    found = versions.get(newest if number in (None, "latest") else number)
+    if found is None:
+        numbers = ", ".join(sorted(versions, key=int))
+        raise UserError(f"{model}: no such version, expected one of: {numbers}")
+    return found
 
 
 def _download(model: str, folder: Path, uri: str) -> None:
-    """Fetch weights and card of a logged model from its address; raises `UserError` if it is not one of ours."""
+    """Fetch weights and card of a logged model from its address; raises `UserError` if it has none."""
     import mlflow.artifacts
 
-    with tempfile.TemporaryDirectory() as temporary, new_folder(folder) as new:
+    with new_folder(folder) as new:
         for name in (CARD, WEIGHTS):
             source = f"{model.rstrip('/')}/artifacts/model/{name}"
             try:
-                file = mlflow.artifacts.download_artifacts(
-                    artifact_uri=source, dst_path=temporary, tracking_uri=uri, registry_uri=uri
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=source, dst_path=str(new), tracking_uri=uri, registry_uri=uri
                 )
-                shutil.copy(file, new / name)
             except OSError as error:
                 raise UserError(f"{source}: cannot be fetched: {error}: is it a model of sepsearch?") from error

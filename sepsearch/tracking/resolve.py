@@ -1,4 +1,4 @@
-"""Which models a person means: a model's folder, a run's, an exported one, a registered model, or the champions."""
+"""Models by name: a model's folder, a run's, an exported one, a registered model, or the champions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.saved_model import CARD, ModelCard, load_model
 from sepsearch.tracking.champion_alias import CHAMPION
 from sepsearch.tracking.registry import PREFIX, resolve_model
-from sepsearch.tracking.server_errors import why_away, without_password
-from sepsearch.tracking.tracker import connect, database_file, tracking_uri
+from sepsearch.tracking.server_errors import without_password
+from sepsearch.tracking.tracker import existing_store, tracking_uri
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import is_there
 
@@ -23,32 +23,31 @@ def choose_models(codes: Sequence[str] | None, model: str | None) -> Models:
     """Load the model of every instrument, by its code.
 
     Args:
-        codes: of the instruments; None for all that there are models of.
+        codes: of the instruments; None for all that have a model.
         model: "models:/sepsearch-vn@champion", "models:/sepsearch-vn/3", a model's folder, or a folder of models such
             as a run's; None for the registered champions.
 
     Raises:
-        UserError: no such model or instrument (those there are get named), or a model that is damaged or of no use.
+        UserError: no such model or instrument (the message lists those that exist), or a damaged or unusable model.
     """
     if model is None:
-        places = {code: resolve_model(f"models:/{PREFIX}{code}@{CHAMPION}") for code in codes or champions()}
+        folders = {code: resolve_model(f"models:/{PREFIX}{code}@{CHAMPION}") for code in codes or champions()}
     else:
-        places = _places(codes, model)
+        folders = _model_folders(codes, model)
     models = {}
-    for code, place in places.items():
-        network, card = load_model(place)
+    for code, folder in folders.items():
+        network, card = load_model(folder)
         if code and card.instrument != code:
-            raise UserError(f"{model or place}: a model of {card.instrument}, expected one of {code}")
-        _try(network, model or str(place))
+            raise UserError(f"{model or folder}: a model of {card.instrument}, expected one of {code}")
+        _try(network, model or str(folder))
         models[card.instrument] = network, card
     return models
 
 
-def _places(codes: Sequence[str] | None, model: str) -> dict[str, Path]:
-    """Instrument → folder of its model; the instrument is "" where any will do."""
+def _model_folders(codes: Sequence[str] | None, model: str) -> dict[str, Path]:
+    """Instrument → folder of its model; the instrument is "" where none was asked for."""
     if model.startswith("models:/") or is_there(Path(model) / CARD):
-        place = resolve_model(model)
-        return dict.fromkeys(codes or [""], place)
+        return dict.fromkeys(codes or [""], resolve_model(model))
     for parent in (Path(model) / "models", Path(model)):
         there = {code: parent / code for code in INSTRUMENTS if is_there(parent / code / CARD)}
         if there:
@@ -63,13 +62,8 @@ def _places(codes: Sequence[str] | None, model: str) -> dict[str, Path]:
 def champions(uri: str | None = None) -> list[str]:
     """Codes of the instruments that have a registered champion; raises `UserError` if there is none, or no MLflow."""
     uri = uri or tracking_uri()
-    database = database_file(uri)
-    if database and not database.is_file():
-        raise UserError(f"no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI, or --model")
-    try:
-        registered = {model.name: model.aliases for model in connect(uri).search_registered_models()}
-    except Exception as error:  # its own kinds and its database's
-        raise UserError(f"MLflow at {without_password(uri)} does not list its models: {why_away(error)}") from error
+    with existing_store(uri, "does not list its models") as client:
+        registered = {model.name: model.aliases for model in client.search_registered_models()}
     found = [code for code in INSTRUMENTS if CHAMPION in registered.get(PREFIX + code, {})]
     if not found:
         raise UserError(
@@ -79,7 +73,7 @@ def champions(uri: str | None = None) -> list[str]:
 
 
 def _try(network: nn.Module, name: str) -> None:
-    """Refuse a network that makes something else than finite spectrograms of its front end's form."""
+    """Raise `UserError` unless a network's output is a finite spectrogram, (1, 1, frame, bin)."""
     with torch.inference_mode():
         made = network(torch.ones((1, 1, FRAMES, BINS)))
     if made.shape != (1, 1, FRAMES, BINS) or not bool(made.isfinite().all()):

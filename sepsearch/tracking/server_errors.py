@@ -1,4 +1,4 @@
-"""What MLflow's errors mean to a user, in one line each: it is away, it refuses us, or it refuses what was sent."""
+"""MLflow's errors as one line for users: server away, user refused, or content refused."""
 
 import configparser
 import os
@@ -6,9 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
-# Answers that asking again will not change; anything else is taken for a server that is away.
+# Errors that a retry does not change; any other counts as a server that is away.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
-UNKNOWN_US, FORBIDDEN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), ("PERMISSION_DENIED",)
+UNAUTHORIZED, FORBIDDEN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), ("PERMISSION_DENIED",)
 NAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
 
@@ -30,36 +30,36 @@ def user_name() -> str:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether asking again is in vain; a mistake in what was given, or a refused parent, does not mend either."""
+    """Whether a retry is pointless, as after invalid arguments or a refused parent run."""
     if isinstance(error, TypeError | LookupError | AttributeError):
         return True
-    # MLflow's own answers over HTTP carry their JSON; the error page of a proxy before it means no refusal.
+    # MLflow's errors over HTTP carry their JSON; a proxy's error page has none and is no refusal.
     over_http = "API request to" in str(error) and not hasattr(error, "json")
     return getattr(error, "error_code", None) in REFUSALS and not over_http
 
 
 def refused_status(error: BaseException) -> int | None:
-    """401 or 403 if a server did not let us in or do it; None for any other error."""
+    """401 or 403 if a server refused the user; None for any other error."""
     status = getattr(getattr(error, "response", None), "status_code", None)  # where files go
     if status in (401, 403):
         return int(status)
     code = getattr(error, "error_code", None)
-    return 401 if code in UNKNOWN_US else 403 if code in FORBIDDEN else None
+    return 401 if code in UNAUTHORIZED else 403 if code in FORBIDDEN else None
 
 
 def refusal(status: int, answer: str = "") -> str:
-    """Why a server refuses us and what to do, of its status 401 or 403 and what it said."""
+    """Why a server refuses the user and what to do, from its status 401 or 403 and its response."""
     user = user_name()
     if "Invalid Host header" in answer:
-        return "403, it does not go by the name in this address: start it with that name in --allowed-hosts"
+        return "403, it does not accept the host name in this address: start it with that name in --allowed-hosts"
     if status == 401:
-        who = f"it does not know user {user!r} with this password" if user else "it wants a user and a password"
+        who = f"user {user!r} or its password is wrong" if user else "it needs a user and a password"
         return f"401, {who}: set {NAME} and {PASSWORD}, or write them into ~/.mlflow/credentials"
     return f"403, {f'user {user!r}' if user else 'we'} may not do that there: ask its admin to allow it"
 
 
 def why_away(error: BaseException) -> str:
-    """Why MLflow cannot be reached, in one line: what the network said, where MLflow wraps it into a long story."""
+    """Why MLflow cannot be reached, in one line: the network's error where MLflow wraps it into several."""
     if status := refused_status(error):
         return f"it refuses: {refusal(status, str(error))}"
     if "out-of-date database schema" in str(error):
@@ -73,16 +73,16 @@ def why_away(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters and without passwords."""
+    """Message of an error: one line of at most 200 characters, without passwords."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return without_password(line)[:200]
 
 
 def without_password(text: str) -> str:
-    """Addresses as http://user:password@host without what stands before the host."""
+    """Text with user and password removed from its addresses."""
     return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
 def quoted_uri(uri: str) -> str:
-    """An address as a shell takes it; one with a password is not shown."""
+    """An address quoted for a shell; one with a password is replaced by the variable."""
     return shlex.quote(uri) if without_password(uri) == uri else '"$MLFLOW_TRACKING_URI"'

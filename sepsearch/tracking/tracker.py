@@ -1,7 +1,7 @@
-"""The journal → MLflow: a run per search, a child per trial and per finalist and seed, written in batches by a thread.
+"""Journal → MLflow: a run per search, a child run per trial and per finalist and seed, written in batches by a thread.
 
-MLflow is a projection of the journal. Every run is found by its tag `sepsearch.key`, and what is written twice counts
-once, so that replaying a journal through a new `Tracker` completes or rebuilds its runs and adds none.
+MLflow is a projection of the journal. Every run is found by its tag `sepsearch.key`, and writing is idempotent, so that
+replaying a journal through a new `Tracker` completes or rebuilds its runs and adds none.
 """
 
 import contextlib
@@ -17,15 +17,16 @@ from urllib.parse import unquote
 
 from sepsearch.search.events import Event
 from sepsearch.tracking.mapping import Projection
+from sepsearch.tracking.mlflow_internals import DATABASE_LOGGER, limit_database_retries
 from sepsearch.tracking.records import PARENT
 from sepsearch.tracking.server_errors import first_line, refusal, refused_status, served, why_away, without_password
 from sepsearch.tracking.turn import Turn
 from sepsearch.tracking.writer import Writer
-from sepsearch.utils.errors import UserError
+from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.home import home_problem
 from sepsearch.utils.terminal_text import write_line
 
-# Seconds to wait for an answer where MLflow is away; and up to which a failure is quick enough to try again at once.
+# Seconds to wait for a response where MLflow is away; a failure within this time is tried again at once.
 PATIENCE = 5.0
 
 
@@ -40,12 +41,12 @@ def _default_uri() -> str:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of an SQLite store's address; None for any other store."""
+    """File of an SQLite store's address; None for any other store."""
     return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
 
 
 def ui_command(uri: str | None = None) -> str:
-    """What to type to look at the runs at a `uri`, or at `tracking_uri()`; for a server, its address."""
+    """Command that shows the runs at a `uri`, or at `tracking_uri()`; for a server, its address."""
     uri = uri or tracking_uri()
     if served(uri):
         return without_password(uri)
@@ -55,29 +56,29 @@ def ui_command(uri: str | None = None) -> str:
 
 
 def import_mlflow() -> Any:
-    """The mlflow module, made quiet and kept from reporting its use to its makers; takes 2 to 3 s the first time."""
+    """The mlflow module, with few log lines and without telemetry; takes 2 to 3 s the first time."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Whatever the user has set: a call whose answer was lost is repeated there, and makes a second run. The tracker
-    # looks first, then tries again, and keeps its work meanwhile.
+    # Not the user's choice: MLflow repeats a call whose response was lost, which creates a second run. The tracker
+    # keeps its work, looks which runs exist, then tries again.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
         import mlflow
-    except RuntimeError as error:  # it looks for the home folder
+    except RuntimeError as error:  # no home folder
         raise UserError(f"MLflow needs a home folder, and {home_problem()}: set HOME to a folder") from error
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # three lines at every try to reach a database
+    logging.getLogger(DATABASE_LOGGER).setLevel(logging.ERROR)  # three lines for every failed connection
     return mlflow
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
-    """With a database and no server: `mlartifacts` beside the database or, for a remote one, in the working directory.
+    """Folder of a new experiment's artifacts: `mlartifacts` beside an SQLite file, else in the working directory.
 
-    MLflow would take `./mlruns`, whose name has it look for its old file store there. A server decides by itself.
+    MLflow's default `./mlruns` would make it look for its old file store there. None for a server, which has its own.
     """
     if served(uri):
         return None
@@ -89,36 +90,49 @@ def connect(uri: str) -> Any:
     """An MLflow client of the tracking store and the registry at `uri`."""
     mlflow = import_mlflow()
     if not served(uri):
-        import mlflow.store.db.utils as databases
-
-        databases.MAX_RETRY_COUNT = 1  # it would try for 100 s to open a database that cannot be opened
+        limit_database_retries()
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+@contextlib.contextmanager
+def existing_store(uri: str, cannot: str) -> Iterator[Any]:
+    """A client of a store that must exist, with any error of MLflow or its database raised as a `UserError`.
+
+    Args:
+        uri: MLflow's address.
+        cannot: what fails where it does, such as "does not list its models".
+    """
+    database = database_file(uri)
+    if database and not database.is_file():
+        raise UserError(f"no MLflow database at {database}: run a search there, or set MLFLOW_TRACKING_URI")
+    try:
+        yield connect(uri)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"MLflow at {without_password(uri)} {cannot}: {one_line(why_away(error))}") from error
+
+
 def make_writer(
-    uri: str,
-    refused: Callable[[str], None],
-    folder: Path | None = None,
-    connect: Callable[[str], Any] = connect,
+    uri: str, refused: Callable[[str], None], folder: Path | None = None, connect: Callable[[str], Any] = connect
 ) -> Writer:
-    """What writes to MLflow at `uri`; see `Writer` for `refused`, `Turn` for `folder`."""
+    """Writer to MLflow at `uri`; see `Writer` for `refused`, `Turn` for `folder`."""
     return Writer(lambda: connect(uri), lambda name: _artifact_location(uri, name), refused, Turn(folder))
 
 
 class Tracker:
-    """Listens to a journal and keeps MLflow in step: `journal.listen(tracker.handle)`, `tracker.close()` at the end.
+    """Journal listener that writes to MLflow: `journal.listen(tracker.handle)`, `tracker.close()` at the end.
 
     A thread writes, at most every `interval` seconds. While the server is away everything is kept, and sent when it is
-    back; what a process could not send before it ended is sent by replaying the journal through another tracker, or by
+    back. What a process did not send before it ended is sent by replaying the journal through another tracker, or by
     `python -m sepsearch.track`.
 
     Args:
         uri: MLflow's address; `tracking_uri()` if None.
-        folder: of the run; keeps `sepsearch.track` from writing the same at the same time, and has the report page,
-            pictures and audio.
+        folder: of the run: run report, pictures and audio, and the lock that keeps `sepsearch.track` from writing, too.
         on_warning: gets one line when the server is first found away, and one when something is refused; no more.
         interval: seconds between writes; after failures it doubles, up to a minute.
-        connect: makes the client of a `uri`.
+        connect: creates the client of a `uri`.
     """
 
     def __init__(
@@ -135,16 +149,16 @@ class Tracker:
         self._projection = Projection(folder)
         self._writer = make_writer(self.uri, self._refused, folder, connect)
         self._inbox: list[Event] = []
-        self._busy, self._closed, self._lost, self._told = False, False, False, False
+        self._busy = self._closed = self._lost = self._warned = False
         self._failures = self._attempts = 0
-        self._deadline = 0.0  # until then somebody waits for everything to be written
+        self._deadline = 0.0  # a caller of `flush` waits until then
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     @property
     def away(self) -> bool:
-        """Whether MLflow could not be reached the last time; asking does not wait."""
+        """Whether the last attempt failed; does not block."""
         return self._failures > 0
 
     def handle(self, event: Event) -> None:
@@ -168,9 +182,9 @@ class Tracker:
             return self._idle() and not self._lost
 
     def run_id(self, id: str = PARENT, timeout: float = 30.0) -> str | None:
-        """MLflow's id of the run of a trial, or a finalist and seed, or the search.
+        """MLflow's id of the run of a trial, a finalist and seed, or the search; None if MLflow is away or has none.
 
-        None if MLflow is away or does not have it; waits as `flush` does, where it is away already `PATIENCE` at most.
+        Waits as `flush` does, where MLflow is away already at most `PATIENCE`.
         """
         self.flush(min(timeout, PATIENCE) if self.away else timeout)
         return None if self.away else self._writer.run_id(self._projection.search.get("run", ""), id)
@@ -224,11 +238,11 @@ class Tracker:
             except Exception:
                 if self._failures or time.monotonic() - begin > PATIENCE:
                     raise
-                self._write()  # a connection that was dropped while it was idle is no outage
+                self._write()  # an idle connection that was dropped is no outage
         except Exception as error:
-            if not self._told:
+            if not self._warned:
                 self._warn(self._trouble(error))
-            self._told = True
+            self._warned = True
             return False
         return True
 

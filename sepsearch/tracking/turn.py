@@ -1,4 +1,4 @@
-"""Whose turn it is to write into MLflow, among the processes of one run."""
+"""Lock among the processes of one run that write to MLflow."""
 
 import contextlib
 import fcntl
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class Turn:
-    """Whose turn it is to write a search into MLflow: a search and `sepsearch.track` would both make a missing run.
+    """Lock for writing a search into MLflow: a search and `sepsearch.track` would both create a missing run.
 
     Args:
-        folder: of the run, where a lock file goes; without it or where files cannot be locked, every turn is one's own.
+        folder: of the run, for the lock file; without it, or where files cannot be locked, nothing is locked.
     """
 
     def __init__(self, folder: Path | None):
@@ -22,7 +22,7 @@ class Turn:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[bool]:
-        """Wait for it and hold it; returns whether this process held it last, so that no other has written since."""
+        """Wait for the lock and hold it; returns whether no other process has held it since this one."""
         with contextlib.ExitStack() as stack:
             mine = self._depth > 0 or self._path is None or self._lock(self._path, stack)
             self._depth += 1

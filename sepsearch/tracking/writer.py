@@ -1,4 +1,4 @@
-"""Writes `Work` into MLflow so that nothing is there twice, whatever was lost on the way: answers, batches, processes.
+"""Idempotent writer of `Work` to MLflow, also after lost responses, batches and processes.
 
 A run is found by its tag `sepsearch.key`, an epoch's metrics go in one call, and what MLflow has is not sent again.
 """
@@ -6,11 +6,10 @@ A run is found by its tag `sepsearch.key`, an epoch's metrics go in one call, an
 import contextlib
 import errno
 import getpass
+import io
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sepsearch.search.events import SearchEvent
@@ -22,7 +21,7 @@ from sepsearch.tracking.views import experiment_tags
 EXPERIMENT = "sepsearch"
 # MLflow's limits: 1,000 entries a call, at most 100 of them parameters and 100 tags.
 METRICS_PER_CALL, OTHERS_PER_CALL = 800, 100
-# The artifacts' folder is another machine's, or somebody else's.
+# Errors where the artifacts' folder is on another machine or not writable.
 CLOSED_FOLDER = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS)
 
 
@@ -30,7 +29,7 @@ CLOSED_FOLDER = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.E
 class _Known:
     """A run that MLflow has, with what need not or cannot be written again.
 
-    Metrics of `steps` are there; None if they have to be asked for.
+    `steps` are those whose metrics MLflow has; None if that was not requested yet.
     """
 
     run_id: str
@@ -41,13 +40,13 @@ class _Known:
 
 
 class Writer:
-    """Writes `Work` through an MLflow client; after an exception what was not written is still there.
+    """Writes `Work` through an MLflow client; after an exception, `Work` holds what was not written.
 
     Args:
-        connect: makes a client.
-        location: where an experiment of a name keeps its artifacts; None if the server decides.
-        refused: told what was refused for good and dropped.
-        turn: to be held while writing.
+        connect: creates a client.
+        location: name of an experiment → its artifacts' folder; None if the server decides.
+        refused: called with a line for what MLflow refused for good, which is dropped.
+        turn: held while writing.
     """
 
     def __init__(
@@ -60,23 +59,23 @@ class Writer:
         self.connect, self.location, self.refused, self.turn = connect, location, refused, turn
         self.client: Any = None
         self.experiment = ""
-        self.known: dict[str, _Known] = {}  # by key; empty until the server was asked
+        self.known: dict[str, _Known] = {}  # by key; filled by `_open`
 
     def run_id(self, run: str, id: str = PARENT) -> str | None:
-        """MLflow's id of a run of the search `run`; None if it is not known to be there."""
+        """MLflow's id of a run of the search `run`; None if it has none yet."""
         known = self.known.get(f"{run}/{id}")
         return known.run_id if known else None
 
     def write(self, search: SearchEvent, work: dict[str, Work], advance: Callable[[], object] = lambda: None) -> None:
-        """Write everything and take it out of `work`: first contents, parents before children, then states.
+        """Write everything and remove it from `work`: first contents, parents before children, then states.
 
         Args:
             search: the search's event.
-            work: by id; the search's own run is the first one to be made.
+            work: by id; the search's own run comes first.
             advance: called after every run.
 
         Raises:
-            Exception: whatever MLflow raises when it is away.
+            Exception: MLflow is away.
         """
         if not work:
             return
@@ -93,7 +92,7 @@ class Writer:
                         self._write_status(search, work[id])
                     del work[id]
         except Exception:
-            self.client = None  # a run may have been made although its answer was lost: look again next time
+            self.client = None  # a run may exist although the response was lost: look again next time
             raise
 
     @contextlib.contextmanager
@@ -107,7 +106,7 @@ class Writer:
             run.tags, run.params, run.metrics, run.files, run.status = {}, {}, [], {}, None
 
     def _open(self, search_run: str) -> None:
-        """Connect, make the experiment if there is none, and learn which of the search's runs exist."""
+        """Connect, create the experiment if there is none, and find the search's runs that exist."""
         client = self.connect()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         experiment = client.get_experiment_by_name(name)
@@ -120,14 +119,14 @@ class Writer:
         self.client = client
 
     def recorded(self, search: SearchEvent) -> set[str]:
-        """Ids of the search's runs that MLflow has now; raises whatever MLflow raises when it is away."""
+        """Ids of the search's runs that MLflow has now; raises MLflow's errors."""
         client = self.client or self.connect()
         prefix = f"{search['run']}/"
         found = _runs_by_key(client, self.experiment, search["run"]) if self.experiment else {}
         return {key.removeprefix(prefix) for key in found if key.startswith(prefix)}
 
     def _ensure(self, search: SearchEvent, run: Work) -> _Known:
-        """The MLflow run of some work, made if there is none."""
+        """The MLflow run of some work, created if there is none."""
         key = f"{search['run']}/{run.id}"
         if key not in self.known:
             tags = {"sepsearch.key": key, "sepsearch.run": search["run"], "sepsearch.name": search["name"]}
@@ -148,21 +147,21 @@ class Writer:
     def _write_contents(self, search: SearchEvent, run: Work) -> None:
         known = self._ensure(search, run)
         if run.id != PARENT:
-            # The parent that it was made with may have been deleted in MLflow, and made again.
+            # Its first parent may have been deleted in MLflow, and created again.
             run.tags["mlflow.parentRunId"] = self._parent(search)
         for key in known.params & set(run.params):
             del run.params[key]  # parameters cannot be changed
         run.tags = {key: str(value)[:LONGEST_TAG] for key, value in run.tags.items()}
         run.tags = {key: value for key, value in run.tags.items() if known.tags.get(key) != value}
         if run.metrics:
-            # MLflow drops exact doubles by itself, but slowly: a replay would take longer than the first writing.
+            # MLflow drops exact duplicates, but so slowly that a replay would take longer than the first writing.
             written = self._steps(known, "ratio" if run.id else "trials_completed")
             run.metrics = [metric for metric in run.metrics if metric[3] not in written]
         while run.metrics or run.params or run.tags:
             self._write_batch(known, run)
         for path in list(run.files):
             try:
-                _upload(self.client, known.run_id, path, run.files[path])
+                self.client.log_stream(known.run_id, io.BytesIO(run.files[path]), path)
             except OSError as error:
                 if error.errno not in CLOSED_FOLDER:
                     raise
@@ -170,13 +169,13 @@ class Writer:
             del run.files[path]
 
     def _steps(self, known: _Known, key: str) -> set[int]:
-        """Of which steps MLflow has the metrics: a key that every event writes stands for all of that event."""
+        """Steps whose metrics MLflow has, by a key that every event writes: an event's metrics go in one call."""
         if known.steps is None:
             known.steps = {metric.step for metric in self.client.get_metric_history(known.run_id, key)}
         return known.steps
 
     def _write_batch(self, known: _Known, run: Work) -> None:
-        """One call; metrics of one event are never divided between two."""
+        """One call of `log_batch`; metrics of one event stay in one call."""
         from mlflow.entities import Metric, Param, RunTag
 
         size = len(run.metrics)
@@ -226,9 +225,9 @@ def _runs_by_key(client: Any, experiment: str, search_run: str) -> dict[str, lis
 
 
 def _the_one(client: Any, runs: list[Any]) -> _Known:
-    """Of several runs with one key the one that holds most; the others are deleted.
+    """Of several runs with one key the one with most metrics and parameters; the others are deleted.
 
-    A call that was given up while the server hung can still make its run after another was made in its place.
+    A call that timed out can still create its run, after another was created in its place.
     """
     best, *others = sorted(runs, key=lambda run: (-len(run.data.metrics), -len(run.data.params), run.info.run_id))
     for run in others:
@@ -237,7 +236,7 @@ def _the_one(client: Any, runs: list[Any]) -> _Known:
 
 
 def _discard(client: Any, run_id: str) -> None:
-    """Delete a run; where we may write but not delete, take away all that it is found by."""
+    """Delete a run; without permission to delete, clear the tags by which it is found."""
     try:
         client.delete_run(run_id)
     except Exception as error:
@@ -245,20 +244,11 @@ def _discard(client: Any, run_id: str) -> None:
             raise
         for tag in ("sepsearch.key", "sepsearch.run", "mlflow.parentRunId"):
             client.set_tag(run_id, tag, "")
-        client.update_run(run_id, "KILLED", "made twice, to be deleted")
-
-
-def _upload(client: Any, run_id: str, path: str, content: bytes) -> None:
-    """Write one artifact; MLflow takes files only."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, Path(path).name)
-        file.write_bytes(content)
-        parent = str(Path(path).parent)
-        client.log_artifact(run_id, str(file), None if parent == "." else parent)
+        client.update_run(run_id, "KILLED", "duplicate, to be deleted")
 
 
 def _user(client: Any) -> str:
-    """Who searches: to a server whom it knows us as, elsewhere the system's user."""
+    """Name of the user: at a server that of the credentials, elsewhere the system's."""
     if served(str(getattr(client, "tracking_uri", ""))) and (name := user_name()):
         return name
     try:

@@ -304,10 +304,10 @@ def test_no_password_is_in_a_command_line_a_log_or_a_file_of_a_run(server, place
 @pytest.mark.parametrize(
     ("who", "expected"),
     [
-        ({"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": "not hers, clearly"}, "refuses: 401, it does not know user 'alice' with this password: set MLFLOW_TRACKING_USERNAME"),
-        ({}, "refuses: 401, it wants a user and a password: set MLFLOW_TRACKING_USERNAME"),
+        ({"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": "not hers, clearly"}, "refuses: 401, user 'alice' or its password is wrong: set MLFLOW_TRACKING_USERNAME"),
+        ({}, "refuses: 401, it needs a user and a password: set MLFLOW_TRACKING_USERNAME"),
         ("carol", "refuses: 403, user 'carol' may not write to experiment 'sepsearch' (permission READ"),
-        ("by another name", "refuses: 403, it does not go by the name in this address: start it with that name in --allowed-hosts"),
+        ("by another name", "refuses: 403, it does not accept the host name in this address: start it with that name in --allowed-hosts"),
     ],
     ids=["wrong password", "nobody", "reader", "name"],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Listening examples: written whole, read back, and refused in one line where they are damaged."""
+"""Audio samples: written, read back, and refused in one line where they are damaged."""
 
 import json
 
@@ -99,7 +99,7 @@ def damage_card(folder, **changes):
         (lambda f: (f / "sample.json").write_text("[1]"), "expected a JSON object"),
         (lambda f: (f / "sample.json").unlink(), "sample.json: cannot be read"),
         (lambda f: damage_card(f, title="absent"), "'title' is missing"),
-        (lambda f: damage_card(f, title=7), "title is 7, expected a text"),
+        (lambda f: damage_card(f, title=7), "title is 7: Input should be a valid string"),
         (lambda f: damage_card(f, players="vn"), "players is 'vn'"),
         (lambda f: damage_card(f, si_sdr_db="4"), "si_sdr_db is '4'"),
         (lambda f: damage_card(f, instrument="vc"), "instrument is 'vc', expected vn"),

@@ -58,7 +58,7 @@ def test_a_server_that_wants_a_password_is_told_with_what_to_set(proxy):
     proxy.status, proxy.body = 401, b"<html>\n<body>Who is there?</body>\n</html>"
     line = refusal(proxy.uri)
     assert line.startswith(
-        f"MLflow at {proxy.uri} refuses: 401, it wants a user and a password: set MLFLOW_TRACKING_USERNAME"
+        f"MLflow at {proxy.uri} refuses: 401, it needs a user and a password: set MLFLOW_TRACKING_USERNAME"
     )
     assert "~/.mlflow/credentials" in line
 
@@ -69,9 +69,9 @@ def test_a_wrong_password_is_told_with_the_user_it_was_given_for_wherever_that_s
     (tmp_path / ".mlflow" / "credentials").write_text(
         "[mlflow]\nmlflow_tracking_username = bob\nmlflow_tracking_password = hush\n"
     )
-    assert "it does not know user 'bob' with this password" in refusal(proxy.uri)
+    assert "user 'bob' or its password is wrong" in refusal(proxy.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "alice")
-    assert "it does not know user 'alice' with this password" in refusal(proxy.uri)
+    assert "user 'alice' or its password is wrong" in refusal(proxy.uri)
 
 
 def test_credentials_that_mlflow_cannot_read_are_told(proxy, tmp_path):

@@ -444,9 +444,9 @@ def test_an_odd_name_of_a_model_is_refused_in_one_line_with_what_is_expected(uri
     assert "\n" not in str(caught.value)
 
 
-def test_a_database_that_is_none_is_told_in_one_line(tmp_path):
+def test_file_that_is_no_database_is_an_error_of_one_line(tmp_path):
     (tmp_path / "none.db").write_text("a text")
-    with pytest.raises(UserError, match="does not give it") as caught:
+    with pytest.raises(UserError, match="does not provide") as caught:
         resolve_model("models:/sepsearch-vn@champion", f"sqlite:///{tmp_path / 'none.db'}")
     assert "\n" not in str(caught.value)
 

@@ -1,9 +1,9 @@
 "use strict";
-// One voice at a time.
+// Play one recording at a time.
 document.addEventListener("play", event => {
   for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
 }, true);
-// A click on a heading sorts the table by it, a second one the other way round; what is missing stays last.
+// A click on a heading sorts the table by it, a second one the other way round; missing values stay last.
 for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th"), body = head.closest("table").tBodies[0];
