@@ -241,7 +241,7 @@ def _register(
     console: "Console",
 ) -> str:  # fmt: skip
     """Register every model; while the registry is away they stay in the run's folder, for `sepsearch.track`."""
-    from sepsearch.tracking.champion_rule import compare_on
+    from sepsearch.tracking.champion import compare_on
     from sepsearch.tracking.registry import register_models
     from sepsearch.utils.progress import Progress, Steps
 

@@ -54,7 +54,7 @@ def export_model(model: str, folder: Path, uri: str | None = None) -> float:
 
 def _full_name(model: str) -> str:
     """A code is that of an instrument's champion; raises `UserError` for what is neither a code nor anything else."""
-    from sepsearch.tracking.champion_alias import CHAMPION
+    from sepsearch.tracking.champion import CHAMPION
     from sepsearch.tracking.registry import PREFIX
 
     if model in INSTRUMENTS:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.run_folder import JOURNAL, NAME, find_run
-from sepsearch.tracking.champion_alias import CHAMPION, pick_champion
+from sepsearch.tracking.champion import CHAMPION, pick_champion
 from sepsearch.tracking.finalist_models import Finals, check_model, make_model, pick_run, read_finals
 from sepsearch.tracking.registry import PREFIX, add_version, find_version, resolve_model
 from sepsearch.utils.errors import UserError

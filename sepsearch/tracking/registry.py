@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.card import model_text
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model
-from sepsearch.tracking.champion_alias import CHAMPION, Outcome, settle_champion
-from sepsearch.tracking.champion_rule import Compare, Verdict, beats_baselines, compare_recorded
+from sepsearch.tracking.champion import (
+    CHAMPION,
+    Compare,
+    Outcome,
+    Verdict,
+    beats_baselines,
+    compare_recorded,
+    settle_champion,
+)
 from sepsearch.tracking.logged_model import CHECKSUM, find_logged, log_model
 from sepsearch.tracking.mlflow_internals import VERSIONS_TAG
 from sepsearch.tracking.server_errors import first_line, served, why_away

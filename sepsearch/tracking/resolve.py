@@ -9,7 +9,7 @@ from torch import nn
 from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.saved_model import CARD, ModelCard, load_model
-from sepsearch.tracking.champion_alias import CHAMPION
+from sepsearch.tracking.champion import CHAMPION
 from sepsearch.tracking.registry import PREFIX, resolve_model
 from sepsearch.tracking.server_errors import without_password
 from sepsearch.tracking.tracker import existing_store, tracking_uri

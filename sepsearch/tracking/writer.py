@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sepsearch.search.events import SearchEvent
+from sepsearch.tracking.descriptions import experiment_tags
 from sepsearch.tracking.records import LONGEST_TAG, PARENT, Work
 from sepsearch.tracking.server_errors import first_line, is_refusal, refused_status, served, user_name
 from sepsearch.tracking.turn import Turn
-from sepsearch.tracking.views import experiment_tags
 
 EXPERIMENT = "sepsearch"
 # MLflow's limits: 1,000 entries a call, at most 100 of them parameters and 100 tags.

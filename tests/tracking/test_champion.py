@@ -17,9 +17,19 @@ from sepsearch.models.families import ReportConfig, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.monitoring.messages import champion_line
 from sepsearch.search.space import parse_space
-from sepsearch.tracking import champion_alias, tracker
-from sepsearch.tracking.champion_alias import BY_SEARCH, CONTENDER, SETTLED, pick_champion, settle_champion
-from sepsearch.tracking.champion_rule import Verdict, beats_baselines, compare_on, compare_recorded
+from sepsearch.tracking import champion as champions
+from sepsearch.tracking import tracker
+from sepsearch.tracking.champion import (
+    BY_SEARCH,
+    CONTENDER,
+    SETTLED,
+    Verdict,
+    beats_baselines,
+    compare_on,
+    compare_recorded,
+    pick_champion,
+    settle_champion,
+)
 from sepsearch.tracking.registry import find_version, register_model
 from sepsearch.utils.errors import UserError
 
@@ -58,7 +68,7 @@ def model(**changes):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(champion_alias, "SETTLING", 0.0)
+    monkeypatch.setattr(champions, "SETTLING", 0.0)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.licence import find_licence
 from sepsearch.models.families import ReportConfig, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model
-from sepsearch.tracking import champion_alias, registry, tracker
+from sepsearch.tracking import champion as champions
+from sepsearch.tracking import registry, tracker
 from sepsearch.tracking.registry import register_model, register_models, resolve_model
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import cache_folder
@@ -329,7 +330,7 @@ def test_a_process_that_died_while_it_moved_the_alias_is_not_taken_for_a_person(
 
 def test_a_registry_of_an_earlier_version_is_taken_over(folder, uri, run_id, tmp_path):
     register_model(folder, run_id, uri)
-    tracker.connect(uri).delete_registered_model_tag("sepsearch-vn", champion_alias.BY_SEARCH)
+    tracker.connect(uri).delete_registered_model_tag("sepsearch-vn", champions.BY_SEARCH)
     later_models(folder, run_id, uri, tmp_path, 1)
     assert champion(uri) == "2"
 
