@@ -20,7 +20,7 @@ WAV = {"WAV", "WAVEX", "RF64"}
 # Bytes a sample of encodings with a fixed number of them. Others pad their last block with samples not in the music.
 SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8,
                 "ULAW": 1, "ALAW": 1}  # fmt: skip
-# What ffmpeg calls the encodings of WAV files: unless told, it writes 16 bits.
+# ffmpeg's names for the encodings of WAV files; its default is 16 bits.
 CODECS = {"PCM_U8": "pcm_u8", "PCM_16": "pcm_s16le", "PCM_24": "pcm_s24le", "PCM_32": "pcm_s32le",
           "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le", "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw"}  # fmt: skip
 CUT_OFF = "the file is cut off: copy or export it again, or keep what is there with"

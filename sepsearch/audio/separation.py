@@ -43,7 +43,7 @@ class Separator:
 def row_mask(predicted: Tensor, row: Tensor) -> Tensor:
     """The mask in [0, 1] of a predicted row beside the mixture's row, compressed amplitudes of any equal shape.
 
-    Their ratio as they stand. A network trained on squared error predicts the mean over what it cannot tell; where a
+    Their ratio as they stand. A network trained on squared error predicts the mean where it is uncertain; where a
     point belongs to one voice or not at all (W-disjoint orthogonality, Yilmaz and Rickard 2004) that over the mixture
     is the probability that it is the voice's, hence the mean share of its amplitude (measured: docs/decisions.md).
     """
@@ -62,21 +62,21 @@ def separate_waveform(network: Network, front_end: FrontEnd, constant: float, mi
 
 
 def oracle_waveform(front_end: FrontEnd, constant: float, mixture: Audio, target: Audio) -> Audio:
-    """What the mask target amplitude / mixture amplitude gives at the rows' resolution: (sample,), 48 kHz → (sample,).
+    """Estimate by the oracle mask, target amplitude / mixture amplitude at the rows' resolution: (sample,) → (sample,).
 
-    It knows the target, and that it is certain: so amplitudes are compared, not what they are compressed to.
+    Audio at 48 kHz. The target is given, so amplitudes are compared, not their compressed values.
     """
     rows = _RowStream(front_end, constant)
     targets = torch.cat([rows.feed(target), rows.finish()]).unfold(0, FRAMES, HALF).transpose(1, 2)
     seen = 0
 
-    def tell(clips: Tensor) -> Tensor:
+    def oracle(clips: Tensor) -> Tensor:
         nonlocal seen
         seen += len(clips)  # clips come in order
         known = targets[seen - len(clips) : seen, None]
         return torch.where(clips > 0, expand(known, constant) / expand(clips, constant), 0.0).clamp(0, 1) * clips
 
-    return separate_waveform(tell, front_end, constant, mixture)
+    return separate_waveform(oracle, front_end, constant, mixture)
 
 
 @torch.inference_mode()

@@ -116,7 +116,7 @@ class SoundWriter:
         return audio
 
     def _check(self) -> None:
-        """Whether all is there: libsndfile does not tell of everything that a full disk refuses."""
+        """Whether all samples were written: libsndfile does not report every write that a full disk refuses."""
         if self._frames != self._sound.frames:
             raise UserError(f"{self._name}: {self._frames} samples of {self._sound.frames} were made")
         try:

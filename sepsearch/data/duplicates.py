@@ -39,7 +39,7 @@ class StemFacts:
     seconds: float
     rms: float  # over the whole stem, full scale = 1
     peak: float  # full scale = 1
-    sounding: float  # share of the 50 ms frames in which the player is heard
+    sounding: float  # share of the 50 ms frames in which the player is audible
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SharedTake:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that one pass over the recordings tells."""
+    """Measurements of one pass over the recordings."""
 
     stems: tuple[StemFacts, ...]  # in the order of the recordings
     mixtures: tuple[MixtureCheck, ...]  # one for each piece
@@ -91,7 +91,7 @@ def survey(
 ) -> Survey:
     """Read every stem and mixture once, and compare stems of the same instrument across pieces.
 
-    `progress` is told the steps done and the steps in all: one for each piece read and each pair compared.
+    `progress` gets the steps done and the steps in all: one for each piece read and each pair compared.
     `hashes` are the SHA-256 of the stems' files where they are known already.
     Raises `UserError` for audio that `load_stem` refuses.
     """
@@ -144,7 +144,7 @@ def _facts(piece: Piece, stem: Stem, audio: np.ndarray, digest: str) -> StemFact
     rest = frame_power(audio[None, whole:])
     mean = float(power.sum() * FRAME + rest.sum() * (len(audio) - whole)) / len(audio)
     power = power if whole else rest
-    heard = power > max(power.max() * SOUNDING[0], SOUNDING[1])
+    audible = power > max(power.max() * SOUNDING[0], SOUNDING[1])
     return StemFacts(
         piece=piece.name,
         stem=stem.name,
@@ -153,7 +153,7 @@ def _facts(piece: Piece, stem: Stem, audio: np.ndarray, digest: str) -> StemFact
         seconds=stem.seconds,
         rms=mean**0.5,
         peak=float(max(audio.max(), -audio.min())),
-        sounding=float(np.mean(heard)),
+        sounding=float(np.mean(audible)),
     )
 
 

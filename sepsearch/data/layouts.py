@@ -81,10 +81,10 @@ def _urmp_piece(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
 
 
 def _urmp_name(folder: Path, count: int, titles: Iterable[str]) -> tuple[str, list[str]]:
-    """Title and instruments that the name of a URMP folder tells, given its `count` stems and their `titles`.
+    """Title and instruments from the name of a URMP folder, given its `count` stems and their `titles`.
 
     The last words that are codes are the instruments. Where they are not `count`, the title may end in a
-    word that looks like a code, or a code may be misspelt: then the stems' own title tells them apart.
+    word that looks like a code, or a code may be misspelt: then the stems' own title decides.
     """
     number, *words = composed(folder.name).split("_")
     if not number.isdigit() or len(words) < 2:

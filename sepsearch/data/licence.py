@@ -1,4 +1,4 @@
-"""On what terms recordings may be passed on, as far as their folder tells."""
+"""Licence of recordings, from a licence file in their folder."""
 
 import re
 from contextlib import suppress
@@ -8,7 +8,7 @@ from sepsearch.utils.errors import one_line
 from sepsearch.utils.files import cache_folder
 
 DEMO = "scores under sepsearch's MIT licence, sounds of the soundfont TimGM6mb (GPL-2); see its docs/demo.md"
-UNKNOWN = "unknown: ask whoever recorded them before passing the model or its output on"
+UNKNOWN = "unknown: ask the people who recorded them before passing the model or its output on"
 NAMES = re.compile(r"(licen[cs]e|copying)([.-].*)?", re.IGNORECASE)
 LONGEST = 120  # characters of a first line
 

@@ -76,20 +76,20 @@ class _Manifest(_Facts):
     notes: list[str]
 
 
-def read_manifest(path: Path, mend: str) -> dict[str, Any]:
-    """The content of a manifest; raises `UserError`, which ends in `mend`, unless it is whole and of this version."""
+def read_manifest(path: Path, advice: str) -> dict[str, Any]:
+    """The content of a manifest; raises `UserError`, which ends in `advice`, unless it is whole and of this version."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not a readable manifest ({type(error).__name__}): {mend}") from error
+        raise UserError(f"{path}: not a readable manifest ({type(error).__name__}): {advice}") from error
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {one_line(version)}, expected {SCHEMA_VERSION}: {mend}")
+        raise UserError(f"{path}: schema version {one_line(version)}, expected {SCHEMA_VERSION}: {advice}")
     stated = manifest.pop("sha256", None)
     if stated != (found := digest(manifest)):
-        raise UserError(f"{path}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {mend}")
+        raise UserError(f"{path}: checksum is {found[:12]}…, expected {one_line(str(stated)[:12])}…: {advice}")
     if problem := _problem(manifest):
-        raise UserError(f"{path}: {problem}: {mend}")
+        raise UserError(f"{path}: {problem}: {advice}")
     return dict(manifest)
 
 

@@ -19,7 +19,7 @@ def shards_place(storage: StorageFolder, fingerprint: str) -> StorageFolder:
 
 
 def fetch_shards(storage: StorageFolder, folder: Path, progress: Progress) -> bool:
-    """Bring a shard set to a folder that does not exist; whether there is one. `open_shards` tells if it is sound.
+    """Bring a shard set to a folder that does not exist; whether there is one. `open_shards` checks it.
 
     Raises:
         UserError: the storage does not answer, its manifest is damaged, or the disk is full.

@@ -1,4 +1,4 @@
-"""Shards: every spectrogram row of every piece, in Arrow files that anyone with pyarrow can read.
+"""Shards: every spectrogram row of every piece, in Arrow files.
 
 A shard set is a folder named by its fingerprint: `manifest.json`, and one Arrow IPC file per piece with the columns
 piece, title, clip, subset (bit i = player i), members, instruments, sound_seconds and spectrogram, a fixed-shape
@@ -107,25 +107,25 @@ def open_shards(folder: Path) -> ShardSet:
     """
     import pyarrow as pa
 
-    mend = f"delete {folder} and run again: the shards are built anew"
-    manifest = read_manifest(folder / MANIFEST, mend)
+    advice = f"delete {folder} and run again: the shards are built anew"
+    manifest = read_manifest(folder / MANIFEST, advice)
 
     def check(piece: dict[str, Any]) -> None:
         shard = folder / piece["shard"]["file"]
         if not shard.is_file():
-            raise UserError(f"{shard}: missing, expected a shard of {piece['shard']['rows']} rows: {mend}")
+            raise UserError(f"{shard}: missing, expected a shard of {piece['shard']['rows']} rows: {advice}")
         try:
             found = file_sha256(shard)
         except OSError as error:
-            raise UserError(f"{shard}: cannot be read ({error.strerror or error}): {mend}") from error
+            raise UserError(f"{shard}: cannot be read ({error.strerror or error}): {advice}") from error
         if found != piece["shard"]["sha256"]:
-            raise UserError(f"{shard}: checksum is {found[:12]}…, expected {piece['shard']['sha256'][:12]}…: {mend}")
+            raise UserError(f"{shard}: checksum is {found[:12]}…, expected {piece['shard']['sha256'][:12]}…: {advice}")
         try:
             problem = _check_table(read_table(shard), piece)
         except (pa.ArrowException, OSError, ValueError) as error:
             problem = one_line(error)
         if problem:
-            raise UserError(f"{shard}: not a shard of this version: {problem}: {mend}")
+            raise UserError(f"{shard}: not a shard of this version: {problem}: {advice}")
 
     in_threads(check, manifest["pieces"])
     return ShardSet(folder, manifest)
@@ -166,7 +166,7 @@ def prepare_shards(
     Args:
         recordings: what the rows are made of.
         front_end: how.
-        progress: is told (stage, steps done, steps in all).
+        progress: gets (stage, steps done, steps in all).
         storage: where other machines look for shard sets, and leave them.
 
     Raises:

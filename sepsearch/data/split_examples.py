@@ -116,7 +116,7 @@ def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Seque
     """A fold for every title in which an instrument has something to separate.
 
     None at all where one of them would leave a split without. Titles of one group (they share a take) are left out
-    together. The last fifth of every other piece validates, at least its last clip: only to tell the best epoch.
+    together. The last fifth of every other piece validates, at least its last clip: only to choose the best epoch.
     """
     pairs = instrument_pairs(index, instrument)
     title, position = _places(index, pairs)

@@ -1,4 +1,4 @@
-"""The command line of `sepsearch.run`: options, and what a person can get wrong in them."""
+"""Command line of `sepsearch.run`: options and their validation."""
 
 import argparse
 import re

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sepsearch.runs.record import Settings
     from sepsearch.search.journal import Journal
 
-# Fields of the journal's first event that may change under a run, each with what a person calls it.
+# Fields of the journal's first event that may change under a run, each with its name in messages.
 COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baselines", "versions": "versions"}
 
 

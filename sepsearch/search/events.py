@@ -1,7 +1,7 @@
 """Events of a run's journal: a typed record for each kind, and their validation on reading.
 
-An event is a JSON object with its kind in `event`, which tells the records of `Event` apart. The kinds, in the order in
-which they can appear:
+An event is a JSON object with its kind in `event`, the tag of the union `Event`. The kinds, in the order in which they
+can appear:
 
     search                          the run began: all that it depends on
     trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end

@@ -1,4 +1,4 @@
-"""An Optuna study with ask, report and tell by the trials' names, that says what happened to each trial.
+"""An Optuna study with ask, report and tell by the trials' names, which records the outcome of each trial.
 
 A trial that was stopped early is PRUNED, with its intermediate values, so that `study.best_trial` and optuna-dashboard
 show what ran to its end. What samplers see of it is a choice by name.
@@ -20,14 +20,14 @@ DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "ma
 
 @dataclass(slots=True)
 class Asked:
-    """A configuration that was asked for, and what has come of it.
+    """A proposed configuration and its outcome.
 
-    `told` is (state, value) once it has ended; the value of a stopped one is what samplers see.
+    `outcome` is (state, value) once it has ended; the value of a stopped one is what samplers see.
     """
 
     params: dict[str, Any]
     curve: dict[int, float] = field(default_factory=dict)
-    told: "tuple[TrialState, float | None] | None" = None
+    outcome: "tuple[TrialState, float | None] | None" = None
     reason: str = ""
     live: "optuna.trial.Trial | None" = None
 
@@ -37,8 +37,8 @@ class Asked:
 
         from sepsearch.search.study_storage import SAMPLER_VALUE
 
-        assert self.told is not None
-        state, value = self.told
+        assert self.outcome is not None
+        state, value = self.outcome
         seen = {SAMPLER_VALUE: value} if state == TrialState.PRUNED and value is not None else {}
         return {"reason": self.reason, **seen}
 
@@ -114,13 +114,13 @@ class OptunaStudy:
         from optuna.trial import TrialState
 
         asked = self._asked[trial]
-        if asked.told is not None:
+        if asked.outcome is not None:
             return
-        asked.told, asked.reason = self._outcome(asked, state, value), reason
+        asked.outcome, asked.reason = self._outcome(asked, state, value), reason
         if state == "completed":
             self._completed.append(asked.curve)
         if asked.live is not None:
-            ended, final = asked.told
+            ended, final = asked.outcome
             for key, attribute in asked.attributes().items():
                 asked.live.set_user_attr(key, attribute)
             # Optuna itself gives a pruned trial its last value.
@@ -128,7 +128,7 @@ class OptunaStudy:
             self._forget(asked)
 
     def _forget(self, asked: Asked) -> None:
-        """The study knows all of a trial that has ended."""
+        """Free the memory of a trial that has ended: the study has all of it."""
         asked.live, asked.params, asked.curve = None, {}, {}
 
     def _outcome(self, asked: Asked, state: str, value: float | None) -> "tuple[TrialState, float | None]":
@@ -146,7 +146,7 @@ class OptunaStudy:
 
 
 def extrapolate(curve: Mapping[int, float], completed: Iterable[Mapping[int, float]]) -> float:
-    """The value that a stopped trial would have ended with, as near as the completed trials tell.
+    """Estimate of the value that a stopped trial would have reached, from the completed trials.
 
     Its last value times the median, over the completed trials, of how their value changed from that epoch to their
     end; its last value itself as long as none has completed. Both are epoch → value, larger than 0.

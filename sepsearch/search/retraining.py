@@ -219,7 +219,7 @@ class RunPlan:
 class FinalPlan(RunPlan):
     """Finalists × seeds, seed by seed, so that an early end leaves all finalists with as many.
 
-    A finalist that cannot win any more (`cannot_win`) gets no further seed and is not chosen; the report's gets all.
+    A finalist that cannot win any more (`cannot_win`) gets no further seed and is not chosen; the reference gets all.
 
     Args:
         finalists: what to retrain.

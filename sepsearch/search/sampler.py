@@ -34,8 +34,8 @@ class Sampler(OptunaStudy):
 
     The study is kept in an Optuna journal file, which optuna-dashboard opens; it is rebuilt from the search's own
     journal whenever a search is resumed. The first configuration is always the reference.
-    What is asked for depends on the seed, on how many were asked for before, and on what was told of them: not on how
-    often the process was started anew.
+    Proposals depend on the seed, on the number of earlier proposals, and on their outcomes: not on how often the
+    process was restarted.
     No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
     trained again. A proposal that is not trained is in the study as failed, which no sampler looks at, with the reason
     and without "trial" among its attributes; a rebuilt study does not have it.
@@ -65,7 +65,7 @@ class Sampler(OptunaStudy):
 
         from sepsearch.search import study_storage
 
-        # What it warns of is its own affair: a package that would make its Gaussian process faster, say.
+        # Its warnings are not the user's concern, such as that a package would make its Gaussian process faster.
         optuna.logging.set_verbosity(logging.ERROR)
         self.space, self.seed = space, seed
         if path is not None:
@@ -161,7 +161,7 @@ class Sampler(OptunaStudy):
         return live
 
     def restore(self, trial: str, params: dict[str, Any]) -> None:
-        """Take in a trial that an earlier process asked for; then `report` and `tell` what is known of it.
+        """Take in a trial that an earlier process asked for; then `report` and `tell` its values and outcome.
 
         After the last one call `restored`.
         """
@@ -172,12 +172,12 @@ class Sampler(OptunaStudy):
         from optuna.trial import TrialState, create_trial
 
         for trial, asked in self._asked.items():
-            if asked.told is None:
+            if asked.outcome is None:
                 asked.live = self._enter(trial, asked.params)
                 for epoch, value in asked.curve.items():
                     self.report(trial, epoch, value)
             elif holds(self.space, asked.params):
-                state, final = asked.told
+                state, final = asked.outcome
                 names = sampled_names(self.space, asked.params)
                 self.study.add_trial(
                     create_trial(
@@ -222,7 +222,7 @@ class Sampler(OptunaStudy):
             UserError: the file cannot be written.
         """
         for trial, asked in self._asked.items():
-            if asked.told is None:
+            if asked.outcome is None:
                 self.tell(trial, "failed", None, reason)
         self._storage.sync()
 

@@ -15,7 +15,7 @@ ERROR = 0.05  # how probable it may be that a finalist is dropped by mistake, ov
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration to retrain: the trial it comes from, and whether it is the reference (the report's)."""
+    """A configuration to retrain: the trial it comes from, and whether it is the reference network."""
 
     id: str
     trial: str
@@ -98,7 +98,7 @@ def cannot_win(runs: Iterable[SeedRun], finalists: Sequence[Finalist], compariso
 
     Args:
         runs: of all finalists; those that have finished count.
-        finalists: that are still in the race. The report's is never dropped: it is there to be compared with.
+        finalists: that are not eliminated. The reference network is never dropped: it is there for comparison.
         comparisons: how many there can be in all, of finalists with the leader, however often the question is asked.
     """
     ratios: dict[str, dict[str, list[float]]] = {}

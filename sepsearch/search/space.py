@@ -113,7 +113,7 @@ class SearchSettings(_Strict):
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
     (`sampling.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
-    costs (`sepsearch.replay` tells).
+    costs (see `sepsearch.replay`).
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)

@@ -1,4 +1,4 @@
-"""What a person sees of a replay: a table, a picture, and how often ASHA stopped a trial that would have won."""
+"""Results of a replay: table, picture, and how often ASHA stopped a trial that would have won."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ def make_table(results: Results, pool: Pool) -> "Table":
 
     equal = round(min(fmean(outcome.epochs for outcome in outcomes) for outcomes in results.values()))
     table = Table(box=box.SIMPLE, pad_edge=False, caption_justify="left")
-    for heading in ("sampler", "rungs", "told"):
+    for heading in ("sampler", "rungs", "stopped as"):
         table.add_column(heading, no_wrap=True)
     headings = ("seeds", "best found", f"best after\n{equal} epochs", "epochs\nspent")
     percent = f"{100 * (NEAR - 1):.0f} %"
@@ -56,8 +56,8 @@ def make_table(results: Results, pool: Pool) -> "Table":
     for heading in (*headings, "finished,\nstopped, other", near, "winner\nstopped"):
         table.add_column(heading, justify="right")
     for strategy, outcomes in results.items():
-        told = strategy.tell if strategy.factor and strategy.sampler != "random" else "–"
-        table.add_row(strategy.sampler, strategy.rungs, told, *_cells(outcomes, pool, equal))
+        stopped = strategy.tell if strategy.factor and strategy.sampler != "random" else "–"
+        table.add_row(strategy.sampler, strategy.rungs, stopped, *_cells(outcomes, pool, equal))
     table.caption = (
         f"Means over the seeds, bootstrap intervals of 95 %. rungs: ASHA's factor and first rung.\n"
         f"best after {equal} epochs: what the cheapest strategy spends.\n"

@@ -166,7 +166,7 @@ def _make_registered(client: Any, name: str, card: ModelCard) -> None:
     instrument = INSTRUMENTS[card.instrument]
     text = (
         f"Pulls the {instrument} out of a chamber recording: spectrogram of the mixture in, of the {instrument} out. "
-        f"The alias `{CHAMPION}` is the best search's model on validation titles, or what a person picked with "
+        f"The alias `{CHAMPION}` is the best search's model on validation titles, or the version picked with "
         f"`python -m sepsearch.promote RUN --instrument {card.instrument}`."
     )
     try:

@@ -13,7 +13,7 @@ PACKAGES = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions by name; that of sepsearch also tells one state of its source from another.
+    """Versions by name; that of sepsearch has a hash of its source.
 
     A package that is not installed is left out.
     """
