@@ -83,7 +83,9 @@ def test_thousands_of_trials_use_as_many_label_sets_as_run_at_a_time(monkeypatch
     planned = [search_event()]
     for number in range(500 + at_a_time):
         if number >= at_a_time:
-            planned.append(("trial_end", {"id": f"t{number - at_a_time:04d}", "state": "stopped", "reason": "", "epochs": 1}))
+            planned.append(
+                ("trial_end", {"id": f"t{number - at_a_time:04d}", "state": "stopped", "reason": "", "epochs": 1})
+            )
         planned.append(("trial", {"id": f"t{number:04d}", "params": {}}))
         event = epoch_event("epoch", f"t{number:04d}", 1, members(1))
         planned.append((event[0], {**event[1], "ratio": 0.5}))
