@@ -3,11 +3,15 @@
 Ray exports what was set every 10 s (`RAY_metrics_report_interval_ms`) and forgets what was not set again for two such
 intervals (its telemetry/open_telemetry_metric_recorder.py). So what runs is set again and again, and whatever has ended
 is gone soon after: as many series live as units run, however many have run.
+
+OpenTelemetry in Ray's agent keeps the first 2,000 label sets of a gauge for as long as the agent lives, and drops all
+later ones. So running units are labelled by slot, a small number that is used again, and not by their ids.
 """
 
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sepsearch.distributed.worker_metrics import AGAIN_SECONDS, MEMORY, MEMORY_LABELS, MEMORY_TEXT, make_gauge
 from sepsearch.runs.reducer import STAGES
@@ -19,9 +23,13 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sepsearch_ratio": (
         "Validation loss / identity loss of a running unit (a trial, or a finalist and seed) after its last epoch;"
         " instrument all: the mean, which is the search's objective. Below 1 beats doing nothing.",
-        ("search", "trial", "instrument"),
+        ("search", "slot", "instrument"),
     ),
-    "sepsearch_epoch": ("Epochs done by a running unit.", ("search", "trial")),
+    "sepsearch_epoch": ("Epochs done by a running unit.", ("search", "slot")),
+    "sepsearch_trial_number": (
+        "Number of the trial that runs in a slot: 31 for t0031. Finalists have none.",
+        ("search", "slot"),
+    ),
     "sepsearch_best_ratio": (
         "The best ratio among trials that reached the full budget; instrument all: of the means.",
         ("search", "instrument"),
@@ -39,23 +47,40 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
 
 
-def unit_readings(run: RunState, id: str) -> Iterator[Reading]:
-    """What there is to say of a running unit, once it has done an epoch."""
+class Slots:
+    """Small numbers, from 0, for the units that run at a time; a unit keeps its number until it ends."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int] = {}  # unit → slot
+
+    def update(self, running: Iterable[str]) -> Mapping[str, int]:
+        """Free the slots of units that no longer run, and give each new one the lowest that is free."""
+        now = list(running)
+        self.of = {id: self.of[id] for id in now if id in self.of}
+        free = iter(sorted(set(range(len(now))) - set(self.of.values())))
+        for id in now:
+            if id not in self.of:
+                self.of[id] = next(free)
+        return self.of
+
+
+def unit_readings(run: RunState, id: str, slot: int) -> Iterator[Reading]:
+    """Values of the gauges of a running unit, once it has done an epoch."""
     unit = run.running[id]
     if not unit.epochs:
         return
-    labels = {"search": run.name, "trial": id}
+    labels = {"search": run.name, "slot": str(slot)}
     yield "sepsearch_epoch", float(unit.epochs), labels
+    if trial := re.fullmatch(r"t(\d+)", id):
+        yield "sepsearch_trial_number", float(trial[1]), labels
     for code, ratio in {"all": unit.ratio, **unit.ratios}.items():
         if ratio is not None and math.isfinite(ratio):
             yield "sepsearch_ratio", ratio, {**labels, "instrument": code}
 
 
 def readings(run: RunState, now: float) -> Iterator[Reading]:
-    """Values of all gauges but those that workers set themselves; `now` is a moment as `RunState.last` is."""
+    """Values of the gauges of the whole run; `now` is a moment as `RunState.last` is."""
     search = {"search": run.name}
-    for id in list(run.running):
-        yield from unit_readings(run, id)
     if run.best and run.best.ratio is not None:
         yield "sepsearch_best_ratio", run.best.ratio, {**search, "instrument": "all"}
     for code, (ratio, _) in run.best_of.items():
@@ -80,23 +105,29 @@ class Gauges:
     def __init__(self, run: RunState) -> None:
         self._gauges = {name: make_gauge(name, *about) for name, about in GAUGES.items() if name != MEMORY}
         self._run = run
+        self._slots = Slots()
         self._refreshed = -math.inf
         self._seen = time.monotonic()  # when the last event came
 
     def handle(self, event: Event) -> None:
-        """Take in an event as it happens; an epoch is exported at once, so that a short trial is seen, too."""
+        """Take in an event as it happens; an epoch's gauges are set at once, so that a short trial is seen, too."""
         self._seen = time.monotonic()
         match event["event"]:
             case "epoch" | "final_epoch" | "fold_epoch" if event["id"] in self._run.running:
-                self._set(unit_readings(self._run, event["id"]))
+                self._set_unit(event["id"])
 
     def refresh(self) -> None:
         """Set all gauges again, at most every AGAIN_SECONDS."""
         now = time.monotonic()
         if now - self._refreshed >= AGAIN_SECONDS and self._run.search:
             self._refreshed = now
+            for id in list(self._run.running):
+                self._set_unit(id)
             self._set(readings(self._run, self._run.last + now - self._seen))
 
-    def _set(self, told: Iterator[Reading]) -> None:
-        for name, value, labels in told:
+    def _set_unit(self, id: str) -> None:
+        self._set(unit_readings(self._run, id, self._slots.update(self._run.running)[id]))
+
+    def _set(self, found: Iterator[Reading]) -> None:
+        for name, value, labels in found:
             self._gauges[name].set(value, labels)

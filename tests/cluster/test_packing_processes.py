@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
-from synthetic import synthetic_data, synthetic_index, synthetic_rows
+from stored_task import stored_task
 
 from sepsearch.models.families import REPORT_FINAL, config_params
 from sepsearch.preflight.gpu_sharing import pack, train_beside
@@ -14,19 +13,7 @@ PARAMS = {**config_params(REPORT_FINAL), "filters": 2, "batch_size": 4}
 
 @pytest.fixture(scope="module")
 def task(ray_workers):
-    import pyarrow as pa
-    import ray
-
-    from sepsearch.distributed.object_store import StoredData
-    from sepsearch.distributed.trainable import Task
-
-    rows = synthetic_rows(
-        synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
-    )
-    table = pa.table({"spectrogram": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(rows))})
-    data = synthetic_data()
-    stored = StoredData("packing", (ray.put(table.combine_chunks()),), data.examples, data.identity)
-    return Task(data=stored, instruments=("vn", "vc"), epochs=2, examples_per_epoch=32, threads=1, gpu=False)
+    return stored_task("packing")
 
 
 def test_trials_beside_one_another_tell_their_throughput_and_memory(task):

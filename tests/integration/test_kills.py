@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -14,19 +15,14 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from small_spaces import small_space
 
 from sepsearch.search.events import Event
 from sepsearch.search.journal import read_run
 
-SPACE = """
-parameters:
-  filters: [4, 8]
-  head: [relu, mask]
-  learning_rate: {low: 1e-3, high: 1e-2, log: true}
-front_end: {clip_seconds: 1.0}
-search: {trials: 4, epochs: 3, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2, grace_epochs: 1, reduction_factor: 2}
-final: {configurations: 1, seeds: 2, epochs: 2}
-"""
+SPACE = small_space(
+    "trials: 4, epochs: 3, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2", "seeds: 2, epochs: 2"
+)
 PATIENCE = 300.0  # seconds
 # Runs a script where nothing of this package, nor what it is built on, can be imported.
 BLOCKED = """
@@ -89,9 +85,10 @@ def live(folder: Path, tree: Path, resume: bool) -> Life:
 
 
 @pytest.fixture(scope="module")
-def survived(tree, tmp_path_factory) -> Path:
+def survived(tree, empty_store, tmp_path_factory) -> Path:
     """A search through the death of a worker, of Ray's head, and of the driver, the last at a seeded random moment."""
     folder, moments = tmp_path_factory.mktemp("kills"), random.Random(5)
+    shutil.copy(empty_store, folder)
     life = live(folder, tree, resume=False)
     life.wait_for("epoch", 1)
     for worker in life.children("ray::t0")[:1]:

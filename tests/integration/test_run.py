@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,21 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+from small_spaces import small_space
 
 from sepsearch.run import main
 from sepsearch.runs.options import parse_arguments
 from sepsearch.search.journal import read_journal
 from sepsearch.utils.errors import UserError
 
-SPACE = """
-parameters:
-  filters: [4, 16]
-  head: [relu, mask]
-  learning_rate: {low: 1e-3, high: 1e-2, log: true}
-front_end: {clip_seconds: 1.0}
-search: {trials: 3, epochs: 2, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2, grace_epochs: 1, reduction_factor: 2}
-final: {configurations: 1, seeds: 2, epochs: 2}
-"""
+SPACE = small_space(
+    "trials: 3, epochs: 2, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2",
+    "seeds: 2, epochs: 2",
+    filters="[4, 16]",
+)
 RESULT_KEYS = {
     "name",
     "fingerprint",
@@ -165,17 +163,19 @@ def test_mlflow_has_a_parent_with_a_child_per_trial_and_per_finalist_and_seed(fi
     assert {"ratio", "val_loss/vn", "identity_loss/vn"} <= set(child.data.metrics)
 
 
-def test_the_same_seed_and_one_worker_give_the_same_trials_and_losses(finished, tree, tmp_path):
+def test_the_same_seed_and_one_worker_give_the_same_trials_and_losses(finished, tree, empty_store, tmp_path):
     _, _, first = finished
+    shutil.copy(empty_store, tmp_path)
     _, second = search(tmp_path, tree, "--seed", "1", "--workers", "1")
     assert second["trials"] == first["trials"]
     losses = [{c: (row["val_loss"], row["test_ratio"]) for c, row in r["final"].items()} for r in (first, second)]
     assert losses[0] == losses[1]
 
 
-def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_go_on(tree, tmp_path):
+def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_go_on(tree, empty_store, tmp_path):
     import mlflow
 
+    shutil.copy(empty_store, tmp_path)
     line = command(tmp_path, tree, "--trials", "500")
     process = subprocess.Popen(
         line, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

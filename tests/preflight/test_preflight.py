@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from synthetic import synthetic_data, synthetic_index, synthetic_rows
+from stored_task import stored_task
+from synthetic import synthetic_data
 
 from sepsearch.distributed import nodes
 from sepsearch.distributed.nodes import Node, check_nodes, look_around
@@ -263,20 +263,7 @@ def test_a_node_that_can_read_but_not_write_says_so(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def task(ray_workers):
-    """A task over synthetic rows in the object store."""
-    import pyarrow as pa
-    import ray
-
-    from sepsearch.distributed.object_store import StoredData
-    from sepsearch.distributed.trainable import Task
-
-    rows = synthetic_rows(
-        synthetic_index({"a": ("vn", "vc"), "b": ("vn", "vc"), "c": ("vn", "vn", "vc"), "d": ("vc", "vn")})
-    )
-    table = pa.table({"spectrogram": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(rows))})
-    data = synthetic_data()
-    stored = StoredData("preflight", (ray.put(table.combine_chunks()),), data.examples, data.identity)
-    return Task(data=stored, instruments=("vn", "vc"), epochs=2, examples_per_epoch=32, threads=1, gpu=False)
+    return stored_task("preflight")
 
 
 SMALL = {"filters": [1, 2], "batch_size": 4}

@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from sepsearch.utils.errors import UserError
 
-fuzz, fuzz_audio, fuzz_folders, fuzz_journal, fuzz_models, fuzz_shards, fuzz_space = (
-    import_module(name if name == "fuzz" else f"fuzz_{name}")
-    for name in ("fuzz", "audio", "folders", "journal", "models", "shards", "space")
+damages, fuzz, fuzz_audio, fuzz_folders, fuzz_journal, fuzz_models, fuzz_shards, fuzz_space = (
+    import_module(name if name in ("damages", "fuzz") else f"fuzz_{name}")
+    for name in ("damages", "fuzz", "audio", "folders", "journal", "models", "shards", "space")
 )
 
 # What nobody may name a file by that is to lie below a folder.
@@ -56,7 +55,14 @@ def fuzz_target(module: Any, folder: Path) -> Iterator[Any]:
         os.chdir(before)
 
 
-def verdicts(target: Any, seed: str, count: int) -> tuple[set[str], list[str]]:
-    """The kinds of verdicts on inputs of the fuzzer, and all that went wrong."""
-    judged = [fuzz.judge(target, target.make(Random(f"{seed} {number}"))) for number in range(count)]
-    return {verdict for verdict, _ in judged}, [problem for verdict, problem in judged if verdict == "wrong"]
+def verdicts(target: Any, count: int) -> set[str]:
+    """The kinds of verdicts on inputs of a fuzz target; fails with the smallest input that goes wrong."""
+    found = set()
+
+    @settings(few, max_examples=count)
+    @given(target.cases())
+    def check(case: dict[str, bytes | None]) -> None:
+        found.add(fuzz.judge(target, case))
+
+    check()
+    return found

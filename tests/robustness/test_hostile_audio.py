@@ -89,9 +89,7 @@ def test_samples_come_back_as_they_were_written(tmp_path_factory, samples, suffi
 @pytest.mark.parametrize(("module", "count"), [(fuzz_audio, 300), (fuzz_folders, 60)])
 def test_what_the_fuzzer_makes_is_refused_or_read_rightly(module, count, tmp_path):
     with fuzz_target(module, tmp_path) as target:
-        kinds, wrong = verdicts(target, "audio", count)
-    assert wrong == []
-    assert kinds == {"accepted", "refused"}
+        assert verdicts(target, count) == {"accepted", "refused"}
 
 
 @pytest.mark.parametrize("name", ["a\nb", "01_\udcff_vn_vc", "\x1b[31mred", "\u202evn_vc"])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile import few, fuzz, fuzz_models, fuzz_target, refusal, verdicts
-from hypothesis import given
+from hostile import damages, few, fuzz, fuzz_models, fuzz_target, refusal, verdicts
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 import sepsearch
 from sepsearch.models.saved_model import CARD, WEIGHTS, load_model
@@ -90,15 +91,13 @@ def test_a_flipped_bit_of_a_saved_model_is_found(tmp_path_factory, data):
         bit = data.draw(st.integers(0, 8 * len(content) - 1))
         content[bit // 8] ^= 1 << bit % 8
         try:
-            assert fuzz.judge(target, {name: bytes(content)})[0] == "refused" or chr(content[bit // 8]).isspace()
+            assert fuzz.judge(target, {name: bytes(content)}) == "refused" or chr(content[bit // 8]).isspace()
         finally:
             assert load_model(target.folder)[1] == target.card
 
 
 def test_the_fuzzers_models_are_refused_or_what_was_saved(saved):
-    kinds, wrong = verdicts(saved, "models", 80)
-    assert wrong == []
-    assert kinds == {"accepted", "refused"}
+    assert verdicts(saved, 80) == {"accepted", "refused"}
 
 
 def names_used(tree):
@@ -136,25 +135,37 @@ def test_the_search_for_forbidden_names_finds_them():
 
 
 class Planted:
-    """A target with faults: it fails on an X, hangs on an H, and does not mind anything else."""
+    """A target with a fault: bytes that hold it are a KeyError (NUL) or an error of two lines (newline)."""
 
     typed = False
 
+    def __init__(self, fault):
+        self.fault = fault
+
     def check(self, case):
-        data = case["file"]
-        if b"X" in data:
-            raise KeyError("X")
-        if b"L" in data:
+        if self.fault in case["file"]:
+            if self.fault == b"\0":
+                raise KeyError("planted")
             raise UserError("two\nlines")
         return True
 
+    def cases(self):
+        return damages.repeated(damages.damaged, b"a" * 30, 2).map(lambda data: {"file": data})
 
-def test_the_fuzzer_finds_planted_faults_and_makes_them_small():
-    assert fuzz.judge(Planted(), {"file": b"abc"}) == ("accepted", "")
-    assert fuzz.judge(Planted(), {"file": b"L"})[0] == "wrong"
-    verdict, problem = fuzz.judge(Planted(), {"file": b"a" * 500 + b"X" + b"b" * 300})
-    assert (verdict, problem[:8]) == ("wrong", "KeyError")
-    assert fuzz.shrink(Planted(), {"file": b"a" * 500 + b"X" + b"b" * 300}, problem) == {"file": b"X"}
+
+@pytest.mark.parametrize(
+    ("fault", "problem"), [(b"\0", "KeyError"), (b"\n", "an error of 9 characters that is no one line")]
+)
+def test_the_fuzzer_finds_a_planted_fault_makes_it_small_and_finds_it_again(fault, problem, tmp_path):
+    target = Planted(fault)
+    assert fuzz.judge(target, {"file": b"abc"}) == "accepted"
+    options = settings(max_examples=3000, database=DirectoryBasedExampleDatabase(tmp_path))
+    counts, problems = fuzz.check_inputs(target, options)
+    assert counts["accepted"] > 0
+    ((found, case),) = problems.items()
+    assert problem in found
+    assert case["file"].strip(b"a") == fault
+    assert set(fuzz.check_inputs(target, settings(options, max_examples=1), 1)[1]) == {found}
 
 
 def test_the_fuzzer_notices_a_hang(monkeypatch):
@@ -162,7 +173,8 @@ def test_the_fuzzer_notices_a_hang(monkeypatch):
         while True:
             pass
 
-    target = Planted()
+    target = Planted(b"\0")
     target.check = wait
     monkeypatch.setattr(fuzz, "PATIENCE", 0.05)
-    assert fuzz.judge(target, {})[1].startswith("Hang")
+    with pytest.raises(damages.Wrong, match="hang"):
+        fuzz.judge(target, {})

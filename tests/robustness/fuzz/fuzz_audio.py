@@ -2,59 +2,27 @@
 
 import io
 import struct
+from functools import partial
 from pathlib import Path
-from random import Random
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
-from fuzz_bytes import Case, damage, expect, flip_bit
+from damages import Case, damaged, expect, flipped, mostly, repeated
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from sepsearch.audio.reading import RATE, load_audio, read_header
 
 ODD_LENGTHS = [0, 1, 2, 3, 7, 15, 16, 17, 18, 28, 40, 100, 598, 602, 0x7FFFFFFF,
                0x80000000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF]  # fmt: skip
-ODD_FORM = [
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    16,
-    17,
-    20,
-    24,
-    32,
-    64,
-    0x11,
-    0x55,
-    0xFFFE,
-    0xFFFF,
-    8000,
-    44100,
-    48000,
-    96000,
-    144000,
+ODD_FORM = [0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 20, 24, 32, 64, 0x11, 0x55, 0xFFFE, 0xFFFF, 8000, 44100, 48000, 96000,
+            144000]  # fmt: skip
+CHUNKS = [
+    name.replace(b"_", b" ") for name in b"LIST bext data fmt_ fact ds64 junk \0\0\0\0 PEAK COMM SSND id3_".split()
 ]
-CHUNKS = (
-    b"LIST",
-    b"bext",
-    b"data",
-    b"fmt ",
-    b"fact",
-    b"ds64",
-    b"junk",
-    b"\0\0\0\0",
-    b"PEAK",
-    b"COMM",
-    b"SSND",
-    b"id3 ",
-)
 Read = tuple[NDArray[np.float64], int]  # samples, full scale = 1, and their rate
 
 
@@ -109,45 +77,39 @@ def _order(data: bytes) -> str:
     return ">" if data[:4] in (b"RIFX", b"FORM") else "<"
 
 
-def damage_chunks(rng: Random, data: bytes) -> bytes:
-    """Chunks lost, doubled, swapped, new ones, or one with another name or length."""
+@st.composite
+def damaged_chunks(draw: Any, data: bytes) -> bytes:
+    """Chunks lost, doubled, moved, new ones, or one with another name or length."""
     order = _order(data)
-    chunks, kind = split_chunks(data, order), rng.randrange(6)
+    chunks = split_chunks(data, order)
     if not chunks:
         return data
-    one, other = rng.randrange(len(chunks)), rng.randrange(len(chunks))
-    name, length, content = chunks[one]
-    if kind == 0:
-        del chunks[one]
-    elif kind == 1:
-        chunks.insert(other, chunks[one])
-    elif kind == 2:
-        chunks[one], chunks[other] = chunks[other], chunks[one]
-    elif kind == 3:
-        content = rng.randbytes(rng.choice((0, 1, 7, 8, 16, 28)))
-        chunks.insert(one, (rng.choice(CHUNKS), len(content), content))
-    elif kind == 4:
-        chunks[one] = rng.choice(CHUNKS), length, content
-    else:
-        chunks[one] = (
-            name,
-            rng.choice((*ODD_LENGTHS, max(0, length + rng.choice((-8, -3, -2, -1, 1, 2, 3, 8))))),
-            content,
-        )
-    return join_chunks(data, chunks, order)
+    one, other = (draw(st.integers(0, len(chunks) - 1)) for _ in range(2))
+    (name, length, content), before, after = chunks[one], chunks[:one], chunks[one + 1 :]
+    rest, new = before + after, draw(st.binary(max_size=28))
+    renamed = draw(st.sampled_from(CHUNKS))
+    size = draw(st.sampled_from([*ODD_LENGTHS, *(max(0, length + more) for more in (-8, -3, -2, -1, 1, 2, 3, 8))]))
+    changed = [
+        rest,
+        [*chunks[:other], chunks[one], *chunks[other:]],
+        [*rest[:other], chunks[one], *rest[other:]],
+        [*before, (renamed, len(new), new), *chunks[one:]],
+        [*before, (renamed, length, content), *after],
+        [*before, (name, size, content), *after],
+    ]
+    return join_chunks(data, draw(st.sampled_from(changed)), order)
 
 
-def damage_form(rng: Random, data: bytes) -> bytes:
+@st.composite
+def damaged_form(draw: Any, data: bytes) -> bytes:
     """A number of the description of the samples, or a length, replaced."""
     order = _order(data)
     begin = data.find(b"COMM" if order == ">" and data[:4] == b"FORM" else b"fmt ") + 8
-    place, size = rng.choice(
-        ((0, 2), (2, 2), (2, 4), (4, 4), (6, 2), (8, 4), (8, 2), (12, 2), (14, 2), (16, 2), (24, 2))
-    )
-    place += begin
-    if rng.random() < 0.3:
-        place, size = rng.choice((4, data.find(b"data") + 4, data.find(b"SSND") + 4, begin - 4, 20)), 4
-    value = rng.choice(ODD_LENGTHS if size == 4 and rng.random() < 0.5 else ODD_FORM)
+    fields = [(0, 2), (2, 2), (2, 4), (4, 4), (6, 2), (8, 4), (8, 2), (12, 2), (14, 2), (16, 2), (24, 2)]
+    lengths = [(place, 4) for place in (4, data.find(b"data") + 4, data.find(b"SSND") + 4, begin - 4, 20)]
+    described = st.sampled_from([(begin + place, size) for place, size in fields])
+    place, size = draw(mostly(described, st.sampled_from(lengths), 2))
+    value = draw(st.sampled_from(ODD_FORM + ODD_LENGTHS if size == 4 else ODD_FORM))
     packed = struct.pack(order + {2: "H", 4: "I"}[size], value & (1 << 8 * size) - 1)
     return data[:place] + packed + data[place + size :]
 
@@ -216,24 +178,25 @@ class Target:
             if name.endswith(".flac"):
                 self.flac[name] = soundfile.read(io.BytesIO(self.sounds[name]), dtype="float32")
 
-    def make(self, rng: Random) -> Case:
-        """A sound file with one or two damages, most of them in its header."""
-        name = rng.choice(self.names)
-        data = self.sounds[name]
-        plain = not name.endswith(".flac")
-        for _ in range(rng.choice((1, 1, 1, 2))):
-            kind = rng.random()
-            if kind < 0.4:
-                data = flip_bit(rng, data, rng.choice((60, 100, len(data))))
-            elif kind < 0.6 and plain:
-                data = damage_form(rng, data)
-            elif kind < 0.8 and plain:
-                data = damage_chunks(rng, data)
-            else:
-                data = damage(rng, data)
-        if rng.random() < 0.02:
-            name = name.split(".")[0] + rng.choice((".wav", ".aif", ".flac", ".WAV", ".mp3", "", ".wav "))
-        return {name: data}
+    def cases(self) -> SearchStrategy[Case]:
+        """Sound files with one or two damages, most of them in their headers."""
+
+        def damages(plain: bool, data: bytes) -> SearchStrategy[bytes]:
+            flips = st.one_of(flipped(data, 60), flipped(data, 100), flipped(data))
+            return st.one_of(
+                flips, flips, damaged(data), *((damaged_form(data), damaged_chunks(data)) if plain else ())
+            )
+
+        @st.composite
+        def case(draw: Any) -> Case:
+            name = draw(st.sampled_from(self.names))
+            data = draw(repeated(partial(damages, not name.endswith(".flac")), self.sounds[name], 2))
+            suffix = draw(
+                mostly(st.just(""), st.sampled_from((".wav", ".aif", ".flac", ".WAV", ".mp3", ".", ".wav ")), 30)
+            )
+            return {name.split(".")[0] + suffix.rstrip(".") if suffix else name: data}
+
+        return case()
 
     def check(self, case: Case) -> bool:
         """Read it; raises `Wrong` if what was accepted is not what the header says."""

@@ -1,13 +1,17 @@
 """Fuzzing command lines: names that leave the folder, numbers that are none, of every option of the programs."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
+from itertools import chain
 from pathlib import Path
-from random import Random
+from typing import Any
 
-from fuzz_bytes import Case, expect
+from damages import Case, expect
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch import export, prepare, promote, report, run, separate
 from sepsearch.data.demo import rendering
@@ -44,34 +48,41 @@ class Target:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        importlib.import_module("sepsearch.models.onnx")  # torch and all, which commands import when they need it
         (folder / "space.yaml").write_text("parameters: {filters: [8, 16]}")
         (folder / "mix.wav").write_bytes(b"RIFF")
         rendering.demo_folder = _no_demo
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'none.db'}"
         self.there = sorted(os.listdir(folder))
 
-    def make(self, rng: Random) -> Case:
+    def cases(self) -> SearchStrategy[Case]:
         """[program, arguments] as JSON; the data folder does not exist, whatever else is right."""
-        program = rng.choice(("run", "run", "run", "prepare", "separate", "report", "promote", "export"))
-        if program == "run":
-            line = ["--space", "space.yaml", "--runs", "runs", "--data", "nowhere"]
-            for option in rng.sample(RUN, rng.choice((1, 1, 2))):
-                odd = rng.choice(ODD)
-                line += [option, odd if option != "--data" or odd.strip("./") else "no\udcffwhere"]
-        elif program == "prepare":
-            line = [rng.choice([text for text in ODD if text.strip("./ ")])]
-            line += rng.choice(([], ["--preset", rng.choice(ODD)], ["--space", rng.choice(ODD)], ["--name", "x"]))
-        elif program == "report":
-            line = [rng.choice(("x", rng.choice(ODD))), *rng.choice(([], ["--runs", rng.choice(ODD)]))]
-        elif program == "promote":
-            line = [rng.choice(("x/c0-s1", "models:/sepsearch-vn/3", rng.choice(ODD)))]
-            line += ["--instrument", rng.choice(("vn", rng.choice(ODD)))]
-        elif program == "export":
-            line = [rng.choice(("vn", rng.choice(ODD))), rng.choice(("out", rng.choice(ODD)))]
-        else:
-            line = [rng.choice(("mix.wav", rng.choice(ODD))), "--instrument", rng.choice(("vn", rng.choice(ODD)))]
-            line += ["-o", rng.choice(("out.wav", rng.choice(ODD))), "--model", rng.choice(ODD)]
-        return {"line.json": json.dumps([program, line]).encode()}
+        odd = st.sampled_from(ODD)
+        other = odd.filter(lambda text: text.strip("./ "))
+
+        def line(*parts: Any) -> SearchStrategy[list[str]]:
+            return st.tuples(*[st.just(part) if isinstance(part, str) else part for part in parts]).map(list)
+
+        def either(usual: str) -> SearchStrategy[str]:
+            return st.one_of(st.just(usual), odd)
+
+        start = ["--space", "space.yaml", "--runs", "runs", "--data", "nowhere"]
+        option = st.sampled_from(RUN).flatmap(lambda name: line(name, other if name == "--data" else odd))
+        options = st.lists(option, min_size=1, max_size=2, unique_by=lambda one: one[0])
+        run = options.map(lambda found: [*start, *chain.from_iterable(found)])
+        extras = st.one_of(st.just([]), line("--preset", odd), line("--space", odd), line("--name", "x"))
+        models = st.sampled_from(["x/c0-s1", "models:/sepsearch-vn/3", *ODD])
+        lines = {
+            "run": run,
+            "prepare": st.tuples(other, extras).map(lambda found: [found[0], *found[1]]),
+            "report": st.one_of(line(either("x")), line(either("x"), "--runs", odd)),
+            "promote": line(models, "--instrument", either("vn")),
+            "export": line(either("vn"), either("out")),
+            "separate": line(either("mix.wav"), "--instrument", either("vn"), "-o", either("out.wav"), "--model", odd),
+        }
+        programs = st.sampled_from(["run", "run", *lines])
+        chosen = programs.flatmap(lambda program: st.tuples(st.just(program), lines[program]))
+        return chosen.map(lambda found: {"line.json": json.dumps(found).encode()})
 
     def check(self, case: Case) -> bool:
         """Run it; raises `Wrong` if anything was written, or if it ends in any way but an error."""

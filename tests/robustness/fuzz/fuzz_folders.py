@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+from itertools import chain
 from pathlib import Path
-from random import Random
 from typing import Any
 
+from damages import Case, damaged_tree, expect, mostly
 from fuzz_audio import make_sounds
-from fuzz_bytes import Case, damage_tree, expect
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.data.recordings import read_folder
@@ -52,27 +54,28 @@ class Target:
         (folder / "outside").mkdir()
         (folder / "outside" / "vn.wav").write_bytes(sounds[0])
 
-    def make(self, rng: Random) -> Case:
+    def cases(self) -> SearchStrategy[Case]:
         """[path, kind, what] of everything in the folder, as JSON."""
-        tree: list[Any] = []
-        if rng.random() < 0.6:
-            tree += [["Elise--take1", "folder", 0], *([f"Elise--take1/{name}.wav", "file", 0] for name in ("vn", "vc"))]
-        for _ in range(rng.randint(0, 2)):
-            place = rng.choice(FOLDERS[:3] if rng.random() < 0.6 else FOLDERS)
-            if rng.random() < 0.1:
-                place = f"{rng.choice(FOLDERS)}/{place}"
-            tree.append([place, "folder", 0])
-            for name in rng.sample(FILES[:12] if rng.random() < 0.6 else FILES, rng.randint(0, 4)):
-                if rng.random() < 0.12:
-                    tree.append([f"{place}/{name}", "link", rng.choice(LINKS)])
-                else:
-                    kind = "folder" if rng.random() < 0.03 else "pipe" if rng.random() < 0.01 else "file"
-                    tree.append([f"{place}/{name}", kind, rng.choice((0, 0, 0, 0, 1, 2, 3, 4, 5, 6))])
-        if rng.random() < 0.1:
-            tree.append([rng.choice(FOLDERS), "link", rng.choice(LINKS)])
-        if rng.random() < 0.2:
-            tree = damage_tree(rng, tree, [rng.choice(FOLDERS), "link", 0], ["x"])
-        return {"tree.json": json.dumps(tree).encode()}
+        take = [["Elise--take1", "folder", 0], *([f"Elise--take1/{name}.wav", "file", 0] for name in ("vn", "vc"))]
+        link = st.sampled_from(LINKS).map(lambda to: ["link", to])
+        file = st.sampled_from([0] * 4 + list(range(1, len(self.contents)))).map(lambda number: ["file", number])
+        content = mostly(file, st.one_of(link, st.sampled_from([["folder", 0], ["pipe", 0]])), 9)
+        names = mostly(st.sampled_from(FILES[:12]), st.sampled_from(FILES), 1)
+
+        @st.composite
+        def piece(draw: Any) -> list[Any]:
+            place = draw(mostly(st.sampled_from(FOLDERS[:3]), st.sampled_from(FOLDERS), 1))
+            if draw(mostly(st.just(False), st.just(True), 9)):
+                place = f"{draw(st.sampled_from(FOLDERS))}/{place}"
+            files = draw(st.dictionaries(names, content, max_size=4))
+            return [[place, "folder", 0], *([f"{place}/{name}", *what] for name, what in files.items())]
+
+        linked = st.tuples(st.sampled_from(FOLDERS), link).map(lambda found: [[found[0], *found[1]]])
+        parts = st.tuples(st.sampled_from([[], take]), mostly(st.just([]), linked, 9), st.lists(piece(), max_size=2))
+        trees = parts.map(lambda found: [*found[0], *found[1], *chain.from_iterable(found[2])])
+        odd = st.sampled_from(FOLDERS).map(lambda name: [name, "link", 0])
+        damages = st.tuples(trees, odd).flatmap(lambda found: damaged_tree(found[0], [found[1]], ["x"]))
+        return mostly(trees, damages, 4).map(lambda tree: {"tree.json": json.dumps(tree).encode()})
 
     def check(self, case: Case) -> bool:
         """Build the folder and read it; raises `Wrong` for what is not there."""

@@ -3,10 +3,11 @@
 import json
 import zlib
 from pathlib import Path
-from random import Random
 from typing import Any, get_args, get_origin, get_type_hints
 
-from fuzz_bytes import Case, damage, damage_lines, damage_tree, expect, flip_bit
+from damages import Case, damaged, damaged_lines, damaged_tree, expect, flipped, repeated
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.runs.results import build_results
 from sepsearch.runs.state import reduce_events
@@ -101,25 +102,22 @@ class Target:
         self.files = [write_lines(story) for story in self.stories]
         self.known = {result for story in self.stories for result in known_results(story)}
 
-    def make(self, rng: Random) -> Case:
-        """A damaged journal, and what is to be done with it."""
-        which = rng.randrange(3)
-        data, kind = self.files[which], rng.random()
-        if kind < 0.1:
-            story = self.stories[which]
-            for _ in range(rng.choice((1, 1, 2))):
-                story = damage_tree(rng, story)
-            return {"journal.jsonl": write_lines(story if isinstance(story, list) else [story]), "fits": b""}
-        for _ in range(rng.choice((1, 1, 2, 3))):
-            if kind < 0.4:
-                data = flip_bit(rng, data)
-            elif kind < 0.5:
-                data = damage(rng, data)
-            elif kind < 0.55:
-                data = data[: rng.randrange(len(data) + 1)] + self.files[rng.randrange(3)]
-            else:
-                data = damage_lines(rng, data)
-        return {"journal.jsonl": data} if rng.random() < 0.7 else {"journal.jsonl": data, "resume": b""}
+    def cases(self) -> SearchStrategy[Case]:
+        """Damaged journals, and what is to be done with them; "fits": somebody has given them fitting checksums."""
+
+        def damages(data: bytes) -> SearchStrategy[bytes]:
+            joined = st.tuples(st.integers(0, len(data)), st.sampled_from(self.files))
+            ends = joined.map(lambda found: data[: found[0]] + found[1])
+            return st.one_of(flipped(data), flipped(data), damaged(data), ends, *[damaged_lines(data)] * 3)
+
+        files = st.sampled_from(self.files).flatmap(lambda data: repeated(damages, data, 3))
+        read = files.map(lambda data: {"journal.jsonl": data})
+        resumed = files.map(lambda data: {"journal.jsonl": data, "resume": b""})
+        trees = st.sampled_from(self.stories).flatmap(lambda story: repeated(damaged_tree, story, 2))
+        fit = trees.map(
+            lambda tree: {"journal.jsonl": write_lines(tree if isinstance(tree, list) else [tree]), "fits": b""}
+        )
+        return st.one_of(*[read] * 6, *[resumed] * 3, fit)
 
     def check(self, case: Case) -> bool:
         """Read it and go on with it; raises `Wrong` if what was accepted was never written."""

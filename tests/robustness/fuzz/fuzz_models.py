@@ -6,11 +6,12 @@ import math
 import pickle
 import struct
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
-from fuzz_bytes import Case, damage, damage_tree, dump_json, expect, flip_bit
+from damages import Case, as_json, damaged, damaged_tree, expect, flipped, mostly
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.models.families import ReportConfig, make_network
@@ -54,37 +55,28 @@ class Target:
         self.values = json.loads(self.files[CARD])
         self.header = struct.unpack("<Q", self.files[WEIGHTS][:8])[0]
 
-    def make(self, rng: Random) -> Case:
-        """The files that differ; half of them with checksums that fit."""
-        kind = rng.random()
-        if kind < 0.3:
-            tree = damage_tree(rng, self.values, ODD)
-            return {CARD: dump_json(rng, tree, reseal if rng.random() < 0.7 else None)}
-        if kind < 0.45:
-            return {CARD: rng.choice((damage, flip_bit))(rng, self.files[CARD])}
-        if kind < 0.48:
-            return {rng.choice((CARD, WEIGHTS)): None}
-        data = self.files[WEIGHTS]
-        if kind < 0.6:
-            data = damage(rng, data)
-        elif kind < 0.75:
-            data = flip_bit(rng, data, 8 + self.header)
-        elif kind < 0.9:
-            tree = damage_tree(
-                rng, json.loads(data[8 : 8 + self.header]), [*ODD, "F64", "F16", "BF16", "I8", "BOOL", "F8_E4M3"]
-            )
-            text = dump_json(rng, tree)
-            data = struct.pack("<Q", len(text)) + text + data[8 + self.header :]
-        elif kind < 0.95:
-            data = rng.choice(
-                (pickle.dumps(Pickled()), b"PK\3\4" + data, b"\x80\2." + data, b"", bytes(8), b"\xff" * 16)
-            )
-        else:
-            data = struct.pack("<Q", rng.choice((0, 1, 2**31, 2**63, 2**64 - 1, self.header + 1))) + data[8:]
-        if rng.random() < 0.3:
-            return {WEIGHTS: data}
-        card = reseal(self.values | {"weights_sha256": hashlib.sha256(data).hexdigest()})
-        return {WEIGHTS: data, CARD: dump_json(rng, card)}
+    def cases(self) -> SearchStrategy[Case]:
+        """The files that differ; most of them with checksums that fit."""
+        card, data, begin = self.files[CARD], self.files[WEIGHTS], 8 + self.header
+        trees = damaged_tree(self.values, ODD)
+        cards = mostly(trees.map(lambda tree: as_json(tree, reseal)), trees.map(as_json), 2)
+        cards = st.one_of(*[cards] * 2, damaged(card), flipped(card))
+        lost = st.sampled_from([{CARD: None}, {WEIGHTS: None}])
+        headers = (
+            damaged_tree(json.loads(data[8:begin]), [*ODD, "F64", "F16", "BF16", "I8", "BOOL", "F8_E4M3"])
+            .map(as_json)
+            .map(lambda text: struct.pack("<Q", len(text)) + text + data[begin:])
+        )
+        others = [pickle.dumps(Pickled()), b"PK\3\4" + data, b"\x80\2." + data, b"", bytes(8), b"\xff" * 16]
+        others += [struct.pack("<Q", size) + data[8:] for size in (0, 1, 2**31, 2**63, 2**64 - 1, self.header + 1)]
+        weights = st.one_of(damaged(data), flipped(data, begin), headers, st.sampled_from(others))
+        fit = weights.map(lambda data: {WEIGHTS: data, CARD: self._fitting(data)})
+        alone = weights.map(lambda data: {WEIGHTS: data})
+        return st.one_of(*[cards.map(lambda text: {CARD: text})] * 4, *[fit] * 4, *[alone] * 2, lost)
+
+    def _fitting(self, weights: bytes) -> bytes:
+        """A card whose checksums fit these weights."""
+        return as_json(self.values | {"weights_sha256": hashlib.sha256(weights).hexdigest()}, reseal)
 
     def check(self, case: Case) -> bool:
         """Load it; raises `Wrong` if it is another model, unless somebody made it fit, or anything was unpickled."""

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from random import Random
 
 import torch
-from fuzz_bytes import Case, expect
+from damages import Case, expect, repeated
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.models.families import ReportConfig, make_network
@@ -53,19 +54,17 @@ class Target:
                       "/", "vn\0", "v" * 300,
                       "vn/" * 2000, "mlflow.db"]  # fmt: skip
 
-    def make(self, rng: Random) -> Case:
-        """A model's name."""
-        kind = rng.random()
-        if kind < 0.15:
-            text = rng.choice(self.paths)
-        elif kind < 0.8:
-            text = rng.choice(HEADS) + rng.choice(NAMES) + rng.choice(TAILS)
-        else:
-            text = "models:/sepsearch-vn@champion"
-            for _ in range(rng.randint(1, 3)):
-                place = rng.randrange(len(text) + 1)
-                text = text[:place] + rng.choice(CHARS) + text[place + rng.randint(0, 1) :]
-        return {"name.txt": text.encode("utf-8", "surrogateescape")}
+    def cases(self) -> SearchStrategy[Case]:
+        """Names of models."""
+
+        def edited(text: str) -> SearchStrategy[str]:
+            parts = st.tuples(st.integers(0, len(text)), st.sampled_from(CHARS), st.integers(0, 1))
+            return parts.map(lambda found: text[: found[0]] + found[1] + text[found[0] + found[2] :])
+
+        composed = st.tuples(*map(st.sampled_from, (HEADS, NAMES, TAILS))).map("".join)
+        paths, changed = st.sampled_from(self.paths), repeated(edited, "models:/sepsearch-vn@champion", 3)
+        texts = st.one_of(paths, *[composed] * 4, changed)
+        return texts.map(lambda text: {"name.txt": text.encode("utf-8", "surrogateescape")})
 
     def check(self, case: Case) -> bool:
         """Resolve it; raises `Wrong` if the folder is neither in the cache nor the one that was named."""

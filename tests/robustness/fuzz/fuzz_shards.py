@@ -3,11 +3,12 @@
 import hashlib
 import json
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
-from fuzz_bytes import Case, damage, damage_tree, dump_json, expect, flip_bit
+from damages import Case, as_json, damaged, damaged_tree, expect, flipped, repeated
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.recordings import read_folder
@@ -65,43 +66,38 @@ class Target:
         self.manifest = json.loads(self.files["manifest.json"])
         self.wanted = read_all(self.shards)
 
-    def make(self, rng: Random) -> Case:
-        """The files that differ; a tenth of them with checksums that fit."""
-        kind = rng.random()
-        name = rng.choice(sorted(self.files))
-        if kind < 0.08:
-            tree = self.manifest
-            for _ in range(rng.choice((1, 1, 2))):
-                tree = damage_tree(rng, tree, NAMES)
-            return {"manifest.json": dump_json(rng, tree, reseal)}
-        if kind < 0.13:
-            return self._resealed(rng)
-        if kind < 0.2:
-            return {"manifest.json": dump_json(rng, damage_tree(rng, self.manifest))}
-        if kind < 0.25:
-            return {name: self.files[rng.choice(sorted(self.files))]}
-        if kind < 0.28:
-            return {
-                "shard-0000.arrow": self.files["shard-0001.arrow"],
-                "shard-0001.arrow": self.files["shard-0000.arrow"],
-            }
-        if kind < 0.3:
-            return {name: None}
-        if kind < 0.7:
-            return {name: flip_bit(rng, self.files[name], rng.choice((2_000, None)))}
-        return {name: damage(rng, self.files[name])}
+    def cases(self) -> SearchStrategy[Case]:
+        """The files that differ; a fifth of them with checksums that fit."""
+        trees = repeated(lambda tree: damaged_tree(tree, NAMES), self.manifest, 2)
+        fit = trees.map(lambda tree: {"manifest.json": as_json(tree, reseal)})
+        unfit = damaged_tree(self.manifest).map(lambda tree: {"manifest.json": as_json(tree)})
+        one, other = (self.files[f"shard-000{number}.arrow"] for number in (0, 1))
+        swapped = st.just({"shard-0000.arrow": other, "shard-0001.arrow": one})
+        names, contents = st.sampled_from(sorted(self.files)), st.sampled_from(list(self.files.values()))
+        moved = st.tuples(names, st.one_of(st.none(), contents)).map(lambda found: dict([found]))
 
-    def _resealed(self, rng: Random) -> Case:
+        def damages(name: str) -> SearchStrategy[Case]:
+            data = self.files[name]
+            changed = st.one_of(flipped(data, 2_000), flipped(data), damaged(data))
+            return changed.map(lambda found: {name: found})
+
+        alone = names.flatmap(damages)
+        resealed = st.sampled_from(["shard-0000.arrow", "shard-0001.arrow"]).flatmap(self._resealed)
+        return st.one_of(fit, resealed, unfit, moved, swapped, *[alone] * 6)
+
+    def _resealed(self, name: str) -> SearchStrategy[Case]:
         """A damaged shard whose checksum somebody has put into the manifest."""
-        name = rng.choice([name for name in self.files if name.endswith(".arrow")])
-        data = damage(rng, self.files[name]) if rng.random() < 0.3 else flip_bit(rng, self.files[name], 2_000)
-        if rng.random() < 0.5:
-            data = self.files[name][:-600] + flip_bit(rng, self.files[name][-600:])  # Arrow's footer
-        tree = json.loads(self.files["manifest.json"])
-        for piece in tree["pieces"]:
-            if piece["shard"]["file"] == name:
-                piece["shard"] |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        return {name: data, "manifest.json": dump_json(rng, tree, reseal)}
+        data = self.files[name]
+        footer = flipped(data[-600:]).map(lambda end: data[:-600] + end)  # Arrow's
+
+        def with_manifest(changed: bytes) -> Case:
+            tree = json.loads(self.files["manifest.json"])
+            for piece in tree["pieces"]:
+                if piece["shard"]["file"] == name:
+                    piece["shard"] |= {"sha256": hashlib.sha256(changed).hexdigest(), "bytes": len(changed)}
+            return {name: changed, "manifest.json": as_json(tree, reseal)}
+
+        return st.one_of(damaged(data), flipped(data, 2_000), footer).map(with_manifest)
 
     def check(self, case: Case) -> bool:
         """Open the set; raises `Wrong` if it is accepted and holds anything else, unless somebody made it fit."""

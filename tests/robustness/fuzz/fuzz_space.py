@@ -5,12 +5,13 @@ import math
 import re
 from decimal import Decimal
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import yaml
-from fuzz_bytes import ODD_NAMES, Case, damage, damage_lines, damage_tree, expect
+from damages import ODD_NAMES, Case, damaged, damaged_lines, damaged_tree, expect, mostly, repeated
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import PRESETS, band_matrix
 from sepsearch.models.families import make_config
@@ -72,8 +73,10 @@ BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
 )
 
 
-def emit(tree: Any) -> str:
-    """YAML of a tree, on one line."""
+def emit(tree: Any, blocks: bool = False) -> str:
+    """YAML of a tree, on one line, or with a line for every key of a mapping."""
+    if isinstance(tree, dict) and blocks:
+        return "\n".join(f"{emit(key)}: {emit(value)}" for key, value in tree.items())
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{emit(key)}: {emit(value)}" for key, value in tree.items()) + "}"
     if isinstance(tree, list):
@@ -96,30 +99,30 @@ class Target:
         self.path = folder / "space.yaml"
         self.shipped = [path.read_bytes() for path in SHIPPED]
 
-    def make(self, rng: Random) -> Case:
-        """A space file, mostly a small one that was sound before it was damaged."""
-        kind = rng.random()
-        if kind < 0.01:
-            text = rng.choice(self.shipped)
-            for _ in range(rng.randint(1, 2)):
-                text = rng.choice((damage, damage_lines))(rng, text)
-            return {"space.yaml": text}
-        if kind < 0.015:
-            return {"space.yaml": damage(rng, BOMB) if rng.random() < 0.5 else BOMB + b"parameters: *i\n"}
-        names = rng.sample(sorted(PARAMETERS), rng.choice((1, 1, 2)))
-        tree = {"parameters": {name: rng.choice(PARAMETERS[name]) for name in names}}
-        for name in rng.sample(sorted(SECTIONS), rng.choice((0, 0, 1))):
-            tree[name] = rng.choice(SECTIONS[name])
-        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-            tree = damage_tree(rng, tree, rng.choice(([*ODD_TEXTS], [*ODD_NUMBERS])), NAMES)
-        if not isinstance(tree, dict) or rng.random() < 0.5:
-            text = emit(tree)
-        else:
-            text = "\n".join(f"{emit(key)}: {emit(value)}" for key, value in tree.items())
-        data = text.encode("utf-8", "surrogatepass")
-        if rng.random() < 0.25:
-            data = rng.choice((damage, damage, damage_lines))(rng, data)
-        return {"space.yaml": data}
+    def cases(self) -> SearchStrategy[Case]:
+        """Space files, mostly small ones that were sound before they were damaged."""
+
+        def chosen(pools: dict[str, list[Any]], least: int, most: int) -> SearchStrategy[dict[str, Any]]:
+            names = st.lists(st.sampled_from(sorted(pools)), min_size=least, max_size=most, unique=True)
+            return names.flatmap(
+                lambda found: st.fixed_dictionaries({name: st.sampled_from(pools[name]) for name in found})
+            )
+
+        def odd(tree: Any) -> SearchStrategy[Any]:
+            return st.one_of(damaged_tree(tree, ODD_TEXTS, NAMES), damaged_tree(tree, ODD_NUMBERS, NAMES))
+
+        def bytes_damaged(data: bytes) -> SearchStrategy[bytes]:
+            return st.one_of(damaged(data), damaged(data), damaged_lines(data))
+
+        sound = st.tuples(chosen(PARAMETERS, 1, 2), chosen(SECTIONS, 0, 1)).map(
+            lambda two: {"parameters": two[0], **two[1]}
+        )
+        trees = mostly(sound.flatmap(lambda tree: repeated(odd, tree, 3)), sound)
+        texts = st.tuples(trees, st.booleans()).map(lambda two: emit(*two).encode("utf-8", "surrogatepass"))
+        small = mostly(texts, texts.flatmap(bytes_damaged))
+        shipped = st.sampled_from(self.shipped).flatmap(lambda data: repeated(bytes_damaged, data, 2))
+        bombs = st.one_of(damaged(BOMB), st.just(BOMB + b"parameters: *i\n"))
+        return mostly(small, st.one_of(shipped, bombs), 50).map(lambda data: {"space.yaml": data})
 
     def check(self, case: Case) -> bool:
         """Load it; raises `Wrong` if what was accepted is not what is written there."""
