@@ -11,7 +11,7 @@ from sepsearch.data.dataset import Dataset
 from sepsearch.data.demo.rendering import demo_folder
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.training.loop import Member, fit
 
@@ -23,7 +23,7 @@ def train(
     front_end = FrontEnd(clip_seconds=seconds)
     recordings, shards = prepare(folder, front_end, lambda stage, done, total: None)
     data = gather_data(recordings, shards, (instrument,), seed=0, fractions=(0.6, 0.2, 0.2), validation_examples=256)
-    config = ReportConfig(filters=8, learning_rate=3e-3, head="mask")
+    config = ReferenceConfig(filters=8, learning_rate=3e-3, head="mask")
     dataset = Dataset(data.rows, data.examples, data.baselines["validation"]["identity"])
     card = ModelCard(instrument, config, front_end, shards.constant, split=data.split.titles())
     best = float("inf")

@@ -95,10 +95,14 @@ def prepare(arguments: argparse.Namespace) -> dict[str, str]:
     configuration = state / "basic_auth.ini"
     write(configuration, CONFIGURATION.format(database=database.replace("%", "%%")))
     environment |= {
-        DATABASE: database, ADMIN: admin, ADMIN_PASSWORD: admin_password, SECRET_KEY: key,
+        DATABASE: database,
+        ADMIN: admin,
+        ADMIN_PASSWORD: admin_password,
+        SECRET_KEY: key,
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
-        "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }  # fmt: skip
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     if not admin_password:
         del environment[ADMIN_PASSWORD]
     return environment

@@ -9,7 +9,7 @@ from bench_table import Figure, Part, Settings, clock
 from torch import Tensor, nn
 
 from sepsearch.data.dataset import Dataset, Pairs, Rows
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.training.loop import Member, fit
 
 ROUNDS = 7
@@ -52,7 +52,7 @@ def measure(settings: Settings) -> Part:
 
 def compare(data: Dataset, rows: Tensor, batch: int, members: int, settings: Settings) -> tuple[Figure, str]:
     """One figure, and both losses at the end."""
-    config = ReportConfig(head="mask", batch_size=batch)
+    config = ReferenceConfig(head="mask", batch_size=batch)
     batches = max(1, EPOCH_EXAMPLES // batch)
     bank = [Member("vn", seed) for seed in range(members)]
     ours = (
@@ -90,7 +90,7 @@ def make_data(device: str) -> tuple[list[np.ndarray], Dataset]:
 
 
 def bare_loop(
-    config: ReportConfig, rows: Tensor, examples: dict[str, Pairs], members: int, batches: int
+    config: ReferenceConfig, rows: Tensor, examples: dict[str, Pairs], members: int, batches: int
 ) -> Iterator[tuple[float, float]]:
     """Train `members` networks, one after the other in every epoch; yields the first one's losses."""
     device = rows.device

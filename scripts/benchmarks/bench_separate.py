@@ -64,11 +64,11 @@ def make_models(folder: Path) -> None:
 
     from sepsearch.audio.spectrogram import FrontEnd
     from sepsearch.data.instruments import INSTRUMENTS
-    from sepsearch.models.families import ReportConfig, make_network
+    from sepsearch.models.families import ReferenceConfig, make_network
     from sepsearch.models.saved_model import ModelCard, save_model
 
     torch.manual_seed(0)
-    config = ReportConfig(head="mask")
+    config = ReferenceConfig(head="mask")
     for code in INSTRUMENTS:
         save_model(folder / code, make_network(config), ModelCard(code, config, FrontEnd(), 6.0))
 

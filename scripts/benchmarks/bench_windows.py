@@ -39,7 +39,7 @@ class Worker:
         import torch
 
         from sepsearch.distributed.object_store import resident_data
-        from sepsearch.models.families import ReportConfig
+        from sepsearch.models.families import ReferenceConfig
         from sepsearch.training.loop import Member, fit
 
         torch.set_num_threads(1)
@@ -47,7 +47,7 @@ class Worker:
         self.brought = 0
         if hasattr(self.data.rows, "_fetch"):
             self._count(self.data.rows)
-        config = ReportConfig(batch_size=BATCH, head="mask")  # on noise the other head dies
+        config = ReferenceConfig(batch_size=BATCH, head="mask")  # on noise the other head dies
         self._epochs = fit(config, self.data, [Member("vn", seed)], epochs=10**6, batches_per_epoch=BATCHES)
 
     def _count(self, rows: Any) -> None:

@@ -18,19 +18,57 @@ from sepsearch.utils.errors import UserError
 
 WAV = {"WAV", "WAVEX", "RF64"}
 # Bytes a sample of encodings with a fixed number of them. Others pad their last block with samples not in the music.
-SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8,
-                "ULAW": 1, "ALAW": 1}  # fmt: skip
+SAMPLE_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+    "ULAW": 1,
+    "ALAW": 1,
+}
 # ffmpeg's names for the encodings of WAV files; its default is 16 bits.
-CODECS = {"PCM_U8": "pcm_u8", "PCM_16": "pcm_s16le", "PCM_24": "pcm_s24le", "PCM_32": "pcm_s32le",
-          "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le", "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw"}  # fmt: skip
+CODECS = {
+    "PCM_U8": "pcm_u8",
+    "PCM_16": "pcm_s16le",
+    "PCM_24": "pcm_s24le",
+    "PCM_32": "pcm_s32le",
+    "FLOAT": "pcm_f32le",
+    "DOUBLE": "pcm_f64le",
+    "ULAW": "pcm_mulaw",
+    "ALAW": "pcm_alaw",
+}
 CUT_OFF = "the file is cut off: copy or export it again, or keep what is there with"
 UNKNOWN = 0xFFFFFFFF  # a length that does not fit in 32 bits, or was not known when it was written
 SOX_UNKNOWN = 0x7FFFF000  # what sox writes instead, rounded down to whole blocks
 TAIL = 2**16  # bytes at the end of a file that are searched for chunks
 OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 # Chunks that follow the audio, known although they may be cut off.
-_KNOWN_CHUNKS = {b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"JUNK", b"junk", b"PAD ",
-                 b"FLLR", b"fact", b"PEAK", b"minf", b"elm1", b"regn", b"umid", b"DGDA", b"_PMX", b"acid"}  # fmt: skip
+_KNOWN_CHUNKS = {
+    b"LIST",
+    b"id3 ",
+    b"ID3 ",
+    b"bext",
+    b"iXML",
+    b"cue ",
+    b"smpl",
+    b"inst",
+    b"JUNK",
+    b"junk",
+    b"PAD ",
+    b"FLLR",
+    b"fact",
+    b"PEAK",
+    b"minf",
+    b"elm1",
+    b"regn",
+    b"umid",
+    b"DGDA",
+    b"_PMX",
+    b"acid",
+}
 _ID3V1 = 128  # bytes of a tag "TAG" at the very end
 
 

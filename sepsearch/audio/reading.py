@@ -211,9 +211,11 @@ def frame_power(frames: np.ndarray) -> np.ndarray:
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file or folder that the system, or libsndfile, refuses to read."""
-    advice = "copy or export it again" if isinstance(error, OSError) else (
-        "export it again, or convert it with 'ffmpeg -i IN OUT.wav'"
-    )  # fmt: skip
+    advice = (
+        "copy or export it again"
+        if isinstance(error, OSError)
+        else ("export it again, or convert it with 'ffmpeg -i IN OUT.wav'")
+    )
     return UserError(f"{path}: expected readable audio, found: {_reason(error)}: {advice}")
 
 

@@ -194,11 +194,7 @@ def _pairs(recordings: Recordings) -> list[tuple[Key, Key]]:
 
 
 def _compare(
-    digests: Mapping[Key, str],
-    waves: Mapping[Key, Wave],
-    pairs: list[tuple[Key, Key]],
-    threshold: float,
-    steps: Steps,
+    digests: Mapping[Key, str], waves: Mapping[Key, Wave], pairs: list[tuple[Key, Key]], threshold: float, steps: Steps
 ) -> tuple[SharedTake, ...]:
     """The pairs that are one take, sorted; files that are the same need no correlation."""
     matches: dict[tuple[Key, Key], Match] = {}

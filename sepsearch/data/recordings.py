@@ -28,8 +28,17 @@ from sepsearch.utils.errors import UserError, one_line
 MOST_PLAYERS = 16
 SUPPLEMENT = "Supplementary_Files"  # of URMP: no piece
 # What macOS, Windows, Linux and network drives leave: it may hold pieces that were deleted. Hidden ones need no name.
-SYSTEM_FOLDERS = {"__MACOSX", "System Volume Information", "$RECYCLE.BIN", "RECYCLER", "lost+found", "@eaDir",
-                  "#recycle", "Network Trash Folder", "Temporary Items"}  # fmt: skip
+SYSTEM_FOLDERS = {
+    "__MACOSX",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "lost+found",
+    "@eaDir",
+    "#recycle",
+    "Network Trash Folder",
+    "Temporary Items",
+}
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,7 @@ class StudySearch(Searcher):
         time_attr: key of a number in results.
     """
 
-    def __init__(
-        self,
-        study: TrialStudy,
-        metric: str,
-        *,
-        max_t: float,
-        time_attr: str = "training_iteration",
-    ):
+    def __init__(self, study: TrialStudy, metric: str, *, max_t: float, time_attr: str = "training_iteration"):
         super().__init__(metric=metric)
         self.study, self._max_t, self._time_attr = study, max_t, time_attr
         self._open: dict[str, float] = {}  # trials that run, with the time of the last value that was reported

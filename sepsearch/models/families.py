@@ -18,12 +18,7 @@ from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.validation import STRICT, validated
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def _odd(kernel: int) -> int:
@@ -36,7 +31,7 @@ OddKernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class ReportConfig:
+class ReferenceConfig:
     """One point of the search space around the reference network; the defaults are its final architecture.
 
     `detector_layers` = 1 is the reference's single linear layer; 2 puts a hidden layer of `detector_width` units
@@ -62,8 +57,8 @@ class ReportConfig:
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
 
 
-REPORT_FINAL = ReportConfig()
-REPORT_INITIAL = ReportConfig(filters=8, activation="relu")
+REFERENCE_FINAL = ReferenceConfig()
+REPORT_INITIAL = ReferenceConfig(filters=8, activation="relu")
 
 
 class ReferenceNetwork(nn.Module):
@@ -72,7 +67,7 @@ class ReferenceNetwork(nn.Module):
     Input and output are (batch, 1, time 128, frequency 128), amplitudes at or above 0.
     """
 
-    def __init__(self, config: ReportConfig):
+    def __init__(self, config: ReferenceConfig):
         super().__init__()
         activation = ACTIVATIONS[config.activation]
         filters = config.filters
@@ -107,8 +102,8 @@ class ReferenceNetwork(nn.Module):
         return torch.relu(regenerated)
 
 
-Config = ReportConfig  # becomes a union with the second family
-FAMILIES: dict[str, tuple[type[Config], type[ReferenceNetwork]]] = {"report": (ReportConfig, ReferenceNetwork)}
+Config = ReferenceConfig  # becomes a union with the second family
+FAMILIES: dict[str, tuple[type[Config], type[ReferenceNetwork]]] = {"report": (ReferenceConfig, ReferenceNetwork)}
 
 
 def make_network(config: Config) -> nn.Module:

@@ -40,10 +40,7 @@ def _named(folder: Path) -> str:
 def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin: "Begin", console: "Console") -> None:
     """Print the dashboard's address, the size of the search, and the command that resumes it."""
     if session.dashboard:
-        console.print(
-            f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})",
-            soft_wrap=True,
-        )
+        console.print(f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})", soft_wrap=True)
     codes = ", ".join(settings.instruments)
     console.print(
         f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"

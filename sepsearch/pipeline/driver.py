@@ -56,16 +56,20 @@ def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") 
 
 
 def _record(
-    begin: Begin, settings: "Settings", prepared: "PreparedData", changed: dict[str, Any], ready: "Ready | None",
-    console: "Console", clock: float,
-) -> str:  # fmt: skip
+    begin: Begin,
+    settings: "Settings",
+    prepared: "PreparedData",
+    changed: dict[str, Any],
+    ready: "Ready | None",
+    console: "Console",
+    clock: float,
+) -> str:
     """Open the journal, run the stages and write the end; before this nothing is written."""
     from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
 
     tracker = Tracker(
-        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
-        folder=begin.folder,
+        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True), folder=begin.folder
     )
     journal = begin.journal or new_journal(begin)
     stop = StopSignal()
@@ -130,8 +134,7 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
     from sepsearch.tracking.tracker import Tracker
 
     tracker = Tracker(
-        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
-        folder=begin.folder,
+        on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True), folder=begin.folder
     )
     for event in begin.events:
         tracker.handle(event)
@@ -146,9 +149,14 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
 
 
 def _begin_journal(
-    journal: "Journal", begin: Begin, settings: "Settings", prepared: "PreparedData", tracker: "Tracker",
-    changed: dict[str, Any], seconds: float,
-) -> None:  # fmt: skip
+    journal: "Journal",
+    begin: Begin,
+    settings: "Settings",
+    prepared: "PreparedData",
+    tracker: "Tracker",
+    changed: dict[str, Any],
+    seconds: float,
+) -> None:
     """Write the first event, of the run or of this process, and send all earlier ones to MLflow."""
     from sepsearch.runs.record import journal_begin
 

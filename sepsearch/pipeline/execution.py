@@ -98,10 +98,17 @@ def getting_ready(
                 workers, task = _share_gpus(session, workers, task, options, begin, console)
                 settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
             forecast = preflight(
-                begin.space, settings, task, workers, begin.folder, begin.storage,
-                time_budget=options["time_budget"], corners=not begin.events, progress=progress,
+                begin.space,
+                settings,
+                task,
+                workers,
+                begin.folder,
+                begin.storage,
+                time_budget=options["time_budget"],
+                corners=not begin.events,
+                progress=progress,
                 patience=GROWTH_SECONDS if session.grows else None,
-            )  # fmt: skip
+            )
         if session.grows:
             console.print(
                 f"the cluster grows on demand: nodes are started for {workers.concurrent} trials at once,"
@@ -133,9 +140,15 @@ def _share_gpus(
 
 
 def run_stages(
-    settings: "Settings", begin: Begin, prepared: "PreparedData", journal: "Journal", ready: Ready | None,
-    stop: "StopSignal", tracker: "Tracker", console: "Console",
-) -> str:  # fmt: skip
+    settings: "Settings",
+    begin: Begin,
+    prepared: "PreparedData",
+    journal: "Journal",
+    ready: Ready | None,
+    stop: "StopSignal",
+    tracker: "Tracker",
+    console: "Console",
+) -> str:
     """Run the remaining stages; returns how the run ended: "finished", "interrupted" or "failed".
 
     `ready` is None for a run that has only to register its models.
@@ -154,10 +167,20 @@ def run_stages(
     for listener in (state.handle, gauges.handle, screen.handle):
         journal.listen(listener)
     stages = Stages(
-        settings, begin.space, prepared, journal, begin.folder, begin.storage, ready.workers, ready.task, stop,
-        gauges.refresh, begin.events, settings.options["retries"],
+        settings,
+        begin.space,
+        prepared,
+        journal,
+        begin.folder,
+        begin.storage,
+        ready.workers,
+        ready.task,
+        stop,
+        gauges.refresh,
+        begin.events,
+        settings.options["retries"],
         lambda line: console.print(line, markup=False, soft_wrap=True),
-    )  # fmt: skip
+    )
     with contextlib.closing(screen):
         try:
             final = _stages(begin, stages, screen, console)
@@ -200,9 +223,13 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         shutil.rmtree(begin.folder / name, ignore_errors=True)
     with Progress() as progress:
         final, reference = score_models(
-            settings, stages.prepared, finals, folds, begin.folder,
+            settings,
+            stages.prepared,
+            finals,
+            folds,
+            begin.folder,
             lambda done, total: progress("scoring the chosen models on the test titles", done, total),
-        )  # fmt: skip
+        )
     seconds = past.seconds("finalists") + time.monotonic() - clock
     scores: ScoresEvent = {"event": "scores", "final": final, "reference_final": reference, "seconds": seconds}
     journal.append({**scores, "files": scored_files(begin.folder)})
@@ -237,9 +264,13 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
 
 
 def _register(
-    journal: "Journal", begin: Begin, final: dict[str, Any], prepared: "PreparedData", tracker: "Tracker",
+    journal: "Journal",
+    begin: Begin,
+    final: dict[str, Any],
+    prepared: "PreparedData",
+    tracker: "Tracker",
     console: "Console",
-) -> str:  # fmt: skip
+) -> str:
     """Register every model; while the registry is away they stay in the run's folder, for `sepsearch.track`."""
     from sepsearch.tracking.champion import compare_on
     from sepsearch.tracking.registry import register_models

@@ -149,9 +149,15 @@ class Stages:
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
         plan = FinalPlan(
-            finalists, seeds, self.journal, folder, epochs,
-            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.storage / "finalists",
-        )  # fmt: skip
+            finalists,
+            seeds,
+            self.journal,
+            folder,
+            epochs,
+            retries=self.retries,
+            checkpoints=self.task.checkpoints,
+            weights=self.storage / "finalists",
+        )
         self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
 
@@ -159,8 +165,13 @@ class Stages:
         """Train (id, instrument, title left out, choice) each, or what is left of that."""
         epochs, folder = self.settings.final_epochs, self.folder / "folds"
         plan = FoldPlan(
-            folds, self.journal, folder, epochs,
-            retries=self.retries, checkpoints=self.task.checkpoints, weights=self.storage / "folds",
-        )  # fmt: skip
+            folds,
+            self.journal,
+            folder,
+            epochs,
+            retries=self.retries,
+            checkpoints=self.task.checkpoints,
+            weights=self.storage / "folds",
+        )
         self._run("folds", plan, self._train(epochs=epochs, weights=self.storage / "folds", **changes))
         return plan

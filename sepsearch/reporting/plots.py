@@ -42,9 +42,13 @@ def curve_figure(title: str, curves: Sequence[Curve], identity: float) -> "Figur
         for curve in sorted(curves, key=lambda curve: curve.bold):
             single = "o" if len(curve.epochs) == 1 else None
             axes.plot(
-                curve.epochs, curve.values, color=curve.colour, marker=single, markersize=3,
+                curve.epochs,
+                curve.values,
+                color=curve.colour,
+                marker=single,
+                markersize=3,
                 linewidth=2.2 if curve.bold else 0.9,
-            )  # fmt: skip
+            )
             if curve.mark is not None:
                 axes.plot([curve.mark], [curve.at(curve.mark)], "o", color=curve.colour, markersize=5)
             for epoch in curve.jumps:
@@ -83,9 +87,13 @@ def rung_figure(curves: Sequence[tuple[Curve, str]], rungs: Sequence[int], epoch
             if curve.epochs and state in marks:
                 colour = MUTED if curve.colour == PALE and state != "completed" else curve.colour
                 axes.plot(
-                    curve.epochs[-1:], curve.values[-1:], marks[state], color=colour,
-                    markersize=4 if many else 6, markeredgewidth=1.4,
-                )  # fmt: skip
+                    curve.epochs[-1:],
+                    curve.values[-1:],
+                    marks[state],
+                    color=colour,
+                    markersize=4 if many else 6,
+                    markeredgewidth=1.4,
+                )
         axes.axhline(1.0, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         values = [value for curve, _ in curves for value in curve.values if math.isfinite(value)]
         _limit(axes, [min(value, 1.5) for value in values] + [1.0])
@@ -123,8 +131,11 @@ class Judged:
 
 
 RIVALS = {
-    "reference network": ("D", REFERENCE), "constant gain": ("|", INK), "silence": ("x", MUTED), "oracle": ("4", MUTED)
-}  # fmt: skip
+    "reference network": ("D", REFERENCE),
+    "constant gain": ("|", INK),
+    "silence": ("x", MUTED),
+    "oracle": ("4", MUTED),
+}
 WORST = 1.6  # ratios beyond are drawn at the edge
 
 
@@ -216,10 +227,14 @@ def slice_figure(axis: Axis, points: Sequence[Point]) -> "Figure":
             if axis.name in point.params:
                 aside = (number * 0.618 % 1 - 0.5) * spread
                 axes.plot(
-                    [axis.place(point.params[axis.name]) + aside], [point.value], "o", color=point.colour,
-                    markersize=5 if len(points) <= MANY else 4, zorder=2 if point.colour == MUTED else 3,
+                    [axis.place(point.params[axis.name]) + aside],
+                    [point.value],
+                    "o",
+                    color=point.colour,
+                    markersize=5 if len(points) <= MANY else 4,
+                    zorder=2 if point.colour == MUTED else 3,
                     markerfacecolor="none" if point.hollow else point.colour,
-                )  # fmt: skip
+                )
         ticks = axis.ticks()
         axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
         axes.set_xlim(-0.06, 1.06)
@@ -245,9 +260,13 @@ def parallel_figure(axes_of: Sequence[Axis], points: Sequence[Point]) -> "Figure
             heights.append((point.value - best) / ((worst - best) or 1))
             strength = ((number + 1) / len(ranked)) ** power
             axes.plot(
-                range(columns), heights, color=point.colour, alpha=faint + (1 - faint) * strength,
-                linewidth=0.8 + 1.6 * strength, linestyle=(0, (3, 2)) if point.hollow else "-",
-            )  # fmt: skip
+                range(columns),
+                heights,
+                color=point.colour,
+                alpha=faint + (1 - faint) * strength,
+                linewidth=0.8 + 1.6 * strength,
+                linestyle=(0, (3, 2)) if point.hollow else "-",
+            )
         result = Axis("ratio", low=best, high=worst if worst > best else best + 1)
         for column, axis in enumerate([*axes_of, result]):
             axes.plot([column, column], [0, 1], color=MUTED, linewidth=0.9, zorder=0)
@@ -255,9 +274,15 @@ def parallel_figure(axes_of: Sequence[Axis], points: Sequence[Point]) -> "Figure
             axes.annotate(name, (column, 1.05), ha="center", va="bottom", fontsize=8, color=INK)
             for place, label in axis.ticks():
                 axes.annotate(
-                    label, (column, place), (4, 0), textcoords="offset points", fontsize=8, color=MUTED, va="center",
+                    label,
+                    (column, place),
+                    (4, 0),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=MUTED,
+                    va="center",
                     bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
-                )  # fmt: skip
+                )
         if any(axis.name not in point.params for axis in axes_of for point in points):
             axes.annotate("none", (-0.08, -0.1), ha="right", va="center", fontsize=8, color=MUTED)
         axes.set_xlim(-0.3, columns - 0.4)

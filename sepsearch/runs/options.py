@@ -44,9 +44,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 # How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.
 OPTIONS: dict[str, Any] = {
-    "data": None, "time_budget": None, "workers": None, "cpus_per_trial": 1.0, "gpus_per_trial": None,
-    "address": None, "retries": 2, "storage": None,
-}  # fmt: skip
+    "data": None,
+    "time_budget": None,
+    "workers": None,
+    "cpus_per_trial": 1.0,
+    "gpus_per_trial": None,
+    "address": None,
+    "retries": 2,
+    "storage": None,
+}
 
 
 def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, Any]:

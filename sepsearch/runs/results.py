@@ -26,9 +26,20 @@ LEFT_OUT = "leave one title out"  # how instruments with too few titles are scor
 # Model loss / identity loss as Iyer 2021 prints them (section 5), tuned on test data and split without shuffling:
 # a figure to name, not one that was reached under the same conditions.
 REFERENCE_RATIOS = {
-    "vn": 0.437, "va": 0.674, "vc": 0.434, "db": 0.273, "fl": 0.427, "ob": 0.369, "cl": 0.868,
-    "sax": 0.506, "bn": 0.454, "tpt": 0.417, "hn": 0.326, "tbn": 0.422, "tba": 0.260,
-}  # fmt: skip
+    "vn": 0.437,
+    "va": 0.674,
+    "vc": 0.434,
+    "db": 0.273,
+    "fl": 0.427,
+    "ob": 0.369,
+    "cl": 0.868,
+    "sax": 0.506,
+    "bn": 0.454,
+    "tpt": 0.417,
+    "hn": 0.326,
+    "tbn": 0.422,
+    "tba": 0.260,
+}
 
 
 def build_results(run: RunState) -> dict[str, Any]:
@@ -87,9 +98,14 @@ def _build(run: RunState) -> dict[str, Any]:
 
 def _trial(job: Job) -> dict[str, Any]:
     return {
-        "id": job.id, "params": job.params, "state": job.state, "reason": job.reason, "epochs": job.epochs,
-        "ratio": job.ratio, "ratios": job.ratios,
-    }  # fmt: skip
+        "id": job.id,
+        "params": job.params,
+        "state": job.state,
+        "reason": job.reason,
+        "epochs": job.epochs,
+        "ratio": job.ratio,
+        "ratios": job.ratios,
+    }
 
 
 def _finalist(run: RunState, configuration: FinalistRecord, final: Mapping[str, Any]) -> dict[str, Any]:

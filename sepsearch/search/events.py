@@ -224,9 +224,22 @@ class EndEvent(_Event):
 
 
 Event = (
-    SearchEvent | ResumeEvent | TrialEvent | FinalEvent | FoldEvent | EpochEvent | SparedEvent | JobEndEvent
-    | RetryEvent | FinalistsEvent | EliminatedEvent | ScoresEvent | RegisteredEvent | ReportEvent | EndEvent
-)  # fmt: skip
+    SearchEvent
+    | ResumeEvent
+    | TrialEvent
+    | FinalEvent
+    | FoldEvent
+    | EpochEvent
+    | SparedEvent
+    | JobEndEvent
+    | RetryEvent
+    | FinalistsEvent
+    | EliminatedEvent
+    | ScoresEvent
+    | RegisteredEvent
+    | ReportEvent
+    | EndEvent
+)
 
 
 @functools.cache

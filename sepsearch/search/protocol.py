@@ -115,9 +115,7 @@ class Attempts:
 
 def retry_event(unit: str, ending: Ending, epochs: int, attempt: int) -> RetryEvent:
     """The event of a job that is tried again after its worker's death."""
-    event: RetryEvent = {
-        "event": "retry", "id": unit, "reason": ending.reason, "epochs": epochs, "attempt": attempt
-    }  # fmt: skip
+    event: RetryEvent = {"event": "retry", "id": unit, "reason": ending.reason, "epochs": epochs, "attempt": attempt}
     return {**event, "cause": ending.cause} if ending.cause else event
 
 

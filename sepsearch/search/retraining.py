@@ -133,10 +133,14 @@ class RunPlan:
         elif not run.failure:
             reason, cause = self._attempts.failure(unit, ending), ENVIRONMENT if ending.how == "died" else ""
         end: JobEndEvent = {
-            "event": "final_end" if self.kind == "final" else "fold_end", "id": unit, "epochs": run.epochs,
-            "state": state, "reason": reason, "cause": cause,
+            "event": "final_end" if self.kind == "final" else "fold_end",
+            "id": unit,
+            "epochs": run.epochs,
+            "state": state,
+            "reason": reason,
+            "cause": cause,
             "weights": None if checksums is None else str(Path(self.folder.name, unit)),
-        }  # fmt: skip
+        }
         self._record(end if checksums is None else {**end, "sha256": checksums})
         if not run.open:
             remove_checkpoints(self._checkpoints, [unit])
@@ -272,12 +276,7 @@ class FoldPlan(RunPlan):
     """
 
     def __init__(
-        self,
-        folds: Iterable[tuple[str, str, str, Choice]],
-        journal: Appends,
-        folder: Path,
-        epochs: int,
-        **others: Any,
+        self, folds: Iterable[tuple[str, str, str, Choice]], journal: Appends, folder: Path, epochs: int, **others: Any
     ):
         runs = (
             SeedRun(id, choice.finalist, choice.run.seed, instrument=instrument, title=title)

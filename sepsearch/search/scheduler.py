@@ -33,9 +33,14 @@ class Appends(Protocol):
 def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, result: Params) -> EpochEvent:
     """The event of an epoch, from what its worker has reported."""
     return {
-        "event": kind, "id": id, "epoch": result["epoch"], "ratio": result["ratio"], "seconds": result["seconds"],
-        "examples_per_second": result["examples_per_second"], "members": result["members"],
-    }  # fmt: skip
+        "event": kind,
+        "id": id,
+        "epoch": result["epoch"],
+        "ratio": result["ratio"],
+        "seconds": result["seconds"],
+        "examples_per_second": result["examples_per_second"],
+        "members": result["members"],
+    }
 
 
 @dataclass(slots=True)

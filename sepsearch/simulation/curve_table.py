@@ -97,8 +97,10 @@ class Pool:
     @property
     def best(self) -> float:
         """The best value at the full budget; NaN if no curve reaches it."""
-        return min((curve.ratios[self.epochs - 1] for curve in self.curves if len(curve.ratios) >= self.epochs),
-                   default=math.nan)  # fmt: skip
+        return min(
+            (curve.ratios[self.epochs - 1] for curve in self.curves if len(curve.ratios) >= self.epochs),
+            default=math.nan,
+        )
 
     def end(self, params: Params) -> float | None:
         """The value of a configuration at the full budget, where that is known."""
@@ -154,9 +156,11 @@ def _places(space: Space, configurations: Sequence[Params]) -> np.ndarray:
     for name, parameter in space.parameters.items():
         active = [all(params.get(k) == v for k, v in parameter.when.items()) for params in configurations]
         columns.append(
-            [_place(parameter, params[name]) if there else math.nan
-             for params, there in zip(configurations, active, strict=True)]
-        )  # fmt: skip
+            [
+                _place(parameter, params[name]) if there else math.nan
+                for params, there in zip(configurations, active, strict=True)
+            ]
+        )
     return np.array(columns, dtype=float).reshape(len(space.parameters), len(configurations)).T
 
 

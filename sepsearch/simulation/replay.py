@@ -37,8 +37,15 @@ class Job:
 
     def run(self, strategy: Strategy, seed: int) -> Outcome:
         """One search."""
-        return simulate(Draw(self.pool), self.pool.space, strategy, trials=self.trials, epochs=self.pool.epochs,
-                        workers=self.workers, seed=seed)  # fmt: skip
+        return simulate(
+            Draw(self.pool),
+            self.pool.space,
+            strategy,
+            trials=self.trials,
+            epochs=self.pool.epochs,
+            workers=self.workers,
+            seed=seed,
+        )
 
 
 def replay(

@@ -126,9 +126,17 @@ class _Workplace:
 
 
 def simulate(
-    source: Source, space: Space, strategy: Strategy, *, trials: int, epochs: int, workers: int = 2, seed: int = 0,
-    budget: int | None = None, network_seed: int = 0,
-) -> Outcome:  # fmt: skip
+    source: Source,
+    space: Space,
+    strategy: Strategy,
+    *,
+    trials: int,
+    epochs: int,
+    workers: int = 2,
+    seed: int = 0,
+    budget: int | None = None,
+    network_seed: int = 0,
+) -> Outcome:
     """Run one search in virtual time. `sepsearch.search.scheduler.SearchPlan` decides everything, as in a real one.
 
     Args:

@@ -101,9 +101,14 @@ class FinalRuns:
         run.params |= flat(row.get("params", of.finalist.params))
         caveat = search["caveats"].get(code, "")
         run.tags |= {
-            "stage": "finalist", "instrument": code, "instrument_name": INSTRUMENTS.get(code, code), "unit": of.id,
-            "configuration": of.finalist.id, "seed": str(of.seed), "state": "completed",
-        }  # fmt: skip
+            "stage": "finalist",
+            "instrument": code,
+            "instrument_name": INSTRUMENTS.get(code, code),
+            "unit": of.id,
+            "configuration": of.finalist.id,
+            "seed": str(of.seed),
+            "state": "completed",
+        }
         run.tags |= {"reference": "true"} if of.finalist.reference else {}
         run.tags |= {key: text for key, text in (("caveat", caveat), ("protocol", row.get("protocol"))) if text}
         gain = _ratio(search["baselines"].get("validation", {}), "gain", code)

@@ -152,11 +152,17 @@ def _card(finals: Finals, run: SeedRun, code: str, like: ModelCard) -> ModelCard
     interval = mean_interval(ratios)
     baselines = {side: {n: row[code] for n, row in rows.items()} for side, rows in search["baselines"].items()}
     scores: dict[str, Any] = {
-        "configuration": run.finalist.id, "seed": run.seed, "epoch": member.epoch, "ratio": member.ratio,
-        "val_loss": member.val_loss, "identity_loss": baselines["validation"]["identity"], "ratio_mean": mean,
-        "ratio_sd": sd, "ratio_interval": list(interval) if interval else None,
+        "configuration": run.finalist.id,
+        "seed": run.seed,
+        "epoch": member.epoch,
+        "ratio": member.ratio,
+        "val_loss": member.val_loss,
+        "identity_loss": baselines["validation"]["identity"],
+        "ratio_mean": mean,
+        "ratio_sd": sd,
+        "ratio_interval": list(interval) if interval else None,
         "discontinuities": sum(one.members[code].discontinuities for one in finished),
-    }  # fmt: skip
+    }
     caveat = search["caveats"].get(code, "")
     return ModelCard(
         instrument=code,

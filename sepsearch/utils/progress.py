@@ -94,9 +94,13 @@ class Progress:
             from sepsearch.utils.terminal_console import LiteralColumn
 
             columns = (
-                LiteralColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), LiteralColumn("left"), TimeRemainingColumn(),
-            )  # fmt: skip
+                LiteralColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                LiteralColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._bars = Bars(*columns, console=self._console, redirect_stdout=False)
             self._bars.start()
         return self

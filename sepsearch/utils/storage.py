@@ -225,9 +225,13 @@ class StorageFolder:
 
     def _error(self, error: Exception, name: str, done: str) -> UserError:
         if self.local and isinstance(error, OSError):
-            return no_space(error, self.local / name) if done != "read" else UserError(
-                f"{self.local / name}: cannot be read: {error.strerror or error}: may this user read it?"
-            )  # fmt: skip
+            return (
+                no_space(error, self.local / name)
+                if done != "read"
+                else UserError(
+                    f"{self.local / name}: cannot be read: {error.strerror or error}: may this user read it?"
+                )
+            )
         return UserError(
             f"{self}/{name}: cannot be {done}: {reason(error)}:"
             " is the address right, and are the credentials where the store's own tools look for them?"

@@ -10,7 +10,7 @@ from sepsearch.audio.metrics import si_sdr
 from sepsearch.audio.separation import Separator, oracle_waveform, row_mask, separate_stream, separate_waveform
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd, clip_spectra, subset_rows
 from sepsearch.audio.stft import bin_weights, transform_size
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.utils.errors import UserError
 
 FRONT_END = FrontEnd(clip_seconds=1.0)
@@ -51,7 +51,7 @@ def scaled(gain: float) -> Separator:
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return make_network(ReportConfig(filters=4, head="mask")).eval()
+    return make_network(ReferenceConfig(filters=4, head="mask")).eval()
 
 
 class Low(nn.Module):

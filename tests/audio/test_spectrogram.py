@@ -82,7 +82,10 @@ def test_ten_seconds_are_a_hop_of_3750_samples():
     assert PRESETS["mel"].hop == 3750
 
 
-@pytest.mark.parametrize("wrong", [{"axis": "bark"}, {"low_hz": 5000.0, "high_hz": 400.0}, {"axis": "log"}, {"window": 3}, {"clip_seconds": 0.5}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [{"axis": "bark"}, {"low_hz": 5000.0, "high_hz": 400.0}, {"axis": "log"}, {"window": 3}, {"clip_seconds": 0.5}],
+)
 def test_settings_that_give_no_transform_are_refused_by_name(wrong):
     with pytest.raises(UserError, match=list(wrong)[-1] if "axis" not in wrong else "axis|low_hz"):
         validated(FrontEnd, wrong, "front end")

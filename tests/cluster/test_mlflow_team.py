@@ -304,13 +304,19 @@ def test_no_password_is_in_a_command_line_a_log_or_a_file_of_a_run(server, place
 @pytest.mark.parametrize(
     ("who", "expected"),
     [
-        ({"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": "not hers, clearly"}, "refuses: 401, user 'alice' or its password is wrong: set MLFLOW_TRACKING_USERNAME"),
+        (
+            {"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": "not hers, clearly"},
+            "refuses: 401, user 'alice' or its password is wrong: set MLFLOW_TRACKING_USERNAME",
+        ),
         ({}, "refuses: 401, it needs a user and a password: set MLFLOW_TRACKING_USERNAME"),
         ("carol", "refuses: 403, user 'carol' may not write to experiment 'sepsearch' (permission READ"),
-        ("by another name", "refuses: 403, it does not accept the host name in this address: start it with that name in --allowed-hosts"),
+        (
+            "by another name",
+            "refuses: 403, it does not accept the host name in this address: start it with that name in --allowed-hosts",
+        ),
     ],
     ids=["wrong password", "nobody", "reader", "name"],
-)  # fmt: skip
+)
 def test_a_search_that_the_server_refuses_ends_at_once_with_one_line(server, together, tree, tmp_path, who, expected):
     place = place_of(server, "alice", tmp_path, in_file=False)
     place.environment |= {"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""}
@@ -362,16 +368,24 @@ def test_a_deleted_experiment_is_told_before_anything_is_spent(server, together,
 MISTAKES = {
     "no database named": ({"MLFLOW_BACKEND_STORE_URI": None}, [], "MLFLOW_BACKEND_STORE_URI is not set"),
     "sqlite": ({"MLFLOW_BACKEND_STORE_URI": "sqlite:///x.db"}, [], "a database of sqlite: expected postgresql://"),
-    "nobody listens": ({"MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hush@127.0.0.1:9/mlflow"}, [], "Connection refused"),
+    "nobody listens": (
+        {"MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hush@127.0.0.1:9/mlflow"},
+        [],
+        "Connection refused",
+    ),
     "no password": ({"PGPASSFILE": "/none"}, [], "no password supplied"),
     "wrong password": ({"PGPASSWORD": "hush"}, [], "password authentication failed"),
     "another's database": ({"DATABASE": "postgres"}, [], "may not make tables there"),
     "empty secret": ({"MLFLOW_FLASK_SERVER_SECRET_KEY": ""}, [], "MLFLOW_FLASK_SERVER_SECRET_KEY: empty"),
-    "known password": ({"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"}, [], "MLFLOW_AUTH_ADMIN_PASSWORD: empty, shorter"),
+    "known password": (
+        {"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"},
+        [],
+        "MLFLOW_AUTH_ADMIN_PASSWORD: empty, shorter",
+    ),
     "heard by all": ({}, ["--host", "0.0.0.0", "--allowed-hosts", ""], "expected --allowed-hosts"),
     "foreign address": ({}, ["--host", "192.0.2.1"], "Cannot assign requested address"),
     "artifacts": ({}, ["--artifacts", "/proc/none"], "/proc/none"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -15,7 +15,7 @@ from sepsearch.audio.separation import separate_waveform
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.export import main
 from sepsearch.models import onnx
-from sepsearch.models.families import ACTIVATIONS, ReportConfig, make_network
+from sepsearch.models.families import ACTIVATIONS, ReferenceConfig, make_network
 from sepsearch.models.onnx import GraphModule, check_onnx, write_onnx
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
 from sepsearch.pipeline.export_model import EXAMPLE, export_model
@@ -36,7 +36,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-CONFIG = ReportConfig(filters=2)
+CONFIG = ReferenceConfig(filters=2)
 
 
 def network(config=CONFIG):
@@ -62,7 +62,7 @@ def folder(tmp_path):
 def exported(tmp_path_factory):
     """An exported model with a mask head, which lets part of everything through."""
     folder = tmp_path_factory.mktemp("exported")
-    config = ReportConfig(filters=2, head="mask")
+    config = ReferenceConfig(filters=2, head="mask")
     save_model(folder / "vn", network(config), card(config))
     assert export_model(str(folder / "vn"), folder / "out") <= 1e-4
     return folder / "out"
@@ -81,14 +81,14 @@ def mixture(seconds=3.0, channels=2):
     ("head", "activation"), list(zip(itertools.cycle(("relu", "mask")), ACTIVATIONS, strict=False))
 )
 def test_onnxruntime_and_torch_agree_for_every_head_and_activation(tmp_path, head, activation):
-    config = ReportConfig(filters=2, head=head, activation=activation, detector_layers=2, detector_width=8)
+    config = ReferenceConfig(filters=2, head=head, activation=activation, detector_layers=2, detector_width=8)
     write_onnx(tmp_path / "model.onnx", network(config), card(config))
     assert check_onnx(tmp_path / "model.onnx", network(config), card(config)) <= 1e-4
 
 
 @pytest.mark.parametrize("front_end", [PRESETS["report"], FrontEnd(axis="log", low_hz=30.0, clip_seconds=2.0)])
 def test_onnxruntime_and_torch_agree_for_other_front_ends_and_kernels(tmp_path, front_end):
-    config = ReportConfig(filters=3, preparer_kernel_1=3, detector_kernel_time=3, regenerator_kernel=4)
+    config = ReferenceConfig(filters=3, preparer_kernel_1=3, detector_kernel_time=3, regenerator_kernel=4)
     write_onnx(tmp_path / "model.onnx", network(config), card(config, front_end))
     assert check_onnx(tmp_path / "model.onnx", network(config), card(config, front_end)) <= 1e-4
 

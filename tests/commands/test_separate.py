@@ -15,13 +15,13 @@ import torch
 
 from sepsearch.audio import reading, separation, streams
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import CARD, ModelCard, load_model, save_model
 from sepsearch.separate import main
 from sepsearch.utils.errors import UserError
 
 FRONT_END = FrontEnd(clip_seconds=1.0)
-CONFIG = ReportConfig(filters=2, head="mask")
+CONFIG = ReferenceConfig(filters=2, head="mask")
 RATE = 44_100
 
 

@@ -9,7 +9,7 @@ from event_fixtures import histories, interrupted_story, journal, runs, steps, s
 
 from sepsearch.__main__ import COMMANDS
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.search.journal import Journal, read_run
 from sepsearch.track import main
@@ -17,7 +17,7 @@ from sepsearch.tracking import mapping
 from sepsearch.tracking.tracker import Tracker, connect
 from sepsearch.utils.errors import UserError
 
-CONFIG = ReportConfig(filters=2, activation="silu")
+CONFIG = ReferenceConfig(filters=2, activation="silu")
 UNREGISTERED = [event for event in journal(story()) if event["event"] != "registered"]
 
 

@@ -167,11 +167,7 @@ def test_a_take_may_be_off_by_one_least_significant_bit(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_copies_takes_in_all_three_ways() -> None:
-    assert {player.reuse for arrangement in ARRANGEMENTS for player in arrangement.players} == {
-        "",
-        "scaled",
-        "rounded",
-    }
+    assert {player.reuse for arrangement in ARRANGEMENTS for player in arrangement.players} == {"", "scaled", "rounded"}
 
 
 def test_note_lists_give_onset_frequency_and_duration_of_what_sounds(duet: Path) -> None:

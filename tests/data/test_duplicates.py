@@ -208,8 +208,12 @@ def test_a_survey_holds_all_parts_in_the_order_of_the_recordings(tmp_path: Path)
     recordings = read_folder(tmp_path)
     result = survey(recordings)
     assert [(facts.piece[:2], facts.stem) for facts in result.stems] == [
-        ("01", "1_vn"), ("01", "2_vc"), ("02", "1_vn"), ("02", "2_vc"), ("02", "3_fl"),
-    ]  # fmt: skip
+        ("01", "1_vn"),
+        ("01", "2_vc"),
+        ("02", "1_vn"),
+        ("02", "2_vc"),
+        ("02", "3_fl"),
+    ]
     assert [check.piece[:2] for check in result.mixtures] == ["01", "02"]
     assert [(take.first[1], take.second[1], take.correlation) for take in result.shared] == [("1_vn", "1_vn", 1.0)]
     assert result.groups == (("A", "B"),)

@@ -12,10 +12,10 @@ from synthetic import synthetic_data
 from sepsearch.audio.spectrogram import ROW_BYTES
 from sepsearch.data.dataset import Dataset, Rows
 from sepsearch.data.prefetch import WindowedRows
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.training.loop import Member, evaluate, fit
 
-CONFIG = ReportConfig(filters=4, head="mask", batch_size=4, learning_rate=3e-3)
+CONFIG = ReferenceConfig(filters=4, head="mask", batch_size=4, learning_rate=3e-3)
 MEMBERS = (Member("vn", 0), Member("vc", 1))
 PART = 5  # rows
 

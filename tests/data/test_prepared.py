@@ -8,7 +8,7 @@ from recording_fixtures import write_plain_tree
 from sepsearch.data.dataset import Dataset
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import PreparedData, gather_data
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.search.space import parse_space
 from sepsearch.training.loop import Member, fit
 from sepsearch.utils.errors import UserError
@@ -19,9 +19,18 @@ SPACE = parse_space(
 )
 # Violins have three titles to separate them in and five others, clarinets no title that is not theirs alone.
 PIECES = {
-    "a": ["vn", "vc"], "b": ["vn", "vc"], "c": ["vn", "vc"], "d": ["vn"], "e": ["vn"], "f": ["vn_1", "vn_2"],
-    "g": ["vn"], "h": ["vc"], "i": ["vn"], "j": ["cl"], "k": ["cl_1", "cl_2"],
-}  # fmt: skip
+    "a": ["vn", "vc"],
+    "b": ["vn", "vc"],
+    "c": ["vn", "vc"],
+    "d": ["vn"],
+    "e": ["vn"],
+    "f": ["vn_1", "vn_2"],
+    "g": ["vn"],
+    "h": ["vc"],
+    "i": ["vn"],
+    "j": ["cl"],
+    "k": ["cl_1", "cl_2"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +49,7 @@ def test_with_more_solos_than_duets_every_ratio_is_finite_and_above_zero(prepare
     found = gather(prepared, seed=seed)
     data = Dataset(found.rows, found.examples, found.baselines["validation"]["identity"])
     members = [Member(code, 0) for code in found.examples]
-    (epoch,) = fit(ReportConfig(filters=2, head="mask"), data, members, epochs=1, batches_per_epoch=1)
+    (epoch,) = fit(ReferenceConfig(filters=2, head="mask"), data, members, epochs=1, batches_per_epoch=1)
     assert {member.member.instrument for member in epoch.members} == {"vn", "vc"}
     assert all(0 < member.ratio < math.inf for member in epoch.members)
     assert 0 < epoch.ratio < math.inf

@@ -83,8 +83,15 @@ def test_shards_are_readable_with_pyarrow_alone(shards: ShardSet) -> None:
         with pa.memory_map(str(shards.folder / piece["shard"]["file"])) as source:
             table = pa.ipc.open_file(source).read_all()
         assert table.column_names == [
-            "piece", "title", "clip", "subset", "members", "instruments", "sound_seconds", "spectrogram",
-        ]  # fmt: skip
+            "piece",
+            "title",
+            "clip",
+            "subset",
+            "members",
+            "instruments",
+            "sound_seconds",
+            "spectrogram",
+        ]
         tensor = table.schema.field("spectrogram").type
         assert isinstance(tensor, pa.FixedShapeTensorType)
         assert (tensor.value_type, tensor.shape, tensor.dim_names) == (pa.float16(), [128, 128], ["frame", "bin"])

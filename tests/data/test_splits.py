@@ -100,9 +100,19 @@ def test_with_a_single_clip_nothing_can_be_held_back_and_that_is_marked():
 
 # Half of the titles are solos, or duets of two of a kind.
 SOLOS = {
-    "a": ("vn", "vc"), "b": ("vn",), "c": ("vc",), "d": ("fl", "vn"), "e": ("vn", "vn"), "f": ("vc", "fl", "vn"),
-    "g": ("fl",), "h": ("vc", "vc"), "i": ("fl", "vc"), "j": ("fl", "fl"), "k": ("vn", "vc", "fl"), "l": ("vn",),
-}  # fmt: skip
+    "a": ("vn", "vc"),
+    "b": ("vn",),
+    "c": ("vc",),
+    "d": ("fl", "vn"),
+    "e": ("vn", "vn"),
+    "f": ("vc", "fl", "vn"),
+    "g": ("fl",),
+    "h": ("vc", "vc"),
+    "i": ("fl", "vc"),
+    "j": ("fl", "fl"),
+    "k": ("vn", "vc", "fl"),
+    "l": ("vn",),
+}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -151,8 +161,10 @@ def test_an_instrument_that_plays_with_others_in_one_title_alone_is_divided_ther
     examples, rules = split_pairs(index, split_titles(index.title_facts(), seed=0), ["fl"])
     assert rules == {"fl": "one title"}
     assert clips_by_side(index, examples["fl"]) == {
-        "train": {("a", 0), ("a", 1), ("a", 2)}, "validation": {("a", 3)}, "test": {("a", 4)},
-    }  # fmt: skip
+        "train": {("a", 0), ("a", 1), ("a", 2)},
+        "validation": {("a", 3)},
+        "test": {("a", 4)},
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))

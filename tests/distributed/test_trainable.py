@@ -15,9 +15,15 @@ from sepsearch.utils.storage import open_storage
 
 def task(place, mark="abc") -> Task:
     return Task(
-        data=None, instruments=("vn",), epochs=1, examples_per_epoch=8, threads=1, gpu=False,
-        checkpoints=place, mark=mark,
-    )  # fmt: skip
+        data=None,
+        instruments=("vn",),
+        epochs=1,
+        examples_per_epoch=8,
+        threads=1,
+        gpu=False,
+        checkpoints=place,
+        mark=mark,
+    )
 
 
 def test_a_node_that_sees_what_the_driver_wrote_may_train(tmp_path):

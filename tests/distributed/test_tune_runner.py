@@ -233,8 +233,12 @@ def test_a_unit_that_hangs_is_ended_and_handed_out_again_and_the_others_go_on(ho
     plan = Retried([{"how": how}, {"how": ""}, {"how": ""}, {"how": ""}])
     run(plan, hang, ray_workers, tmp_path)
     assert sorted((unit, how) for unit, how, _ in plan.ends) == [
-        ("u0", "died"), ("u0", "died"), ("u1", "returned"), ("u2", "returned"), ("u3", "returned"),
-    ]  # fmt: skip
+        ("u0", "died"),
+        ("u0", "died"),
+        ("u1", "returned"),
+        ("u2", "returned"),
+        ("u3", "returned"),
+    ]
     assert all("worker died: no report for" in reason for unit, _, reason in plan.ends if unit == "u0")
 
 

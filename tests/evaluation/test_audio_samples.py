@@ -104,7 +104,10 @@ def damage_card(folder, **changes):
         (lambda f: damage_card(f, si_sdr_db="4"), "si_sdr_db is '4'"),
         (lambda f: damage_card(f, instrument="vc"), "instrument is 'vc', expected vn"),
         (lambda f: damage_card(f, constant=-1), "constant is -1"),
-        (lambda f: damage_card(f, front_end={"axis": "bark"}), "front_end: axis: input should be 'mel', 'log' or 'linear', found 'bark'"),
+        (
+            lambda f: damage_card(f, front_end={"axis": "bark"}),
+            "front_end: axis: input should be 'mel', 'log' or 'linear', found 'bark'",
+        ),
         (lambda f: damage_card(f, front_end=[]), "sample.json"),
         (lambda f: damage_card(f, sha256={}), "damaged"),
     ],

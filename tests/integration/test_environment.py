@@ -115,10 +115,14 @@ def story(*more: tuple[str, dict]) -> list[Event]:
     failed = {"id": "t0000", "state": "failed", "reason": "worker died (3 times)", "cause": "environment", "epochs": 1}
     return journal(
         [
-            search_event(), ("trial", {"id": "t0000", "params": {}}), epoch_event("epoch", "t0000", 1),
-            ("trial_end", failed), ("trial", {"id": "t0001", "params": {}}), *more,
+            search_event(),
+            ("trial", {"id": "t0000", "params": {}}),
+            epoch_event("epoch", "t0000", 1),
+            ("trial_end", failed),
+            ("trial", {"id": "t0001", "params": {}}),
+            *more,
         ]
-    )  # fmt: skip
+    )
 
 
 RESUME = ("resume", {"units": {"t0000": 1, "t0001": 0}, "changed": {}})

@@ -79,8 +79,11 @@ def live(folder: Path, tree: Path, resume: bool) -> Life:
     with (folder / "output.txt").open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sepsearch.run", *(["--resume", "x"] if resume else new)],
-            cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     return Life(process, folder / "runs" / "x" / "journal.jsonl")
 
 
@@ -173,8 +176,16 @@ def test_mlflow_has_one_run_a_unit_and_one_point_an_epoch(survived):
 
 def test_nothing_of_use_only_while_it_runs_is_left(survived):
     left = {path.name for path in (survived / "runs" / "x").glob("[!.]*")}
-    assert left == {"space.yaml", "journal.jsonl", "results.json", "study.log", "finalists", "models", "samples",
-                    "report.html"}  # fmt: skip
+    assert left == {
+        "space.yaml",
+        "journal.jsonl",
+        "results.json",
+        "study.log",
+        "finalists",
+        "models",
+        "samples",
+        "report.html",
+    }
 
 
 def test_no_traceback_was_shown(survived):
@@ -211,8 +222,12 @@ def two_nodes(tmp_path_factory) -> dict:
     environment |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}
     done = subprocess.run(
         [sys.executable, Path(__file__).parents[1] / "support" / "two_nodes.py", folder],
-        env=environment, capture_output=True, text=True, timeout=4 * PATIENCE, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

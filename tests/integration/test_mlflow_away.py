@@ -20,7 +20,7 @@ from event_fixtures import histories, interrupted_story, journal, runs, steps, s
 
 from sepsearch import track
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.tracking import mapping
 from sepsearch.tracking.registry import register_model, resolve_model
@@ -47,10 +47,21 @@ class Server:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}",
-            "--artifacts-destination", str(self.folder / "artifacts"),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder / 'mlflow.db'}",
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+        ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         # Without the processes that run jobs of its language-model pages.
         environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -276,7 +287,7 @@ def test_a_server_whose_answers_are_lost_after_the_deed_makes_no_run_and_no_metr
 def test_a_model_is_registered_once_though_answers_are_lost(server, tmp_path, monkeypatch):
     monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
-    config = ReportConfig(filters=2, activation="silu")
+    config = ReferenceConfig(filters=2, activation="silu")
     figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
     card = ModelCard(instrument="vn", config=config, front_end=FrontEnd(), constant=1.0, search="duets", **figures)
     save_model(tmp_path / "vn", make_network(config).eval(), card)

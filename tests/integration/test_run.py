@@ -37,9 +37,24 @@ RESULT_KEYS = {
     "seconds",
 }
 FINAL_KEYS = {
-    "params", "seeds", "identity_loss", "val_loss", "ratio", "ratio_mean", "ratio_sd", "test_ratio", "si_sdr_gain_db",
-    "discontinuities", "model_uri", "configuration", "seed", "epoch", "ratio_interval", "protocol", "audio",
-}  # fmt: skip
+    "params",
+    "seeds",
+    "identity_loss",
+    "val_loss",
+    "ratio",
+    "ratio_mean",
+    "ratio_sd",
+    "test_ratio",
+    "si_sdr_gain_db",
+    "discontinuities",
+    "model_uri",
+    "configuration",
+    "seed",
+    "epoch",
+    "ratio_interval",
+    "protocol",
+    "audio",
+}
 
 
 def command(folder: Path, tree: Path, *more: str) -> list[str]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sepsearch.models.families import (
-    REPORT_FINAL,
+    REFERENCE_FINAL,
     REPORT_INITIAL,
+    ReferenceConfig,
     ReferenceNetwork,
-    ReportConfig,
     config_params,
     count_parameters,
     make_config,
@@ -18,7 +18,9 @@ from sepsearch.models.families import (
 from sepsearch.utils.errors import UserError
 
 
-@pytest.mark.parametrize(("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REPORT_FINAL, 16, 54_658)])
+@pytest.mark.parametrize(
+    ("config", "filters", "parameters"), [(REPORT_INITIAL, 8, 52_386), (REFERENCE_FINAL, 16, 54_658)]
+)
 def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filters, parameters):
     network = ReferenceNetwork(config)
     shapes = []
@@ -34,13 +36,13 @@ def test_the_reports_networks_have_its_shapes_and_parameter_counts(config, filte
 def test_the_final_architecture_uses_elu_and_the_initial_relu():
     kinds = [
         {type(m) for m in ReferenceNetwork(c).preparer if not isinstance(m, torch.nn.Conv2d)}
-        for c in (REPORT_FINAL, REPORT_INITIAL)
+        for c in (REFERENCE_FINAL, REPORT_INITIAL)
     ]
     assert kinds == [{torch.nn.ELU}, {torch.nn.ReLU}]
 
 
 def test_the_timeline_scales_every_frequency_and_channel_of_a_frame_alike():
-    network = ReferenceNetwork(REPORT_FINAL)
+    network = ReferenceNetwork(REFERENCE_FINAL)
     seen = {}
     network.regenerator.register_forward_hook(lambda _m, inputs, _o: seen.update(product=inputs[0]))
     network.preparer.register_forward_hook(lambda _m, _i, output: seen.update(prepared=output))
@@ -54,7 +56,7 @@ def test_the_timeline_scales_every_frequency_and_channel_of_a_frame_alike():
 )
 def test_every_corner_of_the_space_gives_a_spectrogram_of_the_inputs_shape(corner):
     filters, kernel, activation, time, layers, regenerator, head = corner
-    config = ReportConfig(
+    config = ReferenceConfig(
         filters=filters,
         preparer_kernel_1=kernel,
         activation=activation,
@@ -70,12 +72,12 @@ def test_every_corner_of_the_space_gives_a_spectrogram_of_the_inputs_shape(corne
 
 def test_a_mask_never_exceeds_the_mixture():
     mixture = torch.rand(2, 1, 128, 128)
-    output = make_network(ReportConfig(head="mask"))(mixture)
+    output = make_network(ReferenceConfig(head="mask"))(mixture)
     assert bool(((output >= 0) & (output <= mixture)).all())
 
 
 def test_a_configuration_survives_a_round_trip_through_plain_values():
-    config = ReportConfig(filters=24, head="mask", l2=1e-5)
+    config = ReferenceConfig(filters=24, head="mask", l2=1e-5)
     assert make_config(config_params(config)) == config
 
 

@@ -49,6 +49,6 @@ def test_an_early_ratio_of_a_stopped_trial_is_never_the_best():
 
 def test_a_reason_is_printed_as_one_line_of_text():
     (line,) = printed(
-        {"event": "trial_end", "id": "t0000", "state": "failed", "reason": "\x1b]0;x\x07[/]\nforged", "epochs": 0},
+        {"event": "trial_end", "id": "t0000", "state": "failed", "reason": "\x1b]0;x\x07[/]\nforged", "epochs": 0}
     )
     assert r"failed: \x1b]0;x\x07[/]\nforged" in line

@@ -125,9 +125,9 @@ def test_speed_falls_while_nothing_happens():
 
 def test_names_have_their_units_as_prometheus_wants_them_and_texts_that_ray_can_take():
     for name, (text, labels) in GAUGES.items():
-        assert re.fullmatch(r"sepsearch_[a-z_]+(ratio|epoch|trials|_per_second|_seconds|_bytes|_number)", name) or name in (
-            "sepsearch_ratio", "sepsearch_epoch", "sepsearch_trials",
-        )  # fmt: skip
+        assert re.fullmatch(
+            r"sepsearch_[a-z_]+(ratio|epoch|trials|_per_second|_seconds|_bytes|_number)", name
+        ) or name in ("sepsearch_ratio", "sepsearch_epoch", "sepsearch_trials")
         assert text.isascii(), "Ray refuses others, in the worker"
         assert labels[0] == "search"
 

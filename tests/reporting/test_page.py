@@ -33,7 +33,7 @@ SPACE = {
     },
     "search": {"trials": 5, "epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "final": {"configurations": 1, "seeds": 2, "epochs": 4},
-}  # fmt: skip
+}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'$x_1$"
 # Ratio by epoch of each trial; t0003 is stopped at the first rung.
 CURVES = {"t0000": [0.9, 0.8, 0.7, 0.6], "t0001": [0.8, 0.7, 0.6, 0.5], "t0002": [0.7, 0.6, 0.5, 0.4], "t0003": [0.85]}
@@ -44,32 +44,69 @@ def params(**changes):
 
 
 def audio(gain):
-    five = {name: {"si_sdr_db": value, "sdr_db": None} for name, value in
-            {"mixture": 0.0, "estimate": gain, "oracle": 12.0, "gain": gain, "oracle_gain": 12.0}.items()}  # fmt: skip
+    five = {
+        name: {"si_sdr_db": value, "sdr_db": None}
+        for name, value in {"mixture": 0.0, "estimate": gain, "oracle": 12.0, "gain": gain, "oracle_gain": 12.0}.items()
+    }
     return {"titles": 2, "clips": 5, **five, "by_players": {"3": {"titles": 1, "clips": 2, **five}}}
 
 
 def score(ratio, **changes):
     return {
-        "params": params(), "seeds": [1, 2], "identity_loss": 1.0, "val_loss": ratio, "ratio": ratio,
-        "ratio_mean": ratio, "ratio_sd": 0.01, "ratio_interval": [ratio - 0.125, ratio + 0.125], "test_ratio": ratio + 0.1,
-        "si_sdr_gain_db": -2.5, "discontinuities": 0, "model_uri": "here", "configuration": "c0", "seed": 1, "epoch": 2,
-        "protocol": "test titles", "audio": audio(-2.5), **changes,
-    }  # fmt: skip
+        "params": params(),
+        "seeds": [1, 2],
+        "identity_loss": 1.0,
+        "val_loss": ratio,
+        "ratio": ratio,
+        "ratio_mean": ratio,
+        "ratio_sd": 0.01,
+        "ratio_interval": [ratio - 0.125, ratio + 0.125],
+        "test_ratio": ratio + 0.1,
+        "si_sdr_gain_db": -2.5,
+        "discontinuities": 0,
+        "model_uri": "here",
+        "configuration": "c0",
+        "seed": 1,
+        "epoch": 2,
+        "protocol": "test titles",
+        "audio": audio(-2.5),
+        **changes,
+    }
 
 
 def whole_story(text="plain"):
     """Four trials (one stopped, one failed beside them), two finalists with two seeds, a jump, scores."""
     losses = {"identity": {"vn": 1.0, "vc": 1.0}, "zero": {"vn": 1.25}, "gain": {"vn": 0.75}, "oracle": {"vn": 0.0625}}
-    yield "search", {
-        "name": f"duets {text}", "run": "abc", "space": SPACE, "reference": "t0000", "seconds": 1.0,
-        "settings": {"name": text, "seed": 0, "trials": 5, "epochs": 4, "final_epochs": 4, "instruments": ["vn", "vc"],
-                     "options": {"data": text}},
-        "versions": {"sepsearch": "0.1+abc", text: text},
-        "dataset": {"source": text, "pieces": 4, "clips": 9, "rows": 27, "fingerprint": text,
-                    "split": {"train": [text, "Minuet"], "validation": ["Largo"], "test": []}},
-        "baselines": {"validation": losses}, "caveats": {"vc": f"one title only {text}"},
-    }  # fmt: skip
+    yield (
+        "search",
+        {
+            "name": f"duets {text}",
+            "run": "abc",
+            "space": SPACE,
+            "reference": "t0000",
+            "seconds": 1.0,
+            "settings": {
+                "name": text,
+                "seed": 0,
+                "trials": 5,
+                "epochs": 4,
+                "final_epochs": 4,
+                "instruments": ["vn", "vc"],
+                "options": {"data": text},
+            },
+            "versions": {"sepsearch": "0.1+abc", text: text},
+            "dataset": {
+                "source": text,
+                "pieces": 4,
+                "clips": 9,
+                "rows": 27,
+                "fingerprint": text,
+                "split": {"train": [text, "Minuet"], "validation": ["Largo"], "test": []},
+            },
+            "baselines": {"validation": losses},
+            "caveats": {"vc": f"one title only {text}"},
+        },
+    )
     for number, (id, ratios) in enumerate(CURVES.items()):
         yield "trial", {"id": id, "params": params(filters=8 if number % 2 else 16, learning_rate=1e-3 * (number + 1))}
         for epoch, ratio in enumerate(ratios, 1):
@@ -80,9 +117,16 @@ def whole_story(text="plain"):
     yield "retry", {"id": "t0004", "reason": f"worker died {text}", "epochs": 0, "attempt": 1}
     yield "trial_end", {"id": "t0004", "state": "failed", "reason": f"NaN {text}", "epochs": 0}
     chosen = [("c0", "t0002", False), ("c1", "t0000", True)]
-    yield "finalists", {"seconds": 2.0, "configurations": [
-        {"id": id, "trial": trial, "params": params(filters=8), "reference": reference} for id, trial, reference in chosen
-    ]}  # fmt: skip
+    yield (
+        "finalists",
+        {
+            "seconds": 2.0,
+            "configurations": [
+                {"id": id, "trial": trial, "params": params(filters=8), "reference": reference}
+                for id, trial, reference in chosen
+            ],
+        },
+    )
     for id, _, _ in chosen:
         for seed in (1, 2):
             unit = f"{id}-s{seed}"
@@ -234,10 +278,20 @@ def test_the_same_journal_gives_the_same_page(run, tmp_path):
 def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
     table = final_table(facts)
     assert texts(table) == [
-        ["vn violin", "0.400 ± 0.010", "0.275 to 0.525", "0.500", "1.000", "1.250", "0.750", "0.062",
-         "0.500 ± 0.010 1↯", "0.437"],
+        [
+            "vn violin",
+            "0.400 ± 0.010",
+            "0.275 to 0.525",
+            "0.500",
+            "1.000",
+            "1.250",
+            "0.750",
+            "0.062",
+            "0.500 ± 0.010 1↯",
+            "0.437",
+        ],
         ["vc cello*†", "0.300 ± –", "0.175 to 0.425", "0.400", "1.000", "–", "–", "–", "0.600 ± 0.010", "0.434"],
-    ]  # fmt: skip
+    ]
     assert [cell.text for cell in table.foot][:4] == ["mean", "0.350", "", "0.450"]
 
 
@@ -249,8 +303,20 @@ def test_marks_of_the_final_table_are_explained(page):
 
 def test_decibels_are_shown_with_their_signs_and_a_dash_for_none(facts):
     assert texts(audio_table(facts))[0] == [
-        "vn violin", "2", "5", "0.0", "−2.5", "−2.5", "12.0", "+12.0", "–", "–", "–", "–", "–",
-    ]  # fmt: skip
+        "vn violin",
+        "2",
+        "5",
+        "0.0",
+        "−2.5",
+        "−2.5",
+        "12.0",
+        "+12.0",
+        "–",
+        "–",
+        "–",
+        "–",
+        "–",
+    ]
     assert texts(ensemble_table(facts))[0][:5] == ["vn violin", "3", "1", "2", "0.0"]
 
 

@@ -112,8 +112,14 @@ class Explorer:
         with disk.watching():
             self._run()
         facts, missed = self.task.facts(), disk.missed()
-        return {"operations": operations, "lines": lines, "states": states, "facts": facts, "missed": missed,
-                "epochs": _trained()}  # fmt: skip
+        return {
+            "operations": operations,
+            "lines": lines,
+            "states": states,
+            "facts": facts,
+            "missed": missed,
+            "epochs": _trained(),
+        }
 
     def points(self, mode: str) -> list[Point]:
         """All points of a mode."""

@@ -103,8 +103,24 @@ class Disk:
 class _Patches:
     """What stands in for `os` functions and `open`."""
 
-    NAMES = ("open", "close", "write", "fsync", "fdatasync", "ftruncate", "truncate", "rename", "replace", "mkdir",
-             "unlink", "remove", "rmdir", "chmod", "fchmod", "link")  # fmt: skip
+    NAMES = (
+        "open",
+        "close",
+        "write",
+        "fsync",
+        "fdatasync",
+        "ftruncate",
+        "truncate",
+        "rename",
+        "replace",
+        "mkdir",
+        "unlink",
+        "remove",
+        "rmdir",
+        "chmod",
+        "fchmod",
+        "link",
+    )
 
     def __init__(self, disk: Disk):
         self._disk, self._real = disk, disk._real
@@ -149,10 +165,13 @@ class _Patches:
             return int(self._real["write"](descriptor, data))
         view = memoryview(data).cast("B")
         written = self._disk.perform(
-            "write", name, lambda: self._real["write"](descriptor, data),
+            "write",
+            name,
+            lambda: self._real["write"](descriptor, data),
             lambda _: self._disk.tree.write(name, os.fstat(descriptor).st_size),
-            len(view), lambda amount: self._real["write"](descriptor, view[:amount]),
-        )  # fmt: skip
+            len(view),
+            lambda amount: self._real["write"](descriptor, view[:amount]),
+        )
         return int(written)
 
     def _sync(self, call: str, descriptor: int) -> None:
@@ -180,9 +199,8 @@ class _Patches:
             self._real[call](target, length)
             return
         self._disk.perform(
-            "truncate", name, lambda: self._real[call](target, length),
-            lambda _: self._disk.tree.truncate(name, length),
-        )  # fmt: skip
+            "truncate", name, lambda: self._real[call](target, length), lambda _: self._disk.tree.truncate(name, length)
+        )
 
     def rename(self, source: Any, target: Any, **folders: Any) -> None:
         self._rename("rename", source, target, folders)
@@ -212,9 +230,11 @@ class _Patches:
             self._real["link"](source, target, **options)
             return
         self._disk.perform(
-            "link", f"{old} → {new}", lambda: self._real["link"](source, target, **options),
+            "link",
+            f"{old} → {new}",
+            lambda: self._real["link"](source, target, **options),
             lambda _: self._disk.tree.link(old, new),
-        )  # fmt: skip
+        )
 
     def mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         name = self._disk.relative(path, dir_fd)
@@ -260,9 +280,16 @@ class _Patches:
         self.chmod(descriptor, mode)
 
     def open_file(
-        self, file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
-        newline: Any = None, closefd: bool = True, opener: Any = None,
-    ) -> Any:  # fmt: skip
+        self,
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: Any = None,
+        errors: Any = None,
+        newline: Any = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
         """`open`; whatever is watched is opened, written and closed by way of `os`."""
         writing = any(letter in mode for letter in "wax+")
         if self._disk.relative(file) is None or (isinstance(file, int) and not writing):

@@ -22,9 +22,24 @@ damages, fuzz, fuzz_audio, fuzz_folders, fuzz_journal, fuzz_models, fuzz_shards,
 
 # What nobody may name a file by that is to lie below a folder.
 HOSTILE_NAMES = (
-    "../evil", "a/../../evil", "..", "/etc/evil", "//evil", "a//b", "a/", "./a", "a/.", "", "a\\b", "..\\evil",
-    "C:/evil", "c:evil", "nul\0", "esc\x1b[31m", "line\nbreak",
-)  # fmt: skip
+    "../evil",
+    "a/../../evil",
+    "..",
+    "/etc/evil",
+    "//evil",
+    "a//b",
+    "a/",
+    "./a",
+    "a/.",
+    "",
+    "a\\b",
+    "..\\evil",
+    "C:/evil",
+    "c:evil",
+    "nul\0",
+    "esc\x1b[31m",
+    "line\nbreak",
+)
 CORPUS = Path(__file__).parent / "corpus"
 few = settings(derandomize=True, max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 

@@ -27,9 +27,14 @@ def load_results() -> None:
 
 
 def remembered_fit(
-    config: Any, data: Any, members: Sequence[Member], *, epochs: int, batches_per_epoch: int,
+    config: Any,
+    data: Any,
+    members: Sequence[Member],
+    *,
+    epochs: int,
+    batches_per_epoch: int,
     state: BankState | None = None,
-) -> Iterator[EpochResult]:  # fmt: skip
+) -> Iterator[EpochResult]:
     """As `training.fit`; every epoch adds a byte to the file $CRASH_POINTS_EPOCHS."""
     from sepsearch.models.families import config_params
 

@@ -64,8 +64,13 @@ def test_every_removal_of_a_tree_is_seen(watched):
     Path("a/b/c").touch()
     shutil.rmtree("a")
     assert seen == [
-        ("mkdir", "a"), ("mkdir", "a/b"), ("create", "a/b/c"), ("unlink", "a/b/c"), ("rmdir", "a/b"), ("rmdir", "a"),
-    ]  # fmt: skip
+        ("mkdir", "a"),
+        ("mkdir", "a/b"),
+        ("create", "a/b/c"),
+        ("unlink", "a/b/c"),
+        ("rmdir", "a/b"),
+        ("rmdir", "a"),
+    ]
     assert disk.missed() == []
 
 

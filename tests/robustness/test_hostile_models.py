@@ -21,10 +21,32 @@ from sepsearch.utils.errors import UserError
 PACKAGE = Path(sepsearch.__file__).parent
 # What reads pickles, runs text, or makes objects of what a file says.
 FORBIDDEN = {
-    "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "torch.load", "torch.jit.load",
-    "torch.package", "pandas.read_pickle", "eval", "exec", "compile", "__import__", "yaml.unsafe_load", "yaml.full_load",
-    "yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.CLoader", "allow_pickle", "os.system", "os.popen",
-}  # fmt: skip
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+    "torch.load",
+    "torch.jit.load",
+    "torch.package",
+    "pandas.read_pickle",
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.Loader",
+    "yaml.UnsafeLoader",
+    "yaml.FullLoader",
+    "yaml.CLoader",
+    "allow_pickle",
+    "os.system",
+    "os.popen",
+}
 
 
 @pytest.fixture
@@ -67,9 +89,20 @@ def test_a_card_that_claims_a_giant_is_refused_before_it_is_built(saved, monkeyp
 
 @pytest.mark.parametrize(
     "changes",
-    [{"constant": 0}, {"constant": float("nan")}, {"constant": 10**400}, {"scores": []}, {"instrument": ["vn"]}, {"search": 3},
-     {"schema": [1]}, {"front_end": {"window": 4096.0}}, {"front_end": {"low_hz": True}}, {"seeds": 3}, {"weights_sha256": None}],
-)  # fmt: skip
+    [
+        {"constant": 0},
+        {"constant": float("nan")},
+        {"constant": 10**400},
+        {"scores": []},
+        {"instrument": ["vn"]},
+        {"search": 3},
+        {"schema": [1]},
+        {"front_end": {"window": 4096.0}},
+        {"front_end": {"low_hz": True}},
+        {"seeds": 3},
+        {"weights_sha256": None},
+    ],
+)
 def test_a_card_of_odd_values_is_refused_though_its_checksum_fits(saved, changes):
     (saved.folder / CARD).write_text(json.dumps(fuzz_models.reseal(saved.values | changes)))
     assert "\n" not in refusal(lambda: load_model(saved.folder))

@@ -10,13 +10,35 @@ from sepsearch.runs.results import build_results, final_table
 
 MEMBER = {"instrument": "vn", "seed": 0, "ratio": 0.5}
 SCORE = {
-    "params": {"filters": 8}, "seeds": [1, 2], "identity_loss": 0.9, "val_loss": 0.4, "ratio": 0.44, "ratio_mean": 0.46,
-    "ratio_sd": 0.01, "test_ratio": None, "si_sdr_gain_db": 3.2, "discontinuities": 1, "model_uri": "runs/x/models/vn",
-}  # fmt: skip
+    "params": {"filters": 8},
+    "seeds": [1, 2],
+    "identity_loss": 0.9,
+    "val_loss": 0.4,
+    "ratio": 0.44,
+    "ratio_mean": 0.46,
+    "ratio_sd": 0.01,
+    "test_ratio": None,
+    "si_sdr_gain_db": 3.2,
+    "discontinuities": 1,
+    "model_uri": "runs/x/models/vn",
+}
 EVENTS = [
     {
-        "event": "search", "name": "x", "space": {}, "reference": "t0000", "seconds": 3.0, "settings": {}, "caveats": {},
-        "dataset": {"fingerprint": "abc", "source": "here", "pieces": 2, "clips": 4, "rows": 9, "split": {"train": ["a"]}},
+        "event": "search",
+        "name": "x",
+        "space": {},
+        "reference": "t0000",
+        "seconds": 3.0,
+        "settings": {},
+        "caveats": {},
+        "dataset": {
+            "fingerprint": "abc",
+            "source": "here",
+            "pieces": 2,
+            "clips": 4,
+            "rows": 9,
+            "split": {"train": ["a"]},
+        },
         "baselines": {"validation": {"identity": {"vn": 0.9}, "gain": {"vn": 0.45}}, "test": {"identity": {"vn": 1.0}}},
     },
     {"event": "trial", "id": "t0000", "params": {"filters": 16}},
@@ -28,9 +50,13 @@ EVENTS = [
     {"event": "trial_end", "id": "t0000", "state": "completed", "reason": "", "epochs": 2},
     {"event": "finalists", "configurations": [], "seconds": 7.0},
     {"event": "scores", "final": {"vn": SCORE}, "reference_final": {"vn": SCORE}, "seconds": 9.0},
-    {"event": "registered", "models": {"vn": "models:/sepsearch-vn/4"}, "champions": {"vn": {"before": "3", "now": "4"}}},
+    {
+        "event": "registered",
+        "models": {"vn": "models:/sepsearch-vn/4"},
+        "champions": {"vn": {"before": "3", "now": "4"}},
+    },
     {"event": "end", "state": "finished"},
-]  # fmt: skip
+]
 
 
 def test_results_follow_from_the_events():

@@ -17,17 +17,32 @@ from sepsearch.search.journal import Journal, read_journal
 from sepsearch.utils.errors import UserError
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
-OPTIONS = {"data": "/urmp", "time_budget": 60.0, "workers": 1, "cpus_per_trial": 2.0, "gpus_per_trial": None,
-           "address": "auto", "retries": 5, "storage": None}  # fmt: skip
+OPTIONS = {
+    "data": "/urmp",
+    "time_budget": 60.0,
+    "workers": 1,
+    "cpus_per_trial": 2.0,
+    "gpus_per_trial": None,
+    "address": "auto",
+    "retries": 5,
+    "storage": None,
+}
 FACTS = {
     "space": {"search": {"trials": 3}},
-    "settings": {"name": "x", "seed": 7, "trials": 3, "epochs": 4, "final_epochs": 6, "instruments": ["vn"],
-                 "options": OPTIONS},
+    "settings": {
+        "name": "x",
+        "seed": 7,
+        "trials": 3,
+        "epochs": 4,
+        "final_epochs": 6,
+        "instruments": ["vn"],
+        "options": OPTIONS,
+    },
     "versions": {"torch": "2.13.0"},
     "dataset": {"source": "/urmp", "fingerprint": "f1"},
     "baselines": {},
     "caveats": {},
-}  # fmt: skip
+}
 
 
 def begun(tmp_path: Path, *more: tuple[str, dict]) -> None:
@@ -67,7 +82,10 @@ def test_a_run_has_no_more_trials_than_its_space_has_configurations_and_says_so_
     begun(tmp_path)
     begin = resumed_run(arguments(tmp_path, "--resume", "x", "--trials", "9"))
     settings, note = limited_settings(begin, resumed_settings(begin, 9))
-    assert (settings.trials, note) == (3, "the space holds 2 configurations beside the reference: 3 trials instead of 9")
+    assert (settings.trials, note) == (
+        3,
+        "the space holds 2 configurations beside the reference: 3 trials instead of 9",
+    )
     assert limited_settings(begin, resumed_settings(begin, None)) == (resumed_settings(begin, None), "")
 
 

@@ -9,9 +9,13 @@ from sepsearch.utils.errors import UserError
 
 BEGUN = {"", "t0000"}
 EPOCH = {
-    "event": "epoch", "time": 1.0, "id": "t0000", "epoch": 1, "ratio": 0.5,
+    "event": "epoch",
+    "time": 1.0,
+    "id": "t0000",
+    "epoch": 1,
+    "ratio": 0.5,
     "members": [{"instrument": "vn", "val_loss": 0.5, "discontinuity": False}],
-}  # fmt: skip
+}
 
 
 def test_an_event_as_it_is_written_has_no_problem():

@@ -317,7 +317,9 @@ def test_a_writer_in_another_container_of_the_same_host_name_keeps_its_run(place
     """Its process number is unknown here: that says nothing."""
     other = {"host": os.uname().nodename, "pid": 999999999, "id": "x", "boot": "other", "namespace": "pid:[1]"}
     place.write(WRITER, json.dumps(other).encode())
-    with pytest.raises(UserError, match=r"another process is at work on this run \(.*, process 999999999, last sign of life"):
+    with pytest.raises(
+        UserError, match=r"another process is at work on this run \(.*, process 999999999, last sign of life"
+    ):
         RemoteJournal(place).claim()
     assert json.loads(place.read(WRITER)) == other
 

@@ -34,8 +34,11 @@ def test_as_many_different_configurations_are_retrained_as_were_asked_for_where_
     trials = [Trial(f"t{n}", {"filters": f}, epochs=4, ratio=r, state="completed") for n, (f, r) in enumerate(found)]
     finalists = choose_finalists(best_trials(trials, 3), trials[-1])
     assert [(f.trial, f.params["filters"], f.reference) for f in finalists] == [
-        ("t0", 8, False), ("t3", 4, False), ("t4", 2, False), ("t5", 16, True),
-    ]  # fmt: skip
+        ("t0", 8, False),
+        ("t3", 4, False),
+        ("t4", 2, False),
+        ("t5", 16, True),
+    ]
 
 
 def test_an_instrument_without_a_ratio_drops_no_finalist_and_has_a_model_all_the_same():

@@ -8,7 +8,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import load_study
 from optuna.trial import TrialState
 
-from sepsearch.models.families import REPORT_FINAL, config_params, make_config
+from sepsearch.models.families import REFERENCE_FINAL, config_params, make_config
 from sepsearch.search.optuna_study import extrapolate
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.space import Space, load_space, parse_space
@@ -36,7 +36,7 @@ def run(sampler: Sampler, trials: int) -> list[dict]:
 def test_the_reports_configuration_is_in_every_shipped_space_and_comes_first(path, tmp_path):
     sampler = Sampler(load_space(path), tmp_path / "study.log", "x", seed=0)
     assert sampler.holds_reference()
-    assert sampler.ask("t0") == config_params(REPORT_FINAL)
+    assert sampler.ask("t0") == config_params(REFERENCE_FINAL)
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])

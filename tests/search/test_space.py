@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sepsearch.models.families import REPORT_FINAL, config_params
+from sepsearch.models.families import REFERENCE_FINAL, config_params
 from sepsearch.search.space import Parameter, load_space, parse_space
 from sepsearch.utils.errors import UserError
 
@@ -42,38 +42,65 @@ def test_lists_are_choices_numbers_are_ranges_and_single_values_are_fixed(tmp_pa
 
 def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
     space = load_space(write(tmp_path, "parameters: {filters: [8, 16], head: mask}"))
-    assert space.complete({"filters": 8}) == {**config_params(REPORT_FINAL), "filters": 8, "head": "mask"}
+    assert space.complete({"filters": 8}) == {**config_params(REFERENCE_FINAL), "filters": 8, "head": "mask"}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("parameters: {fliters: [8, 16]}", "fliters: unknown key (did you mean filters?), expected one of filters, prep"),
-        ("parameter: {filters: [8]}", "parameter: unknown key (did you mean parameters?), expected one of family, param"),
+        (
+            "parameters: {fliters: [8, 16]}",
+            "fliters: unknown key (did you mean filters?), expected one of filters, prep",
+        ),
+        (
+            "parameter: {filters: [8]}",
+            "parameter: unknown key (did you mean parameters?), expected one of family, param",
+        ),
         ("parameters: {filters: [8]}\nsearch: {trails: 5}", "search: trails: unknown key (did you mean trials?)"),
-        ("parameters: {filters: [8]}\nsearch: {trials: ten}", "search: trials: input should be a valid integer, found 'ten'"),
-        ("parameters: {filters: [8]}\nsearch: {trials: 0}", "search: trials: input should be greater than or equal to 1"),
+        (
+            "parameters: {filters: [8]}\nsearch: {trials: ten}",
+            "search: trials: input should be a valid integer, found 'ten'",
+        ),
+        (
+            "parameters: {filters: [8]}\nsearch: {trials: 0}",
+            "search: trials: input should be greater than or equal to 1",
+        ),
         ("parameters: {filters: []}", "parameters: filters: choices is empty"),
         ("parameters: {filters: [8, 8]}", "parameters: filters: choices [8, 8] holds a value twice"),
         ("parameters: {filters: {low: 32, high: 8}}", "parameters: filters: low 32 is not below high 8: swap them?"),
         ("parameters: {filters: {low: 8}}", "parameters: filters: low and high belong together"),
         ("parameters: {filters: {lo: 8, high: 9}}", "parameters: filters: lo: unknown key (did you mean low?)"),
         ("parameters: {l2: {low: 0, high: 1e-3, log: true}}", "parameters: l2: low is 0, expected above 0"),
-        ("parameters: {activation: [elu, tanh]}", "activation: input should be 'relu', 'elu', 'gelu' or 'silu', found 'tanh'"),
+        (
+            "parameters: {activation: [elu, tanh]}",
+            "activation: input should be 'relu', 'elu', 'gelu' or 'silu', found 'tanh'",
+        ),
         ("parameters: {filters: [8.5]}", "filters: input should be a valid integer, found 8.5"),
         ("parameters: {preparer_kernel_1: {low: 2, high: 5}}", "preparer_kernel_1: expected an odd number, found 2"),
-        ("parameters: {detector_width: {choices: [8], when: {layers: 2}}, filters: [8]}", "when names 'layers', expected one of filters"),
-        ("parameters: {detector_width: {choices: [8], when: {filters: 9}}, filters: [8]}", "when filters is 9, expected one of its choices (8,)"),
+        (
+            "parameters: {detector_width: {choices: [8], when: {layers: 2}}, filters: [8]}",
+            "when names 'layers', expected one of filters",
+        ),
+        (
+            "parameters: {detector_width: {choices: [8], when: {filters: 9}}, filters: [8]}",
+            "when filters is 9, expected one of its choices (8,)",
+        ),
         ("parameters: {filters: [8]}\nfamily: resnet", "family is 'resnet', expected one of report"),
-        ("parameters: {filters: [8]}\nsplit: {train: 0.9}", "split: train, validation and test add up to 1.3, expected 1"),
-        ("parameters: {filters: [8]}\nfront_end: {axis: linear, high_hz: 99000.0}", "front_end: low_hz 0 and high_hz 99000"),
+        (
+            "parameters: {filters: [8]}\nsplit: {train: 0.9}",
+            "split: train, validation and test add up to 1.3, expected 1",
+        ),
+        (
+            "parameters: {filters: [8]}\nfront_end: {axis: linear, high_hz: 99000.0}",
+            "front_end: low_hz 0 and high_hz 99000",
+        ),
         ("search: {trials: 3}", "parameters: missing"),
         ("- a\n- b", "found list, expected keys: family, parameters"),
         ("parameters: {filters: [8}", "space.yaml:1: not YAML"),
         ("a: &x [1]\nb: *x", "aliases are not allowed here"),
         ("search: {}\nsearch: {}", "space.yaml:2: not YAML: found duplicate key"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_named_with_where_and_what_was_expected(tmp_path, text, expected):
     assert expected in problem(tmp_path, text)
 

@@ -130,11 +130,7 @@ def test_of_two_curves_of_one_configuration_the_better_known_stays():
 
 def test_the_nearest_configuration_is_near_on_the_parameters_own_scales():
     space = make_space(filters=[8, 16])
-    curves = [
-        make_curve(2e-4, 0.5, filters=8),
-        make_curve(5e-3, 0.5, filters=8),
-        make_curve(1e-4, 0.5, filters=16),
-    ]
+    curves = [make_curve(2e-4, 0.5, filters=8), make_curve(5e-3, 0.5, filters=8), make_curve(1e-4, 0.5, filters=16)]
     pool = Pool(space, curves, 1)
     # 6e-4 is nearer to 2e-4 than to 5e-3 by ratio; another choice is as far as the whole range.
     assert pool.nearest(space.complete({"learning_rate": 6e-4, "filters": 8}), set()) == 0

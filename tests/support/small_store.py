@@ -22,7 +22,7 @@ from sepsearch.data.splits import split_titles
 from sepsearch.distributed import object_store
 from sepsearch.distributed.object_store import store_shards
 from sepsearch.distributed.session import ENVIRONMENT
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.search.protocol import Workers
 from sepsearch.training.loop import Member, fit
 
@@ -45,7 +45,7 @@ def write_shards(folder, rows, pieces):
 
 def train(data, seed):
     """Every number of a short training."""
-    config = ReportConfig(filters=2, head="mask", batch_size=16)
+    config = ReferenceConfig(filters=2, head="mask", batch_size=16)
     members = [Member("vn", seed), Member("vc", seed)]
     numbers = []
     for result in fit(config, data, members, epochs=EPOCHS, batches_per_epoch=BATCHES):

@@ -97,9 +97,12 @@ def test_a_name_that_the_server_does_not_go_by_is_told_with_the_option(proxy):
     [
         (200, b'{"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}'),
         (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such experiment"}'),
-        (500, b"oops"), (502, b"<html>"), (503, b""), (429, b"slowly"),
+        (500, b"oops"),
+        (502, b"<html>"),
+        (503, b""),
+        (429, b"slowly"),
     ],
-)  # fmt: skip
+)
 def test_an_answer_of_mlflow_and_a_server_that_is_only_away_are_no_reason_not_to_search(proxy, status, body):
     proxy.status, proxy.body = status, body
     check_access(proxy.uri)

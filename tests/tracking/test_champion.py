@@ -13,7 +13,7 @@ from torch import nn
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.monitoring.messages import champion_line
 from sepsearch.search.space import parse_space
@@ -33,7 +33,7 @@ from sepsearch.tracking.champion import (
 from sepsearch.tracking.registry import find_version, register_model
 from sepsearch.utils.errors import UserError
 
-CONFIG = ReportConfig(filters=2, activation="silu")
+CONFIG = ReferenceConfig(filters=2, activation="silu")
 FRONT_END = FrontEnd(clip_seconds=1.0)
 
 
@@ -56,9 +56,16 @@ class LowBands(nn.Module):
 
 
 def card(ratio=0.5, **changes):
-    facts = {"instrument": "vn", "config": CONFIG, "front_end": FRONT_END, "constant": 1.0, "fingerprint": "f1",
-             "split": {"train": ["a"], "validation": ["b"], "test": ["c"]}, "scores": {"ratio": ratio},
-             "baselines": {"validation": {"identity": 0.5, "gain": 0.4}}}  # fmt: skip
+    facts = {
+        "instrument": "vn",
+        "config": CONFIG,
+        "front_end": FRONT_END,
+        "constant": 1.0,
+        "fingerprint": "f1",
+        "split": {"train": ["a"], "validation": ["b"], "test": ["c"]},
+        "scores": {"ratio": ratio},
+        "baselines": {"validation": {"identity": 0.5, "gain": 0.4}},
+    }
     return ModelCard(**{**facts, **changes})
 
 
@@ -196,8 +203,12 @@ def own(prepared):
     """A card of a model of this data set; `changes` make it another model's."""
 
     def made(**changes):
-        facts = {"fingerprint": prepared.shards.fingerprint, "split": prepared.split.titles(),
-                 "front_end": prepared.shards.front_end, "constant": prepared.shards.constant}  # fmt: skip
+        facts = {
+            "fingerprint": prepared.shards.fingerprint,
+            "split": prepared.split.titles(),
+            "front_end": prepared.shards.front_end,
+            "constant": prepared.shards.constant,
+        }
         return card(**{**facts, **changes})
 
     return made

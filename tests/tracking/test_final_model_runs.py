@@ -10,7 +10,7 @@ from mlflow_store import replay, rows
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.evaluation.audio_samples import write_sample
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.tracking import mapping, tracker
 from sepsearch.tracking.mapping import Projection
 
@@ -31,20 +31,41 @@ def chosen_story():
     for kind, fields in story():
         if kind == "scores":
             yield "eliminated", {"id": "c0", "seeds": [0, 1], "left": 1, "reason": "behind on every instrument"}
-            yield from (("fold", {"id": "vc-1", "instrument": "vc", "title": "a", "configuration": "c0", "seed": 0, "params": PARAMS}),
-                        epoch_event("fold_epoch", "vc-1", 1),
-                        ("resume", {"units": {"vc-1": 1}, "changed": {}}),
-                        ("fold_end", {"id": "vc-1", "state": "completed", "reason": "", "epochs": 1, "weights": "w"}))  # fmt: skip
+            yield from (
+                (
+                    "fold",
+                    {
+                        "id": "vc-1",
+                        "instrument": "vc",
+                        "title": "a",
+                        "configuration": "c0",
+                        "seed": 0,
+                        "params": PARAMS,
+                    },
+                ),
+                epoch_event("fold_epoch", "vc-1", 1),
+                ("resume", {"units": {"vc-1": 1}, "changed": {}}),
+                ("fold_end", {"id": "vc-1", "state": "completed", "reason": "", "epochs": 1, "weights": "w"}),
+            )
             audio = {
                 "titles": 3,
                 "gain": {"si_sdr_db": 6.0, "sdr_db": 5.0},
                 "oracle_gain": {"si_sdr_db": 12.0, "sdr_db": None},
             }
             final = {
-                code: {**row, "configuration": UNITS[code][0], "seed": UNITS[code][1], "params": PARAMS, "seeds": [0, 1],
-                       "val_loss": 0.25, "ratio_interval": [0.2, 0.3], "protocol": "test titles", "audio": audio}
+                code: {
+                    **row,
+                    "configuration": UNITS[code][0],
+                    "seed": UNITS[code][1],
+                    "params": PARAMS,
+                    "seeds": [0, 1],
+                    "val_loss": 0.25,
+                    "ratio_interval": [0.2, 0.3],
+                    "protocol": "test titles",
+                    "audio": audio,
+                }
                 for code, row in fields["final"].items()
-            }  # fmt: skip
+            }
             yield kind, {**fields, "final": final}
         elif kind == "registered":
             yield kind, fields
@@ -64,12 +85,27 @@ def run_folder(tmp_path):
     """A run's folder with a report page and something to listen to of one instrument."""
     folder = tmp_path / "run"
     tone = np.sin(np.arange(48000) * 0.05).astype(np.float32)
-    facts = {"instrument": "vn", "piece": "a", "title": "a", "clip": 0, "players": ["vn", "vc"], "begin_seconds": 0.0,
-             "mixture_si_sdr_db": 0.0, "si_sdr_db": 3.0, "oracle_si_sdr_db": None}  # fmt: skip
+    facts = {
+        "instrument": "vn",
+        "piece": "a",
+        "title": "a",
+        "clip": 0,
+        "players": ["vn", "vc"],
+        "begin_seconds": 0.0,
+        "mixture_si_sdr_db": 0.0,
+        "si_sdr_db": 3.0,
+        "oracle_si_sdr_db": None,
+    }
     write_sample(
-        folder / "samples" / "vn", network=make_network(ReportConfig(filters=2)), front_end=FrontEnd(clip_seconds=1.0),
-        constant=5.0, mixture=tone, target=tone / 2, estimate=tone / 3, facts=facts,
-    )  # fmt: skip
+        folder / "samples" / "vn",
+        network=make_network(ReferenceConfig(filters=2)),
+        front_end=FrontEnd(clip_seconds=1.0),
+        constant=5.0,
+        mixture=tone,
+        target=tone / 2,
+        estimate=tone / 3,
+        facts=facts,
+    )
     (folder / "report.html").write_text("<p>a page</p>")
     return folder
 
@@ -80,13 +116,31 @@ def test_every_instrument_has_a_run_with_its_final_model_and_columns_to_sort_by(
     assert run.data.tags["mlflow.parentRunId"] == chosen["duets"].info.run_id
     assert (run.info.status, run.data.params["filters"]) == ("FINISHED", "16")
     tags = {key: run.data.tags.get(key) for key in ("stage", "instrument", "unit", "protocol", "model", "reference")}
-    assert tags == {"stage": "finalist", "instrument": "vn", "unit": "c0-s1", "protocol": "test titles",
-                    "model": "models:/sepsearch-vn/1", "reference": "true"}  # fmt: skip
+    assert tags == {
+        "stage": "finalist",
+        "instrument": "vn",
+        "unit": "c0-s1",
+        "protocol": "test titles",
+        "model": "models:/sepsearch-vn/1",
+        "reference": "true",
+    }
     assert run.data.metrics == {
-        "ratio": 0.25, "ratio_mean": 0.25, "ratio_sd": 0.01, "ratio_low": 0.2, "ratio_high": 0.3, "test_ratio": 0.35,
-        "val_loss": 0.25, "identity_loss": 1.0, "si_sdr_gain_db": 6.0, "sdr_gain_db": 5.0, "oracle_si_sdr_gain_db": 12.0,
-        "seeds": 2, "epoch": 1, "reference_ratio": 0.5, "test_titles": 3,
-    }  # fmt: skip
+        "ratio": 0.25,
+        "ratio_mean": 0.25,
+        "ratio_sd": 0.01,
+        "ratio_low": 0.2,
+        "ratio_high": 0.3,
+        "test_ratio": 0.35,
+        "val_loss": 0.25,
+        "identity_loss": 1.0,
+        "si_sdr_gain_db": 6.0,
+        "sdr_gain_db": 5.0,
+        "oracle_si_sdr_gain_db": 12.0,
+        "seeds": 2,
+        "epoch": 1,
+        "reference_ratio": 0.5,
+        "test_titles": 3,
+    }
     assert "one title only" in chosen["vc"].data.tags["mlflow.note.content"]
 
 
@@ -120,10 +174,16 @@ def test_a_finalist_has_the_ratios_of_the_weights_it_keeps_what_it_was_chosen_fo
 def test_the_kept_ratio_is_that_of_the_best_epoch_not_of_the_last():
     told = Projection()
     worse = [{**member, "val_loss": 2.0, "ratio": 2.0} for member in members(2)]
-    events = [*until(journal(story()), "final", "c0-s0"), *journal([
-        epoch_event("final_epoch", "c0-s0", 1), epoch_event("final_epoch", "c0-s0", 2, worse),
-        ("final_end", {"id": "c0-s0", "state": "completed", "reason": "", "epochs": 2, "weights": "w"}),
-    ])]  # fmt: skip
+    events = [
+        *until(journal(story()), "final", "c0-s0"),
+        *journal(
+            [
+                epoch_event("final_epoch", "c0-s0", 1),
+                epoch_event("final_epoch", "c0-s0", 2, worse),
+                ("final_end", {"id": "c0-s0", "state": "completed", "reason": "", "epochs": 2, "weights": "w"}),
+            ]
+        ),
+    ]
     for event in events:
         told.apply(event)
     kept = {key: value for key, value, _, _ in told.work["c0-s0"].metrics if key.startswith("final_ratio")}
@@ -175,6 +235,8 @@ def test_a_new_experiment_has_views_that_show_what_they_say_in_their_order(uri, 
         shown[view["name"]] = {run.info.run_name for run in found}
         assert state["orderByKey"].split("`")[1] in found[0].data.metrics
     assert shown == {
-        "Searches": {"duets"}, "Trials with the full budget": {"t0000"}, "Finalists and seeds": {"c0-s0", "c0-s1"},
+        "Searches": {"duets"},
+        "Trials with the full budget": {"t0000"},
+        "Finalists and seeds": {"c0-s0", "c0-s1"},
         "Final models": {"vn", "vc"},
-    }  # fmt: skip
+    }

@@ -13,7 +13,7 @@ import torch
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.licence import find_licence
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model
 from sepsearch.tracking import champion as champions
 from sepsearch.tracking import registry, tracker
@@ -21,7 +21,7 @@ from sepsearch.tracking.registry import register_model, register_models, resolve
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import cache_folder
 
-CONFIG = ReportConfig(filters=2, activation="silu")
+CONFIG = ReferenceConfig(filters=2, activation="silu")
 
 
 def card(**changes):
@@ -208,8 +208,11 @@ def test_a_version_says_how_good_it_is_and_how_to_read_that(folder, uri, run_id)
     version = tracker.connect(uri).get_model_version_by_alias("sepsearch-vn", "champion")
     assert version.run_id == run_id
     assert {key: version.tags[key] for key in ("ratio", "test_ratio", "search", "caveat")} == {
-        "ratio": "0.500", "test_ratio": "0.625", "search": "duets", "caveat": "one title only",
-    }  # fmt: skip
+        "ratio": "0.500",
+        "test_ratio": "0.625",
+        "search": "duets",
+        "caveat": "one title only",
+    }
     assert "one title only" in version.description
 
 
@@ -250,11 +253,18 @@ class Dying:
 @pytest.mark.parametrize(
     "method",
     [
-        "create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs",
-        "create_model_version", "set_logged_model_tags", "set_registered_model_alias", "set_registered_model_tag",
+        "create_registered_model",
+        "create_logged_model",
+        "log_model_artifacts",
+        "finalize_logged_model",
+        "log_outputs",
+        "create_model_version",
+        "set_logged_model_tags",
+        "set_registered_model_alias",
+        "set_registered_model_tag",
         "set_model_version_tag",
     ],
-)  # fmt: skip
+)
 def test_a_registration_that_was_killed_is_finished_and_nothing_is_there_twice(
     folder, uri, run_id, monkeypatch, method, through
 ):
@@ -350,15 +360,29 @@ def test_a_version_hangs_at_the_searchs_run_of_the_instrument_and_is_found_where
 
 def test_a_version_and_its_files_have_a_card_with_data_licence_seeds_baselines_and_use(folder, uri, run_id, tmp_path):
     data = {"pieces": 4, "clips": 9, "source": "quartets", "licence": "CC0"}
-    scores = {"ratio": 0.5, "ratio_mean": 0.52, "ratio_sd": 0.02, "ratio_interval": [0.49, 0.55], "si_sdr_gain_db": 3.0,
-              "protocol": "test titles", "audio": {"oracle_gain": {"si_sdr_db": 9.0}}}  # fmt: skip
+    scores = {
+        "ratio": 0.5,
+        "ratio_mean": 0.52,
+        "ratio_sd": 0.02,
+        "ratio_interval": [0.49, 0.55],
+        "si_sdr_gain_db": 3.0,
+        "protocol": "test titles",
+        "audio": {"oracle_gain": {"si_sdr_db": 9.0}},
+    }
     baselines = {"validation": {"identity": 0.25, "gain": 0.2}, "test": {"identity": 0.5, "gain": 0.3}}
     save_model(tmp_path / "full", network(), card(data=data, scores=scores, baselines=baselines))
     register_model(tmp_path / "full", run_id, uri)
     text = tracker.connect(uri).get_model_version("sepsearch-vn", "1").description
-    for part in ("CC0", "4 pieces, 9 clips, from quartets", "train: Jupiter; validation: Arioso; test: Pirates",
-                 "0.520 ± 0.020 (mean ± sd), interval of the mean 0.490 to 0.550", "the best constant gain | 0.800 | 0.600",
-                 "3.0 dB; the oracle mask's is 9.0 dB", "Read with care:** one title only", "models:/sepsearch-vn/N"):  # fmt: skip
+    for part in (
+        "CC0",
+        "4 pieces, 9 clips, from quartets",
+        "train: Jupiter; validation: Arioso; test: Pirates",
+        "0.520 ± 0.020 (mean ± sd), interval of the mean 0.490 to 0.550",
+        "the best constant gain | 0.800 | 0.600",
+        "3.0 dB; the oracle mask's is 9.0 dB",
+        "Read with care:** one title only",
+        "models:/sepsearch-vn/N",
+    ):
         assert part in text
     (readme,) = (tmp_path / "mlartifacts" / "models").glob("*/artifacts/README.md")
     assert "Licence of the recordings: CC0" in readme.read_text()
@@ -432,11 +456,20 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(folder, uri, run_
 @pytest.mark.parametrize(
     "name",
     [
-        "models:/../../x", "models:/", "models://sepsearch-vn/1", "models:/sepsearch-vn/1/2", "models:/sepsearch-vn@",
-        "models:/sepsearch-vn/..", "models:/sepsearch-vn@a/b", "models:/vn' or name != '", "models:/a\nb", "models:/.",
-        "models:/sepsearch-vn/1@champion", "models:/a:b",
+        "models:/../../x",
+        "models:/",
+        "models://sepsearch-vn/1",
+        "models:/sepsearch-vn/1/2",
+        "models:/sepsearch-vn@",
+        "models:/sepsearch-vn/..",
+        "models:/sepsearch-vn@a/b",
+        "models:/vn' or name != '",
+        "models:/a\nb",
+        "models:/.",
+        "models:/sepsearch-vn/1@champion",
+        "models:/a:b",
     ],
-)  # fmt: skip
+)
 def test_an_odd_name_of_a_model_is_refused_in_one_line_with_what_is_expected(uri, name):
     with pytest.raises(
         UserError, match="expected models:/sepsearch-vn@champion, models:/sepsearch-vn/3 or a folder"

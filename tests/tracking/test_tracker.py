@@ -96,8 +96,10 @@ def test_a_run_begins_and_ends_with_its_events(told):
 def test_a_stopped_trial_is_finished_and_a_failed_one_failed_and_both_say_why(told):
     stopped, failed = told["t0001"], told["t0002"]
     assert (stopped.info.status, stopped.data.tags["state"], stopped.data.tags["reason"]) == (
-        "FINISHED", "stopped", "rung 1",
-    )  # fmt: skip
+        "FINISHED",
+        "stopped",
+        "rung 1",
+    )
     assert (failed.info.status, failed.data.tags["state"]) == ("FAILED", "failed")
     assert failed.data.tags["reason"].startswith("NaN: the training loss of vn")
 
@@ -108,8 +110,12 @@ def test_numbers_that_are_missing_or_not_finite_are_left_out(uri):
     replay(uri, [*events, {"time": 1002.0, "event": "epoch", **epoch_event("epoch", "t0000", 1, bad)[1]}])
     metrics = runs(uri)["t0000"].data.metrics
     assert {key.partition("/")[0] for key in metrics} == {
-        "examples_per_second", "discontinuities", "identity_loss", "gradient_norm", "zero_share",
-    }  # fmt: skip
+        "examples_per_second",
+        "discontinuities",
+        "identity_loss",
+        "gradient_norm",
+        "zero_share",
+    }
 
 
 def test_discontinuities_are_counted(uri):
@@ -124,8 +130,10 @@ def test_an_interrupted_search_and_its_open_trials_are_killed(uri):
     replay(uri, [*events, {"event": "end", "time": 2000.0, "state": "interrupted", "seconds": {}}])
     found = runs(uri)
     assert {name: run.info.status for name, run in found.items()} == {
-        "duets": "KILLED", "t0000": "FINISHED", "t0001": "KILLED",
-    }  # fmt: skip
+        "duets": "KILLED",
+        "t0000": "FINISHED",
+        "t0001": "KILLED",
+    }
     assert found["t0001"].data.tags["state"] == "interrupted"
 
 
@@ -152,8 +160,10 @@ def test_a_resumed_search_goes_on_in_the_same_runs(uri):
     tell(uri, events, first + 1, second)
     assert {name: run.info.run_id for name, run in runs(uri).items()} == {n: r.info.run_id for n, r in before.items()}
     assert {name: run.info.status for name, run in runs(uri).items()} == {
-        "duets": "RUNNING", "t0000": "FINISHED", "t0001": "RUNNING",
-    }  # fmt: skip
+        "duets": "RUNNING",
+        "t0000": "FINISHED",
+        "t0001": "RUNNING",
+    }
     tell(uri, events, len(events))
     found = runs(uri)
     assert len(found) == 3

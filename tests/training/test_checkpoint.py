@@ -7,13 +7,13 @@ import pytest
 import torch
 from synthetic import synthetic_data
 
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sepsearch.training.loop import EpochResult, Member, fit
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
 
-CONFIG = ReportConfig(filters=4, head="mask", batch_size=8, l2=1e-4)
+CONFIG = ReferenceConfig(filters=4, head="mask", batch_size=8, l2=1e-4)
 MEMBERS = [Member("vn", 1), Member("vc", 1)]
 UNIT = {"id": "t0003", "params": {"filters": 4}, "seed": 1}
 

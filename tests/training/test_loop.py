@@ -7,10 +7,10 @@ import pytest
 import torch
 from synthetic import synthetic_data
 
-from sepsearch.models.families import ReportConfig
+from sepsearch.models.families import ReferenceConfig
 from sepsearch.training.loop import Member, TrainingFailed, fit
 
-SMALL = ReportConfig(filters=4, head="mask", batch_size=8, learning_rate=3e-3)
+SMALL = ReferenceConfig(filters=4, head="mask", batch_size=8, learning_rate=3e-3)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

@@ -49,8 +49,13 @@ def damaged(draw: Any, data: bytes) -> bytes:
     end = min(len(data), begin + draw(st.sampled_from((1, 2, 4, 8, 64, len(data)))))
     part, rest = data[begin:end], data[:begin] + data[end:]
     place = draw(st.integers(0, len(rest)))
-    rearranged = [data[:begin], rest, data[:end] + part + data[end:], rest[:place] + part + rest[place:],
-                  data[:begin] + bytes(len(part)) + data[end:]]  # fmt: skip
+    rearranged = [
+        data[:begin],
+        rest,
+        data[:end] + part + data[end:],
+        rest[:place] + part + rest[place:],
+        data[:begin] + bytes(len(part)) + data[end:],
+    ]
     overwritten = st.binary(max_size=64).map(lambda other: data[:begin] + other + data[end:])
     longer = st.sampled_from([b"\0", b"\n", part, data]).map(lambda more: data + more)
     return draw(st.one_of(flipped(data), st.sampled_from(rearranged), overwritten, longer))
@@ -63,8 +68,16 @@ def damaged_lines(draw: Any, data: bytes) -> bytes:
     one, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
     line, before, after = lines[one], lines[:one], lines[one + 1 :]
     rest, ends = before + after, [line.replace(b"\n", b"\r\n") for line in lines]
-    rearranged = [rest, [*lines[:other], line, *lines[other:]], [*rest[:other], line, *rest[other:]],
-                  [*before, line.rstrip(b"\n"), *after], lines[one:], before, lines + lines[one:], ends]  # fmt: skip
+    rearranged = [
+        rest,
+        [*lines[:other], line, *lines[other:]],
+        [*rest[:other], line, *rest[other:]],
+        [*before, line.rstrip(b"\n"), *after],
+        lines[one:],
+        before,
+        lines + lines[one:],
+        ends,
+    ]
     cut = st.integers(0, len(line)).map(lambda size: [*before, line[:size], *after])
     odd = st.sampled_from(ODD_LINES).map(lambda odd: [*before, odd, line, *after])
     return b"".join(draw(st.one_of(*[st.sampled_from(rearranged)] * 3, cut, odd, st.permutations(lines))))

@@ -16,10 +16,53 @@ from numpy.typing import NDArray
 
 from sepsearch.audio.reading import RATE, load_audio, read_header
 
-ODD_LENGTHS = [0, 1, 2, 3, 7, 15, 16, 17, 18, 28, 40, 100, 598, 602, 0x7FFFFFFF,
-               0x80000000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF]  # fmt: skip
-ODD_FORM = [0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 20, 24, 32, 64, 0x11, 0x55, 0xFFFE, 0xFFFF, 8000, 44100, 48000, 96000,
-            144000]  # fmt: skip
+ODD_LENGTHS = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    15,
+    16,
+    17,
+    18,
+    28,
+    40,
+    100,
+    598,
+    602,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFF0,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+]
+ODD_FORM = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    16,
+    17,
+    20,
+    24,
+    32,
+    64,
+    0x11,
+    0x55,
+    0xFFFE,
+    0xFFFF,
+    8000,
+    44100,
+    48000,
+    96000,
+    144000,
+]
 CHUNKS = [
     name.replace(b"_", b" ") for name in b"LIST bext data fmt_ fact ds64 junk \0\0\0\0 PEAK COMM SSND id3_".split()
 ]
@@ -29,12 +72,26 @@ Read = tuple[NDArray[np.float64], int]  # samples, full scale = 1, and their rat
 def make_sounds() -> dict[str, bytes]:
     """Small sound files of every kind, by name."""
     rng = np.random.default_rng(0)
-    kinds = [("WAV", "PCM_24", 48_000), ("WAV", "PCM_16", 44_100), ("WAV", "PCM_U8", 8_000), ("WAV", "PCM_32", 48_000),
-             ("WAV", "FLOAT", 48_000), ("WAV", "DOUBLE", 48_000), ("WAV", "ULAW", 8_000), ("WAV", "IMA_ADPCM", 8_000),
-             ("WAVEX", "PCM_24", 48_000), ("WAVEX", "PCM_16", 48_000), ("RF64", "PCM_24", 48_000), ("RF64",
-             "PCM_16", 48_000),
-             ("AIFF", "PCM_16", 44_100), ("AIFF", "PCM_24", 48_000), ("AIFF", "FLOAT", 48_000),
-             ("FLAC", "PCM_16", 44_100), ("FLAC", "PCM_24", 48_000), ("FLAC", "PCM_S8", 48_000)]  # fmt: skip
+    kinds = [
+        ("WAV", "PCM_24", 48_000),
+        ("WAV", "PCM_16", 44_100),
+        ("WAV", "PCM_U8", 8_000),
+        ("WAV", "PCM_32", 48_000),
+        ("WAV", "FLOAT", 48_000),
+        ("WAV", "DOUBLE", 48_000),
+        ("WAV", "ULAW", 8_000),
+        ("WAV", "IMA_ADPCM", 8_000),
+        ("WAVEX", "PCM_24", 48_000),
+        ("WAVEX", "PCM_16", 48_000),
+        ("RF64", "PCM_24", 48_000),
+        ("RF64", "PCM_16", 48_000),
+        ("AIFF", "PCM_16", 44_100),
+        ("AIFF", "PCM_24", 48_000),
+        ("AIFF", "FLOAT", 48_000),
+        ("FLAC", "PCM_16", 44_100),
+        ("FLAC", "PCM_24", 48_000),
+        ("FLAC", "PCM_S8", 48_000),
+    ]
     sounds = {}
     for number, (form, subtype, rate) in enumerate(kinds):
         samples = rng.uniform(-0.5, 0.5, 150 + number % 3)

@@ -40,9 +40,19 @@ def make_story(trials: int) -> list[Event]:
     dataset = {"fingerprint": "f" * 16, "source": "data", "pieces": 3, "clips": 9, "rows": 27, "split": titles}
     baselines = {"validation": {"identity": {"vn": 0.25, "vc": 0.5}, "gain": {"vn": 0.2, "vc": 0.4}}}
     told: list[tuple[str, Event]] = [
-        ("search", {"name": "fuzz", "run": "r1", "dataset": dataset, "baselines": baselines, "reference": "t0000",
-                    "space": {"family": "report"}, "seconds": 1.5}),
-    ]  # fmt: skip
+        (
+            "search",
+            {
+                "name": "fuzz",
+                "run": "r1",
+                "dataset": dataset,
+                "baselines": baselines,
+                "reference": "t0000",
+                "space": {"family": "report"},
+                "seconds": 1.5,
+            },
+        )
+    ]
     for number in range(trials):
         name = f"t{number:04d}"
         told.append(("trial", {"id": name, "params": {"filters": 8 + number, "learning_rate": 0.001 * (number + 1)}}))

@@ -14,13 +14,44 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
 
-CONFIG = ReportConfig(filters=1, detector_kernel_frequency=64)
-ODD = [None, True, False, -1, 0, 1, 2, 3, 31, 1024, 65536, 10**30, 10**400, 0.0, -1.0, 1e308, float("nan"),
-       float("inf"), "", "vn",
-       "kazoo", "elu", "mask", "x" * 5000, [], {}, [1], {"a": 1}, "\n", "\ud800", "../..", "0" * 64]  # fmt: skip
+CONFIG = ReferenceConfig(filters=1, detector_kernel_frequency=64)
+ODD = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    31,
+    1024,
+    65536,
+    10**30,
+    10**400,
+    0.0,
+    -1.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "vn",
+    "kazoo",
+    "elu",
+    "mask",
+    "x" * 5000,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    "\n",
+    "\ud800",
+    "../..",
+    "0" * 64,
+]
 
 
 class Pickled:
@@ -48,8 +79,18 @@ class Target:
         network = make_network(CONFIG)
         self.state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         split = {"train": ["a"], "validation": ["b"], "test": ["c"]}
-        self.card = ModelCard("vn", CONFIG, FrontEnd(), 12.5, split, {"validation": {"identity": 0.25}}, {"ratio": 0.5},
-                              seeds=(0, 1), created="2026-01-01T00:00:00+00:00", version="0")  # fmt: skip
+        self.card = ModelCard(
+            "vn",
+            CONFIG,
+            FrontEnd(),
+            12.5,
+            split,
+            {"validation": {"identity": 0.25}},
+            {"ratio": 0.5},
+            seeds=(0, 1),
+            created="2026-01-01T00:00:00+00:00",
+            version="0",
+        )
         save_model(self.folder, network, self.card)
         self.files = {name: (self.folder / name).read_bytes() for name in (CARD, WEIGHTS)}
         self.values = json.loads(self.files[CARD])

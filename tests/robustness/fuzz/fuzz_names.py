@@ -9,26 +9,106 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReportConfig, make_network
+from sepsearch.models.families import ReferenceConfig, make_network
 from sepsearch.models.saved_model import CARD, ModelCard, load_model, save_model
 from sepsearch.tracking.registry import register_model, resolve_model
 from sepsearch.utils.files import cache_folder
 
-NAMES = ["sepsearch-vn", "sepsearch-vn", "sepsearch-vc", "sepsearch-", "", "..", ".", "/", "//", "../..", "%", "_",
-         "*", "'", '"', "\\", ";",
-         "' OR '1'='1", "x' or name LIKE '%", "sepsearch-vn'", "\0", "\n", "\udcff", "\u202e", "é", "日本", "a" * 255,
-         "a" * 5000,
-         "m-" + "0" * 32, "%2e%2e", "sepsearch-vn\\..\\x", "C:\\", "~", "$HOME", "sepsearch-vn ", "SEPSEARCH-VN",
-         "None"]  # fmt: skip
-TAILS = ["@champion", "@champion", "/1", "/latest", "", "/", "/0", "/-1", "/1.0", "/١", "/²", "/1e0", "/01", "/ 1",
-         "/" + "9" * 30,
-         "/" + "9" * 5000, "/Production", "@", "@@", "@../..", "@champion/1", "/1@champion", "/1/../..", "/../1",
-         "@'", "@\0", "@\udcff",
-         "@" + "a" * 5000, "/1?x=y", "/1#x", "@latest", "/1\n"]  # fmt: skip
-HEADS = ["models:/", "models:/", "models:/", "models://", "models:", "models:/../", "models:/./", "Models:/",
-         "runs:/", "file:///", "/", "../", "./",
-         "", "http://127.0.0.1:9/", "mlflow-artifacts:/", "models:/models:/", "\0", "models:/ ",
-         " models:/"]  # fmt: skip
+NAMES = [
+    "sepsearch-vn",
+    "sepsearch-vn",
+    "sepsearch-vc",
+    "sepsearch-",
+    "",
+    "..",
+    ".",
+    "/",
+    "//",
+    "../..",
+    "%",
+    "_",
+    "*",
+    "'",
+    '"',
+    "\\",
+    ";",
+    "' OR '1'='1",
+    "x' or name LIKE '%",
+    "sepsearch-vn'",
+    "\0",
+    "\n",
+    "\udcff",
+    "\u202e",
+    "é",
+    "日本",
+    "a" * 255,
+    "a" * 5000,
+    "m-" + "0" * 32,
+    "%2e%2e",
+    "sepsearch-vn\\..\\x",
+    "C:\\",
+    "~",
+    "$HOME",
+    "sepsearch-vn ",
+    "SEPSEARCH-VN",
+    "None",
+]
+TAILS = [
+    "@champion",
+    "@champion",
+    "/1",
+    "/latest",
+    "",
+    "/",
+    "/0",
+    "/-1",
+    "/1.0",
+    "/١",
+    "/²",
+    "/1e0",
+    "/01",
+    "/ 1",
+    "/" + "9" * 30,
+    "/" + "9" * 5000,
+    "/Production",
+    "@",
+    "@@",
+    "@../..",
+    "@champion/1",
+    "/1@champion",
+    "/1/../..",
+    "/../1",
+    "@'",
+    "@\0",
+    "@\udcff",
+    "@" + "a" * 5000,
+    "/1?x=y",
+    "/1#x",
+    "@latest",
+    "/1\n",
+]
+HEADS = [
+    "models:/",
+    "models:/",
+    "models:/",
+    "models://",
+    "models:",
+    "models:/../",
+    "models:/./",
+    "Models:/",
+    "runs:/",
+    "file:///",
+    "/",
+    "../",
+    "./",
+    "",
+    "http://127.0.0.1:9/",
+    "mlflow-artifacts:/",
+    "models:/models:/",
+    "\0",
+    "models:/ ",
+    " models:/",
+]
 CHARS = "/\\.@:%'\"\0\n \t~*?[]{}|;&$<>sepvn1é\udcff"
 
 
@@ -44,15 +124,28 @@ class Target:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         torch.manual_seed(0)
-        config = ReportConfig(filters=1)
+        config = ReferenceConfig(filters=1)
         figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
         save_model(folder / "vn", make_network(config), ModelCard("vn", config, FrontEnd(), 12.5, **figures))
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         run = client.create_run(client.create_experiment("fuzz", (folder / "artifacts").as_uri()))
         register_model(folder / "vn", run.info.run_id, self.uri)
-        self.paths = ["vn", "./vn", "vn/", "vn/model.json", str(folder / "vn"), "vn/../vn", "artifacts", ".", "..",
-                      "/", "vn\0", "v" * 300,
-                      "vn/" * 2000, "mlflow.db"]  # fmt: skip
+        self.paths = [
+            "vn",
+            "./vn",
+            "vn/",
+            "vn/model.json",
+            str(folder / "vn"),
+            "vn/../vn",
+            "artifacts",
+            ".",
+            "..",
+            "/",
+            "vn\0",
+            "v" * 300,
+            "vn/" * 2000,
+            "mlflow.db",
+        ]
 
     def cases(self) -> SearchStrategy[Case]:
         """Names of models."""

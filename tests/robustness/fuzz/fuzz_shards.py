@@ -14,11 +14,38 @@ from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.recordings import read_folder
 from sepsearch.data.shards import ShardSet, open_shards, prepare_shards, spectrograms
 
-NAMES = ["../manifest.json", "/etc/passwd", "shard-0000.arrow", "shard-0001.arrow", "shard-0000.arrow\0",
-         "shard-0000.arrow\n", "..", "",
-         "shard-" + "0" * 300 + ".arrow", "./shard-0000.arrow", 1, 2, 0, -1, 10**30, 0.5, 1e308, float("nan"), "vn",
-         "x", None, [], {},
-         True, "mel", "log", 256, 65536, 1.0, 60.0]  # fmt: skip
+NAMES = [
+    "../manifest.json",
+    "/etc/passwd",
+    "shard-0000.arrow",
+    "shard-0001.arrow",
+    "shard-0000.arrow\0",
+    "shard-0000.arrow\n",
+    "..",
+    "",
+    "shard-" + "0" * 300 + ".arrow",
+    "./shard-0000.arrow",
+    1,
+    2,
+    0,
+    -1,
+    10**30,
+    0.5,
+    1e308,
+    float("nan"),
+    "vn",
+    "x",
+    None,
+    [],
+    {},
+    True,
+    "mel",
+    "log",
+    256,
+    65536,
+    1.0,
+    60.0,
+]
 
 
 def build(folder: Path) -> ShardSet:
