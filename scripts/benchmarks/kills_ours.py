@@ -43,11 +43,11 @@ def traced_fit(*arguments: Any, unit: str, epochs: int, state: Any = None, **opt
     return traced(results, unit, state.epoch + 1 if state else 1, epochs)
 
 
-def traced_train_unit(config: dict[str, Any], task: Any) -> None:
-    """`sepsearch.distributed.trainable.train_unit` with `traced_fit`."""
-    from sepsearch.distributed.trainable import train_unit
+def traced_train_job(config: dict[str, Any], task: Any) -> None:
+    """`sepsearch.distributed.trainable.train_job` with `traced_fit`."""
+    from sepsearch.distributed.trainable import train_job
 
-    train_unit(config, dataclasses.replace(task, fit=functools.partial(traced_fit, unit=config["id"])))
+    train_job(config, dataclasses.replace(task, fit=functools.partial(traced_fit, unit=config["id"])))
 
 
 def arguments(folder: Path, trials: int, seed: int, workers: int, failures: int) -> list[str]:
@@ -71,7 +71,7 @@ def run(argv: list[str]) -> None:
     from sepsearch.run import main
     from sepsearch.utils.errors import exit_on_user_error
 
-    sepsearch.distributed.trainable.train_unit = traced_train_unit
+    sepsearch.distributed.trainable.train_job = traced_train_job
     exit_on_user_error(lambda: main(argv))
 
 

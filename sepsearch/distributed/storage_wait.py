@@ -28,7 +28,7 @@ class StorageWait:
 
     @property
     def waiting(self) -> bool:
-        """Whether no unit should begin now."""
+        """Whether no job should begin now."""
         return bool(self._reason)
 
     def begin(self, reason: str, size: int) -> bool:

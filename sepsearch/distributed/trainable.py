@@ -22,11 +22,11 @@ Best = dict[Member, tuple[float, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Task:
-    """What all units of a stage have in common.
+    """What all jobs of a stage have in common.
 
     `examples_per_epoch` is per instrument. After every epoch a unit's checkpoint is at `checkpoints`, before the
-    epoch is reported; None keeps none. A unit that reaches its last epoch leaves every network as it was after its
-    best epoch in `weights`/<unit>/<instrument>.safetensors; None where they are not kept. Every node sees both places:
+    epoch is reported; None keeps none. A job that reaches its last epoch leaves every network as it was after its
+    best epoch in `weights`/<job>/<instrument>.safetensors; None where they are not kept. Every node sees both places:
     where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
     `search` is the run's name.
     """
@@ -44,7 +44,7 @@ class Task:
     search: str = ""
 
 
-def train_unit(config: dict[str, Any], task: Task) -> None:
+def train_job(config: dict[str, Any], task: Task) -> None:
     """Train one bank over all instruments and report every epoch, going on from the unit's checkpoint if there is one.
 
     Args:
@@ -61,7 +61,7 @@ def train_unit(config: dict[str, Any], task: Task) -> None:
     import torch
     from ray import tune
 
-    # The driver learns where the unit runs, in case this worker dies.
+    # The driver learns where the job runs, in case this worker dies.
     tune.report({"node": ray.get_runtime_context().get_node_id()})
     torch.set_num_threads(task.threads)
     try:
@@ -98,9 +98,9 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
     # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
     batches = max(1, round(task.examples_per_epoch / network.batch_size))
     identity = {key: config[key] for key in ("id", "params", "seed")}
-    unit = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
+    job = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
     name = f"{config['id']}.checkpoint"
-    before = load_checkpoint(task.checkpoints, name, unit) if task.checkpoints else None
+    before = load_checkpoint(task.checkpoints, name, job) if task.checkpoints else None
     best: Best = {}
     if before:
         best = {member: (loss, dict(weights)) for member, (loss, weights) in before.best.items()}
@@ -112,15 +112,15 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
             _keep_best(best, result)
         report = epoch_report(result)
         if task.checkpoints:
-            save_checkpoint(task.checkpoints, name, unit, Checkpoint(result.state(), report, best))
+            save_checkpoint(task.checkpoints, name, job, Checkpoint(result.state(), report, best))
         yield _finish(report, result.epoch, best, task, config["id"])
 
 
-def _finish(report: Any, epoch: int, best: Best, task: Task, unit: str) -> dict[str, Any]:
+def _finish(report: Any, epoch: int, best: Best, task: Task, job: str) -> dict[str, Any]:
     """The report; after the last epoch the weights are on the disk first, and it names their checksums."""
     if task.weights and epoch >= task.epochs:
         by_instrument = {member.instrument: weights for member, (_, weights) in best.items()}
-        checksums = save_weights(task.weights, unit, by_instrument)
+        checksums = save_weights(task.weights, job, by_instrument)
         return {**report, "weights": list(checksums.items())}  # Ray Tune would take a mapping apart
     return dict(report)
 

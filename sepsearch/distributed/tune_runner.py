@@ -1,6 +1,6 @@
-"""One stage of a search run by Ray Tune: units of training, each on a worker that is reused.
+"""One stage of a search run by Ray Tune: jobs of training, each on a worker that is reused.
 
-A `Plan` chooses what to train next, decides after every epoch and is given the outcome of each unit; `run_stage` runs
+A `Plan` chooses what to train next, decides after every epoch and is given the outcome of each job; `run_stage` runs
 it in a `tune.Tuner` with `StudySearch` and `AsyncHalvingScheduler`. Plans know nothing of Ray.
 """
 
@@ -21,9 +21,9 @@ from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler
 from sepsearch.distributed.ray_internals import UNREAD_TRIAL, forget_ended, kill_worker, name_training_tasks
 from sepsearch.distributed.storage_wait import StorageWait
 from sepsearch.distributed.study_search import StudySearch
-from sepsearch.distributed.task_ending import task_ending
+from sepsearch.distributed.task_outcome import task_outcome
 from sepsearch.distributed.watchdog import Watchdog
-from sepsearch.search.protocol import INTERRUPTED, RETURNED, STORAGE, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.search.protocol import INTERRUPTED, RETURNED, STORAGE, JobOutcome, Params, Plan, StopSignal, Workers
 from sepsearch.utils.errors import StorageFault, no_space
 
 KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
@@ -40,7 +40,7 @@ def run_stage(
     tick: Callable[[], None] = lambda: None,
     storage_wait: StorageWait | None = None,
 ) -> None:
-    """Run all units of a plan; returns when they have ended or `stop` has a reason.
+    """Run all jobs of a plan; returns when they have ended or `stop` has a reason.
 
     Args:
         name: of the experiment, a folder below `storage`.
@@ -52,11 +52,11 @@ def run_stage(
         tick: called a few times a second from the driver's loop.
         storage_wait: asked where a worker could not write its files; None ends the stage there.
 
-    A unit whose worker dies, or hangs (see `watchdog`), is handed to the plan, and if the plan hands it out again it
+    A job whose worker dies, or hangs (see `watchdog`), is handed to the plan, and if the plan hands it out again it
     runs on another node where there is one.
 
     Raises:
-        StorageFault: journal, checkpoints or weights cannot be written; units that had not ended are interrupted.
+        StorageFault: journal, checkpoints or weights cannot be written; jobs that had not ended are interrupted.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the plan reports failures
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
@@ -69,7 +69,7 @@ def run_stage(
         unread = isinstance(error, RuntimeError) and UNREAD_TRIAL in str(error)
         bridge.error = bridge.error or (None if unread else _as_fault(error, storage))
     finally:
-        bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
+        bridge.end_all(JobOutcome("halted", bridge.reason or INTERRUPTED))
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
     if bridge.error is not None:
         raise bridge.error
@@ -89,7 +89,7 @@ def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storag
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
             trial_name_creator=_unit_id,
-            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a unit may come twice
+            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a job may come twice
         ),
         run_config=tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(), _Silence()]
@@ -98,7 +98,7 @@ def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storag
 
 
 def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
-    """What a unit gets; not on the node `avoid`, where its worker died before."""
+    """What a job gets; not on the node `avoid`, where its worker died before."""
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
     elsewhere: dict[str, Any] = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
     return tune.PlacementGroupFactory([bundle], **elsewhere)
@@ -166,12 +166,12 @@ class _Bridge:
         waits = self._wait is not None and self._wait.waiting
         if waits:
             self.tick()  # with no trial at work Ray Tune asks for one, and does nothing else
-        unit = None if self.reason or waits else self.call(self.plan.next)
-        if unit is None:
+        job = None if self.reason or waits else self.call(self.plan.next)
+        if job is None:
             return Searcher.FINISHED if self.reason or self.call(self.plan.finished) else None
-        self.open[trial] = unit[0]
-        config = {**unit[1], "id": unit[0]}
-        if unit[0] in self._died and (node := self._node.get(unit[0])) and self._fits_elsewhere(node):
+        self.open[trial] = job[0]
+        config = {**job[1], "id": job[0]}
+        if job[0] in self._died and (node := self._node.get(job[0])) and self._fits_elsewhere(node):
             config["avoid"] = node
         return config
 
@@ -183,17 +183,17 @@ class _Bridge:
         )
 
     def result(self, trial: str, result: Mapping[str, Any]) -> str | None:
-        """Take in a report of a worker; the plan's reason if its unit must stop."""
+        """Take in a report of a worker; the plan's reason if its job must stop."""
         if trial not in self.open:
             return None
-        unit = self.open[trial]
+        job = self.open[trial]
         self.watchdog.report(trial, EPOCH in result)
         if "node" in result:
-            self._node[unit] = result["node"]
+            self._node[job] = result["node"]
         if "storage" in result:
             self._faults[trial] = result["storage"], result["size"]
             return None
-        reason: str | None = self.call(lambda: self.plan.result(unit, dict(result)))
+        reason: str | None = self.call(lambda: self.plan.result(job, dict(result)))
         return reason
 
     def stops(self, trial: str, time: int, value: float, result: Mapping[str, Any]) -> bool:
@@ -207,29 +207,29 @@ class _Bridge:
         """A trial returned, or was stopped by the plan, which knows its state and value."""
         self.end(trial, RETURNED)
 
-    def end(self, trial: str, ending: Ending) -> None:
+    def end(self, trial: str, outcome: JobOutcome) -> None:
         """Give an end to the plan, the first time this is called for a trial."""
-        unit = self.open.pop(trial, None)
+        job = self.open.pop(trial, None)
         self.watchdog.forget(trial)
         fault = self._faults.pop(trial, None)
-        if unit is None or (self.error and ending.how != "halted"):
+        if job is None or (self.error and outcome.how != "halted"):
             return
-        if fault and ending.how == "returned":
-            ending = self._storage_ending(*fault)
-        if ending.how == "died":
-            self._died.add(unit)
-        self.call(lambda: self.plan.ended(unit, ending))
+        if fault and outcome.how == "returned":
+            outcome = self._storage_ending(*fault)
+        if outcome.how == "died":
+            self._died.add(job)
+        self.call(lambda: self.plan.ended(job, outcome))
 
-    def _storage_ending(self, reason: str, size: int) -> Ending:
-        """The end of a unit whose worker could not write its files: put off while the driver cannot either."""
+    def _storage_ending(self, reason: str, size: int) -> JobOutcome:
+        """The end of a job whose worker could not write its files: put off while the driver cannot either."""
         if self._wait is None:
             self.error = self.error or StorageFault(reason)
-            return Ending("deferred", reason, STORAGE)
-        return Ending("deferred" if self._wait.begin(reason, size) else "died", reason, STORAGE)
+            return JobOutcome("deferred", reason, STORAGE)
+        return JobOutcome("deferred" if self._wait.begin(reason, size) else "died", reason, STORAGE)
 
-    def end_all(self, ending: Ending) -> None:
+    def end_all(self, outcome: JobOutcome) -> None:
         for trial in list(self.open):
-            self.end(trial, ending)
+            self.end(trial, outcome)
 
 
 class _StageScheduler(AsyncHalvingScheduler):
@@ -247,7 +247,7 @@ class _StageScheduler(AsyncHalvingScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """It raised, or its worker died."""
-        self._bridge.end(trial.trial_id, task_ending(trial.error_file))
+        self._bridge.end(trial.trial_id, task_outcome(trial.error_file))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Called in every round of the controller's loop, so this is where a stop signal takes effect."""
@@ -257,12 +257,12 @@ class _StageScheduler(AsyncHalvingScheduler):
         hung = bridge.watchdog.hung()
         for trial in tune_controller.get_live_trials() if hung else ():
             if trial.trial_id in hung:
-                bridge.end(trial.trial_id, Ending("died", f"worker died: {hung[trial.trial_id]}"))
+                bridge.end(trial.trial_id, JobOutcome("died", f"worker died: {hung[trial.trial_id]}"))
                 kill_worker(trial)
         if not (reason := bridge.reason):
             return super().choose_trial_to_run(tune_controller)
         for trial in list(tune_controller.get_live_trials()):
-            bridge.end(trial.trial_id, Ending("halted", reason))
+            bridge.end(trial.trial_id, JobOutcome("halted", reason))
             tune_controller.stop_trial(trial)
         return None
 

@@ -1,6 +1,6 @@
-"""Watchdog of units at work: one without a report for far longer than its epochs take counts as hung.
+"""Watchdog of jobs at work: one without a report for far longer than its epochs take counts as hung.
 
-Limits are generous, for nothing is gained by ending a slow unit; they follow from what the stage's epochs took so far.
+Limits are generous, for nothing is gained by ending a slow job; they follow from what the stage's epochs took so far.
 """
 
 import time
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 LEAST = 600.0  # seconds between two epochs that are always allowed
 STARTING = 1800.0  # likewise up to the first epoch, with the data brought to the device, once others have done epochs
-UNKNOWN = 6 * 3600.0  # likewise as long as no unit of the stage has done an epoch
+UNKNOWN = 6 * 3600.0  # likewise as long as no job of the stage has done an epoch
 FACTOR = 20.0  # times the longest epoch of the stage
 STALL = 10.0  # a driver that looks less often than this has stood still itself
 
@@ -21,9 +21,9 @@ class _Unit:
 
 
 class Watchdog:
-    """Finds units that hang: their worker was stopped, or is in a deadlock.
+    """Finds jobs that hang: their worker was stopped, or is in a deadlock.
 
-    A unit is watched from its first report on (not while it waits for a worker, or for a node to be started). Time
+    A job is watched from its first report on (not while it waits for a worker, or for a node to be started). Time
     in which the driver itself stood still (stopped, suspended, blocked by a disk) does not count.
 
     Args:
@@ -45,32 +45,32 @@ class Watchdog:
         self._looked = now
         return now - self._stood_still
 
-    def report(self, unit: str, epoch: bool) -> None:
-        """A report came from a unit: of an epoch, or that it has begun."""
+    def report(self, job: str, epoch: bool) -> None:
+        """A report came from a job: of an epoch, or that it has begun."""
         now = self._now()
-        known = self._units.get(unit)
+        known = self._units.get(job)
         if known is None or not epoch:
-            self._units[unit] = _Unit(now)
+            self._units[job] = _Unit(now)
             return
         self._longest = max(self._longest, now - known.since)
-        self._units[unit] = _Unit(now, known.epochs + 1)
+        self._units[job] = _Unit(now, known.epochs + 1)
 
-    def forget(self, unit: str) -> None:
-        """A unit has ended."""
-        self._units.pop(unit, None)
+    def forget(self, job: str) -> None:
+        """A job has ended."""
+        self._units.pop(job, None)
 
-    def _limit(self, unit: _Unit) -> float:
+    def _limit(self, job: _Unit) -> float:
         if not self._longest:
             return UNKNOWN
-        return max(LEAST if unit.epochs else STARTING, FACTOR * self._longest)
+        return max(LEAST if job.epochs else STARTING, FACTOR * self._longest)
 
     def hung(self) -> dict[str, str]:
-        """Units without a report for too long: unit → what to say of it. Call a few times a second."""
+        """Units without a report for too long: job → what to say of it. Call a few times a second."""
         now = self._now()
         return {
-            id: f"no report for {now - unit.since:.0f} s, epochs take at most {self._longest:.0f} s"
+            id: f"no report for {now - job.since:.0f} s, epochs take at most {self._longest:.0f} s"
             if self._longest
-            else f"no report for {now - unit.since:.0f} s"
-            for id, unit in self._units.items()
-            if now - unit.since > self._limit(unit)
+            else f"no report for {now - job.since:.0f} s"
+            for id, job in self._units.items()
+            if now - job.since > self._limit(job)
         }

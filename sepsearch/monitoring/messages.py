@@ -61,7 +61,7 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
     if begin.past.configurations is not None:
         parts = ["the search is over"]
     if unfinished:
-        parts.append("go on: " + ", ".join(f"{unit} after epoch {epoch}" for unit, epoch in unfinished.items()))
+        parts.append("go on: " + ", ".join(f"{job} after epoch {epoch}" for job, epoch in unfinished.items()))
     console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True)
 
 

@@ -2,10 +2,10 @@
 
 Ray exports what was set every 10 s (`RAY_metrics_report_interval_ms`) and forgets what was not set again for two such
 intervals (its telemetry/open_telemetry_metric_recorder.py). So what runs is set again and again, and whatever has ended
-is gone soon after: as many series live as units run, however many have run.
+is gone soon after: as many series live as jobs run, however many have run.
 
 OpenTelemetry in Ray's agent keeps the first 2,000 label sets of a gauge for as long as the agent lives, and drops all
-later ones. So running units are labelled by slot, a small number that is used again, and not by their ids.
+later ones. So running jobs are labelled by slot, a small number that is used again, and not by their ids.
 """
 
 import math
@@ -21,11 +21,11 @@ from sepsearch.search.events import Event
 # Name → what it says, and its labels. Units are in the names as Prometheus wants them; ratios and counts have none.
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sepsearch_ratio": (
-        "Validation loss / identity loss of a running unit (a trial, or a finalist and seed) after its last epoch;"
+        "Validation loss / identity loss of a running job (a trial, or a finalist and seed) after its last epoch;"
         " instrument all: the mean, which is the search's objective. Below 1 beats doing nothing.",
         ("search", "slot", "instrument"),
     ),
-    "sepsearch_epoch": ("Epochs done by a running unit.", ("search", "slot")),
+    "sepsearch_epoch": ("Epochs done by a running job.", ("search", "slot")),
     "sepsearch_trial_number": (
         "Number of the trial that runs in a slot: 31 for t0031. Finalists have none.",
         ("search", "slot"),
@@ -39,8 +39,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         " failed).",
         ("search", "stage", "state"),
     ),
-    "sepsearch_epochs_per_second": ("Epochs of all units together, over the last five minutes.", ("search",)),
-    "sepsearch_examples_per_second": ("Training examples of all running units together.", ("search",)),
+    "sepsearch_epochs_per_second": ("Epochs of all jobs together, over the last five minutes.", ("search",)),
+    "sepsearch_examples_per_second": ("Training examples of all running jobs together.", ("search",)),
     "sepsearch_remaining_seconds": ("What is likely left of the stage at work.", ("search",)),
     MEMORY: (MEMORY_TEXT, MEMORY_LABELS),
 }
@@ -48,13 +48,13 @@ Reading = tuple[str, float, dict[str, str]]  # a gauge's name, value and labels
 
 
 class Slots:
-    """Small numbers, from 0, for the units that run at a time; a unit keeps its number until it ends."""
+    """Small numbers, from 0, for the jobs that run at a time; a job keeps its number until it ends."""
 
     def __init__(self) -> None:
-        self.of: dict[str, int] = {}  # unit → slot
+        self.of: dict[str, int] = {}  # job → slot
 
     def update(self, running: Iterable[str]) -> Mapping[str, int]:
-        """Free the slots of units that no longer run, and give each new one the lowest that is free."""
+        """Free the slots of jobs that no longer run, and give each new one the lowest that is free."""
         now = list(running)
         self.of = {id: self.of[id] for id in now if id in self.of}
         free = iter(sorted(set(range(len(now))) - set(self.of.values())))
@@ -64,16 +64,16 @@ class Slots:
         return self.of
 
 
-def unit_readings(run: RunState, id: str, slot: int) -> Iterator[Reading]:
-    """Values of the gauges of a running unit, once it has done an epoch."""
-    unit = run.running[id]
-    if not unit.epochs:
+def job_readings(run: RunState, id: str, slot: int) -> Iterator[Reading]:
+    """Values of the gauges of a running job, once it has done an epoch."""
+    job = run.running[id]
+    if not job.epochs:
         return
     labels = {"search": run.name, "slot": str(slot)}
-    yield "sepsearch_epoch", float(unit.epochs), labels
+    yield "sepsearch_epoch", float(job.epochs), labels
     if trial := re.fullmatch(r"t(\d+)", id):
         yield "sepsearch_trial_number", float(trial[1]), labels
-    for code, ratio in {"all": unit.ratio, **unit.ratios}.items():
+    for code, ratio in {"all": job.ratio, **job.ratios}.items():
         if ratio is not None and math.isfinite(ratio):
             yield "sepsearch_ratio", ratio, {**labels, "instrument": code}
 
@@ -126,7 +126,7 @@ class Gauges:
             self._set(readings(self._run, self._run.last + now - self._seen))
 
     def _set_unit(self, id: str) -> None:
-        self._set(unit_readings(self._run, id, self._slots.update(self._run.running)[id]))
+        self._set(job_readings(self._run, id, self._slots.update(self._run.running)[id]))
 
     def _set(self, found: Iterator[Reading]) -> None:
         for name, value, labels in found:

@@ -145,7 +145,7 @@ def _doing(run: RunState) -> str:
 
 
 def _counts(run: RunState, width: int) -> Iterator[tuple[str, Text]]:
-    """Of every stage that has begun a bar, and how many of its units are in which state."""
+    """Of every stage that has begun a bar, and how many of its jobs are in which state."""
     for stage, what in WHAT.items():
         if not run.begun[stage] and stage != "search":
             continue
@@ -204,13 +204,13 @@ def _running(run: RunState) -> Table | None:
         return None
     table = _table(["At work", "epoch", "of", "ratio", "configuration"])
     table.columns[4].justify = "left"
-    units = sorted(run.running.values(), key=lambda unit: (-unit.epochs, unit.id))
-    for unit in units[:MOST_RUNNING]:
-        full = run.epochs if unit.stage == "search" else run.search["settings"].get("final_epochs", 0)
-        params = configuration(unit.params, run.search.get("space", {}))
-        table.add_row(unit.id, str(unit.epochs), str(full), number(unit.ratio), Text(params, style="dim"))
-    if len(units) > MOST_RUNNING:
-        table.add_row(f"and {len(units) - MOST_RUNNING} more", "", "", "", "")
+    jobs = sorted(run.running.values(), key=lambda job: (-job.epochs, job.id))
+    for job in jobs[:MOST_RUNNING]:
+        full = run.epochs if job.stage == "search" else run.search["settings"].get("final_epochs", 0)
+        params = configuration(job.params, run.search.get("space", {}))
+        table.add_row(job.id, str(job.epochs), str(full), number(job.ratio), Text(params, style="dim"))
+    if len(jobs) > MOST_RUNNING:
+        table.add_row(f"and {len(jobs) - MOST_RUNNING} more", "", "", "", "")
     return table
 
 
@@ -298,6 +298,6 @@ def _failures(run: RunState) -> Table | None:
     table.columns[1].no_wrap = False
     for column in table.columns:
         column.vertical = "top"
-    for unit, reason in run.failures:
-        table.add_row(unit, Text(one_line(reason)))
+    for job, reason in run.failures:
+        table.add_row(job, Text(one_line(reason)))
     return table

@@ -62,7 +62,7 @@ class Stages:
         task: of the search's workers (`search_task`).
         tick: called a few times a second while a stage runs.
         past: events of earlier processes of the run.
-        retries: how often a unit is tried again after its worker died.
+        retries: how often a job is tried again after its worker died.
         say: prints a line.
     """
 
@@ -81,16 +81,16 @@ class Stages:
     say: Callable[[str], None] = lambda line: None
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
-        """What a worker runs for one unit, with the stage's task bound to it."""
+        """What a worker runs for one job, with the stage's task bound to it."""
         from ray import tune
 
-        from sepsearch.distributed.trainable import MARK, train_unit
+        from sepsearch.distributed.trainable import MARK, train_job
 
         task = dataclasses.replace(self.task, mark=secrets.token_hex(8), **changes)
         if task.checkpoints:
             with storage_fault():
                 task.checkpoints.write(MARK, task.mark.encode())
-        return tune.with_parameters(train_unit, task=task)
+        return tune.with_parameters(train_job, task=task)
 
     def search(self, **changes: Any) -> SearchPlan:
         """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
@@ -119,8 +119,8 @@ class Stages:
         if self.past:
             plan.restore(self.past)
             plan.resume()
-        for unit, problem in plan.lost.items() if isinstance(plan, RunPlan) else ():
-            self.say(f"note: {problem}: {unit} is trained again")
+        for job, problem in plan.lost.items() if isinstance(plan, RunPlan) else ():
+            self.say(f"note: {problem}: {job} is trained again")
         if not plan.finished():
             wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
             run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick, wait)

@@ -48,10 +48,10 @@ class Job:
         trials: how many.
         epochs: the full budget of a trial.
         final_epochs: that of a finalist.
-        networks: of a unit, one per instrument.
+        networks: of a job, one per instrument.
         training_examples: per network and epoch.
         validation_examples: per network and epoch.
-        concurrent: units at once.
+        concurrent: jobs at once.
     """
 
     space: Space
@@ -153,7 +153,7 @@ def forecast_times(measured: Sequence[Measured], job: Job, startup: float, budge
 
 
 def epoch_seconds(measured: Measured, job: Job) -> float:
-    """Seconds of one epoch of one unit, validation included."""
+    """Seconds of one epoch of one job, validation included."""
     size = int(measured.params["batch_size"])
     examples = max(1, round(job.training_examples / size)) * size
     return job.networks * (examples * measured.training + job.validation_examples * measured.evaluation)

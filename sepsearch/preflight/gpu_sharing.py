@@ -137,7 +137,7 @@ def _own_memory() -> int:
 def train_beside(
     task: "Task", params: Params, count: int, cpus: float, seconds: float = SECONDS, patience: float = CORNER_SECONDS
 ) -> Beside | None:
-    """Train `count` units of one configuration for so many seconds on one GPU, or without one on as many CPUs.
+    """Train `count` jobs of one configuration for so many seconds on one GPU, or without one on as many CPUs.
 
     Every one in a process of its own, as trials are; None where one of them could not be started or died.
     """

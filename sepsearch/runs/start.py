@@ -173,12 +173,12 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
 
 
 def remove_stale_checkpoints(storage: StorageFolder, run: RunState) -> None:
-    """Remove checkpoints that no unit will go on from; a process that is killed between two stages leaves some."""
+    """Remove checkpoints that no job will go on from; a process that is killed between two stages leaves some."""
     checkpoints = storage / "checkpoints"
     if run.finished:
         checkpoints.remove_all()
     else:
-        needed = {f"{unit}.checkpoint" for unit in run.unfinished()}
+        needed = {f"{job}.checkpoint" for job in run.unfinished()}
         checkpoints.remove(
             *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
         )

@@ -205,7 +205,7 @@ def _refuse(constant: str) -> float:
 
 
 def read_run(path: Path) -> Iterator[Event]:
-    """The events of a whole run, which begin with its `search`: every one complete, and none of an unknown unit.
+    """The events of a whole run, which begin with its `search`: every one complete, and none of an unknown job.
 
     Raises:
         UserError: as `read_journal`; also for a journal that no run can have written.

@@ -20,7 +20,7 @@ ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that are not
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobOutcome:
     """Outcome of a job's attempt.
 
     `how`: by itself or by the plan ("returned"), from outside ("halted"), by an exception ("raised"), with its worker
@@ -33,7 +33,7 @@ class Ending:
     cause: str = ""
 
 
-RETURNED = Ending()
+RETURNED = JobOutcome()
 
 
 def reopens(event: JobEndEvent) -> bool:
@@ -55,15 +55,15 @@ class Plan(Protocol):
     """What a stage trains."""
 
     def next(self) -> tuple[str, Params] | None:
-        """Id and parameters of the next unit; None when there is none now."""
+        """Id and parameters of the next job; None when there is none now."""
 
     def finished(self) -> bool:
-        """Whether all units have ended and no more will come."""
+        """Whether all jobs have ended and no more will come."""
 
-    def result(self, unit: str, result: Params) -> str | None:
+    def result(self, job: str, result: Params) -> str | None:
         """Take in an epoch's result; a reason ends the job there, None lets it go on."""
 
-    def ended(self, unit: str, ending: Ending) -> None:
+    def ended(self, job: str, outcome: JobOutcome) -> None:
         """A job's attempt ended; the plan may hand it out again."""
 
     def give_up(self, reason: str) -> None:
@@ -83,15 +83,15 @@ class Attempts:
         self.waiting: list[str] = []
         self._storage: set[str] = set()
 
-    def again(self, unit: str, ending: Ending) -> int | None:
+    def again(self, job: str, outcome: JobOutcome) -> int | None:
         """The number of the attempt to come after a death, or None when there were enough.
 
         Raises:
             StorageFault: there were enough, and every time the worker could not write or read its files.
         """
-        deaths = self.deaths.get(unit, 0) + 1
-        if deaths > self.limit and ending.cause == STORAGE:
-            raise StorageFault(f"{unit}: {ending.reason} ({deaths} times)")
+        deaths = self.deaths.get(job, 0) + 1
+        if deaths > self.limit and outcome.cause == STORAGE:
+            raise StorageFault(f"{job}: {outcome.reason} ({deaths} times)")
         return deaths if deaths <= self.limit else None
 
     def count(self, event: RetryEvent) -> None:
@@ -102,28 +102,28 @@ class Attempts:
 
     def resume(self, reopened: Iterable[str]) -> None:
         """Reset the counts of jobs that had failed by deaths, and of those that failed by a storage fault."""
-        for unit in {*reopened, *self._storage}:
-            self.deaths.pop(unit, None)
+        for job in {*reopened, *self._storage}:
+            self.deaths.pop(job, None)
         self._storage.clear()
 
-    def failure(self, unit: str, ending: Ending) -> str:
+    def failure(self, job: str, outcome: JobOutcome) -> str:
         """Why a job that is not tried again has failed."""
-        if ending.how == "died" and self.limit:
-            return f"{ending.reason} ({self.deaths.get(unit, 0) + 1} times)"
-        return ending.reason or "the worker returned early"
+        if outcome.how == "died" and self.limit:
+            return f"{outcome.reason} ({self.deaths.get(job, 0) + 1} times)"
+        return outcome.reason or "the worker returned early"
 
 
-def retry_event(unit: str, ending: Ending, epochs: int, attempt: int) -> RetryEvent:
+def retry_event(job: str, outcome: JobOutcome, epochs: int, attempt: int) -> RetryEvent:
     """The event of a job that is tried again after its worker's death."""
-    event: RetryEvent = {"event": "retry", "id": unit, "reason": ending.reason, "epochs": epochs, "attempt": attempt}
-    return {**event, "cause": ending.cause} if ending.cause else event
+    event: RetryEvent = {"event": "retry", "id": job, "reason": outcome.reason, "epochs": epochs, "attempt": attempt}
+    return {**event, "cause": outcome.cause} if outcome.cause else event
 
 
-def remove_checkpoints(storage: StorageFolder | None, units: Iterable[str]) -> None:
+def remove_checkpoints(storage: StorageFolder | None, jobs: Iterable[str]) -> None:
     """Remove the checkpoints of jobs that have ended; what cannot be removed now is removed at the end of the run."""
     if storage is not None:
         with contextlib.suppress(UserError):
-            storage.remove(*(f"{unit}.checkpoint" for unit in units))
+            storage.remove(*(f"{job}.checkpoint" for job in jobs))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from sepsearch.search.protocol import (
     ENVIRONMENT,
     INTERRUPTED,
     Attempts,
-    Ending,
+    JobOutcome,
     remove_checkpoints,
     reopens,
     retry_event,
@@ -81,15 +81,15 @@ class RunPlan:
     def next(self) -> tuple[str, Params] | None:
         """A run to go on with, or the next one."""
         if self._attempts.waiting:
-            unit = self._attempts.waiting.pop(0)
+            job = self._attempts.waiting.pop(0)
         elif self._waiting:
-            unit, run = next(iter(self._waiting.items()))
+            job, run = next(iter(self._waiting.items()))
             self._record(self._begin_event(run))
         else:
             return None
-        run = self.runs[unit]
-        only = {"instruments": (unit,)} if run.title else {}
-        return unit, {"params": run.finalist.params, "seed": run.seed, **only}
+        run = self.runs[job]
+        only = {"instruments": (job,)} if run.title else {}
+        return job, {"params": run.finalist.params, "seed": run.seed, **only}
 
     def _begin_event(self, run: SeedRun) -> FinalEvent | FoldEvent:
         of = {"configuration": run.finalist.id, "seed": run.seed, "params": run.finalist.params}
@@ -100,50 +100,50 @@ class RunPlan:
         """Whether all runs have ended."""
         return not self._waiting and all(run.state for run in self.runs.values())
 
-    def result(self, unit: str, result: Params) -> str | None:
+    def result(self, job: str, result: Params) -> str | None:
         """Take in an epoch; runs are never stopped."""
-        run = self.runs[unit]
+        run = self.runs[job]
         if "weights" in result:
-            self._reported[unit] = dict(result["weights"])
+            self._reported[job] = dict(result["weights"])
         if "failed" in result:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
-            self._record(epoch_event("final_epoch" if self.kind == "final" else "fold_epoch", unit, result))
+            self._record(epoch_event("final_epoch" if self.kind == "final" else "fold_epoch", job, result))
         return None
 
-    def ended(self, unit: str, ending: Ending) -> None:
+    def ended(self, job: str, outcome: JobOutcome) -> None:
         """Record a run's end, or hand it out again when its worker died or its weights are not what it wrote."""
-        run = self.runs[unit]
+        run = self.runs[job]
         checksums, problem = self._checksums(run) if run.epochs >= self.epochs else (None, "")
-        if problem and ending.how == "returned":
-            ending = Ending("died", problem)
+        if problem and outcome.how == "returned":
+            outcome = JobOutcome("died", problem)
         own_end = run.failure or checksums is not None
-        if not own_end and ending.how == "deferred":
-            self._attempts.waiting.append(unit)
+        if not own_end and outcome.how == "deferred":
+            self._attempts.waiting.append(job)
             return
-        if not own_end and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
-            self._record(retry_event(unit, ending, run.epochs, attempt))
-            self._attempts.waiting.append(unit)
+        if not own_end and outcome.how == "died" and (attempt := self._attempts.again(job, outcome)):
+            self._record(retry_event(job, outcome, run.epochs, attempt))
+            self._attempts.waiting.append(job)
             return
         state, reason, cause = "failed", run.failure, ""
         if checksums is not None:
             state, reason = "completed", ""
-        elif not run.failure and ending.how == "halted":
-            state, reason = "stopped", ending.reason
+        elif not run.failure and outcome.how == "halted":
+            state, reason = "stopped", outcome.reason
         elif not run.failure:
-            reason, cause = self._attempts.failure(unit, ending), ENVIRONMENT if ending.how == "died" else ""
+            reason, cause = self._attempts.failure(job, outcome), ENVIRONMENT if outcome.how == "died" else ""
         end: JobEndEvent = {
             "event": "final_end" if self.kind == "final" else "fold_end",
-            "id": unit,
+            "id": job,
             "epochs": run.epochs,
             "state": state,
             "reason": reason,
             "cause": cause,
-            "weights": None if checksums is None else str(Path(self.folder.name, unit)),
+            "weights": None if checksums is None else str(Path(self.folder.name, job)),
         }
         self._record(end if checksums is None else {**end, "sha256": checksums})
         if not run.open:
-            remove_checkpoints(self._checkpoints, [unit])
+            remove_checkpoints(self._checkpoints, [job])
 
     def _checksums(self, run: SeedRun) -> tuple[dict[str, str] | None, str]:
         """SHA-256 of the weights that a run has left, by file; or none, and what is wrong with them."""
@@ -155,12 +155,12 @@ class RunPlan:
             return None, problem
         return folder_sha256(folder), ""
 
-    def _bring(self, unit: str, sha256: Mapping[str, str] | None) -> None:
+    def _bring(self, job: str, sha256: Mapping[str, str] | None) -> None:
         """Fetch what a worker has left in the storage to the folder, with these checksums where they are known."""
         if self._storage is not None:
             from sepsearch.training.checkpoint import bring_weights  # torch, which a plan does without
 
-            bring_weights(self._storage, unit, self.folder, sha256)
+            bring_weights(self._storage, job, self.folder, sha256)
 
     def _record(self, event: Event) -> None:
         self.journal.append(event)
@@ -180,8 +180,8 @@ class RunPlan:
                 run.end(event, self.folder / run.id)
                 run.open = reopens(event)
             case "resume":
-                runs, units = list(self.runs.values()), event["units"]
-                again = [run for run in runs if run.open and (run.failure == INTERRUPTED or run.id in units)]
+                runs, jobs = list(self.runs.values()), event["units"]
+                again = [run for run in runs if run.open and (run.failure == INTERRUPTED or run.id in jobs)]
                 self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
                 for run in [*again, *(run for run in runs if run.id in self.lost)]:
                     run.state = run.failure = ""
@@ -200,12 +200,12 @@ class RunPlan:
                 self._bring(run.id, run.sha256)
                 if problem := weights_problem(run.weights, run.sha256):
                     self.lost[run.id] = problem
-        over = [unit for unit, run in self.runs.items() if run.state and not run.open]
+        over = [job for job, run in self.runs.items() if run.state and not run.open]
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
         """Runs that have begun and not ended, with the last epoch that is known of each."""
-        return {unit: run.epochs for unit, run in self.runs.items() if not run.state or run.open or unit in self.lost}
+        return {job: run.epochs for job, run in self.runs.items() if not run.state or run.open or job in self.lost}
 
     def resume(self) -> None:
         """Hand out the unfinished runs again, after the event "resume" was written."""
@@ -214,10 +214,10 @@ class RunPlan:
         self._apply({"event": "resume", "units": unfinished, "changed": {}})
 
     def give_up(self, reason: str) -> None:
-        """End all unfinished units: no worker will train them."""
+        """End all unfinished jobs: no worker will train them."""
         self._attempts.waiting.clear()
-        for unit in [unit for unit, run in self.runs.items() if not run.state]:
-            self.ended(unit, Ending("halted", reason))
+        for job in [job for job, run in self.runs.items() if not run.state]:
+            self.ended(job, JobOutcome("halted", reason))
 
 
 class FinalPlan(RunPlan):
@@ -264,7 +264,7 @@ class FinalPlan(RunPlan):
         super()._apply(event)
         if event["event"] == "eliminated":
             self._eliminated.add(event["id"])
-            self._waiting = {unit: run for unit, run in self._waiting.items() if run.finalist.id != event["id"]}
+            self._waiting = {job: run for job, run in self._waiting.items() if run.finalist.id != event["id"]}
 
 
 class FoldPlan(RunPlan):

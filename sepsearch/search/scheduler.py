@@ -13,7 +13,7 @@ from sepsearch.search.protocol import (
     ENVIRONMENT,
     INTERRUPTED,
     Attempts,
-    Ending,
+    JobOutcome,
     Params,
     remove_checkpoints,
     reopens,
@@ -106,31 +106,31 @@ class SearchPlan:
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
-            unit = self._attempts.waiting.pop(0)
+            job = self._attempts.waiting.pop(0)
         elif len(self.trials) < self.wanted:
-            unit = f"t{len(self.trials):04d}"
-            params = self.sampler.ask(unit)
+            job = f"t{len(self.trials):04d}"
+            params = self.sampler.ask(job)
             if params is None:
                 self.wanted = len(self.trials)
                 return None
-            self._record({"event": "trial", "id": unit, "params": params})
+            self._record({"event": "trial", "id": job, "params": params})
         else:
             return None
-        return unit, {"params": self.trials[unit].params, "seed": self.seed}
+        return job, {"params": self.trials[job].params, "seed": self.seed}
 
     def finished(self) -> bool:
         """Whether all trials have ended."""
         return len(self.trials) >= self.wanted and not self._open
 
-    def result(self, unit: str, result: Params) -> str | None:
+    def result(self, job: str, result: Params) -> str | None:
         """Take in an epoch; why the trial stops, if it does."""
-        trial = self.trials[unit]
+        trial = self.trials[job]
         if "failed" in result:
             trial.failure = result["failed"]
             return None
         # Ray Tune repeats a function's last result when it returns, a worker the one that its checkpoint holds.
         if result.get("epoch", 0) > trial.epochs:
-            self._record(epoch_event("epoch", unit, result))
+            self._record(epoch_event("epoch", job, result))
             self._spare(trial)
         return trial.failure or (f"stopped at rung {trial.rung}" if trial.rung is not None else None)
 
@@ -140,27 +140,27 @@ class SearchPlan:
         if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._spared_share * 2**32:
             self._record({"event": "spared", "id": trial.id, "rung": trial.rung})
 
-    def ended(self, unit: str, ending: Ending) -> None:
+    def ended(self, job: str, outcome: JobOutcome) -> None:
         """Record a trial's end, or hand it out again when its worker died."""
-        trial = self.trials[unit]
+        trial = self.trials[job]
         state, reason = self._verdict(trial)
-        if not state and ending.how == "deferred":
-            self._attempts.waiting.append(unit)
+        if not state and outcome.how == "deferred":
+            self._attempts.waiting.append(job)
             return
-        if not state and ending.how == "died" and (attempt := self._attempts.again(unit, ending)):
-            self._record(retry_event(unit, ending, trial.epochs, attempt))
-            self._attempts.waiting.append(unit)
+        if not state and outcome.how == "died" and (attempt := self._attempts.again(job, outcome)):
+            self._record(retry_event(job, outcome, trial.epochs, attempt))
+            self._attempts.waiting.append(job)
             return
-        died = not state and ending.how == "died"
+        died = not state and outcome.how == "died"
         if not state:
-            state = "stopped" if ending.how == "halted" else "failed"
-            reason = ending.reason if ending.how == "halted" else self._attempts.failure(unit, ending)
+            state = "stopped" if outcome.how == "halted" else "failed"
+            reason = outcome.reason if outcome.how == "halted" else self._attempts.failure(job, outcome)
         cause = ENVIRONMENT if died else ""
         self._record(
-            {"event": "trial_end", "id": unit, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
+            {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
         )
         if not trial.open:
-            remove_checkpoints(self._checkpoints, [unit])
+            remove_checkpoints(self._checkpoints, [job])
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
@@ -194,8 +194,8 @@ class SearchPlan:
             case "trial_end":
                 self._apply_end(self.trials[event["id"]], event)
             case "resume":
-                units = event["units"]
-                again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in units)]
+                jobs = event["units"]
+                again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in jobs)]
                 self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
                 for trial in again:
                     trial.state = trial.reason = ""
@@ -232,7 +232,7 @@ class SearchPlan:
             self._apply(event)
         self._restoring = False
         self.sampler.restored()
-        over = [unit for unit, trial in self.trials.items() if trial.state and not trial.open]
+        over = [job for job, trial in self.trials.items() if trial.state and not trial.open]
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
@@ -242,19 +242,19 @@ class SearchPlan:
     def resume(self) -> None:
         """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
         self._apply({"event": "resume", "units": self.unfinished(), "changed": {}})
-        for unit in self.unfinished():
-            trial = self.trials[unit]
+        for job in self.unfinished():
+            trial = self.trials[job]
             self._spare(trial)
             if self._verdict(trial)[0]:
-                self.ended(unit, Ending())
+                self.ended(job, JobOutcome())
             else:
-                self._attempts.waiting.append(unit)
+                self._attempts.waiting.append(job)
 
     def give_up(self, reason: str) -> None:
         """End all unfinished trials: no worker will train them."""
         self._attempts.waiting.clear()
-        for unit in [unit for unit, trial in self.trials.items() if not trial.state]:
-            self.ended(unit, Ending("halted", reason))
+        for job in [job for job, trial in self.trials.items() if not trial.state]:
+            self.ended(job, JobOutcome("halted", reason))
 
 
 def best_trials(trials: list[Trial], count: int) -> list[Trial]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, Params
-from sepsearch.search.protocol import TIME_BUDGET, Ending
+from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.space import Space
@@ -112,17 +112,17 @@ class _Workplace:
         self.busy: list[tuple[float, int, str, Params | None, Iterator[Params]]] = []
         self._turn = 0  # of two epochs that end at the same time the one that began first comes first
 
-    def begin(self, unit: str, curve: Iterator[Params]) -> None:
+    def begin(self, job: str, curve: Iterator[Params]) -> None:
         """Train a unit's next epoch."""
         report = next(curve, None)
         seconds = report["seconds"] if report else 0.0
-        heapq.heappush(self.busy, (self.clock + seconds, self._turn, unit, report, curve))
+        heapq.heappush(self.busy, (self.clock + seconds, self._turn, job, report, curve))
         self._turn += 1
 
     def wait(self) -> tuple[str, Params | None, Iterator[Params]]:
-        """The next epoch to end: its unit, its report or None where no more is known, and what follows."""
-        self.clock, _, unit, report, curve = heapq.heappop(self.busy)
-        return unit, report, curve
+        """The next epoch to end: its job, its report or None where no more is known, and what follows."""
+        self.clock, _, job, report, curve = heapq.heappop(self.busy)
+        return job, report, curve
 
 
 def simulate(
@@ -165,13 +165,13 @@ def simulate(
     for _ in range(workers):
         start()
     while workplace.busy and (budget is None or outcome.epochs < budget):
-        unit, report, curve = workplace.wait()
+        job, report, curve = workplace.wait()
         outcome.epochs += report is not None
-        if report is not None and _goes_on(plan, unit, report):
-            workplace.begin(unit, curve)
+        if report is not None and _goes_on(plan, job, report):
+            workplace.begin(job, curve)
             continue
-        plan.ended(unit, Ending("halted", UNKNOWN) if report is None else Ending())
-        _count(outcome, plan, unit, source)
+        plan.ended(job, JobOutcome("halted", UNKNOWN) if report is None else JobOutcome())
+        _count(outcome, plan, job, source)
         start()
     plan.give_up(TIME_BUDGET)
     outcome.seconds = workplace.clock
@@ -180,14 +180,14 @@ def simulate(
     return outcome
 
 
-def _goes_on(plan: SearchPlan, unit: str, report: Params) -> bool:
+def _goes_on(plan: SearchPlan, job: str, report: Params) -> bool:
     """Hand in an epoch; whether the trial has another one to train."""
-    stopped = plan.result(unit, report) is not None
+    stopped = plan.result(job, report) is not None
     return not stopped and "failed" not in report and report["epoch"] < plan.epochs
 
 
-def _count(outcome: Outcome, plan: SearchPlan, unit: str, source: Source) -> None:
-    trial = plan.trials[unit]
+def _count(outcome: Outcome, plan: SearchPlan, job: str, source: Source) -> None:
+    trial = plan.trials[job]
     outcome.ended["unknown" if trial.reason == UNKNOWN else trial.state] += 1
     if trial.state == "completed" and not trial.ratio >= outcome.best:
         outcome.steps.append((outcome.epochs, trial.ratio))

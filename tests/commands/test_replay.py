@@ -9,7 +9,7 @@ import pytest
 from sepsearch import replay
 from sepsearch.search.asha import Rungs
 from sepsearch.search.journal import Journal
-from sepsearch.search.protocol import Ending
+from sepsearch.search.protocol import JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.space import Space, parse_space
@@ -61,7 +61,7 @@ def write_run(
             report = {"epoch": epoch, "ratio": ratio, "seconds": 1.0, "examples_per_second": 1.0, "members": []}
             if plan.result(unit[0], report):
                 break
-        plan.ended(unit[0], Ending())
+        plan.ended(unit[0], JobOutcome())
     journal.close()
     return runs / name
 

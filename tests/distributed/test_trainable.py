@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sepsearch.distributed.task_ending import task_ending
-from sepsearch.distributed.trainable import MARK, Task, _require_mark, train_unit
+from sepsearch.distributed.task_outcome import task_outcome
+from sepsearch.distributed.trainable import MARK, Task, _require_mark, train_job
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.storage import open_storage
 
@@ -47,8 +47,8 @@ def test_a_unit_of_an_unfit_node_counts_as_one_whose_worker_died(tmp_path):
         "sepsearch.utils.errors.NodeUnfit: node two: /shared/runs: not seen here as the driver sees it\n"
     )
     code = (
-        "import sys; from sepsearch.distributed.task_ending import task_ending;"
-        "ending = task_ending(sys.argv[1]); print(ending.how, ending.reason, sep='|')"
+        "import sys; from sepsearch.distributed.task_outcome import task_outcome;"
+        "ending = task_outcome(sys.argv[1]); print(ending.how, ending.reason, sep='|')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "error.txt")], capture_output=True, text=True, check=True
@@ -66,7 +66,7 @@ def test_a_worker_that_cannot_write_its_checkpoint_says_so_and_neither_fails_nor
     monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
     monkeypatch.setattr("sepsearch.distributed.trainable.reported_memory", lambda search, gpu: contextlib.nullcontext())
     monkeypatch.setattr("sepsearch.distributed.trainable._epochs", full)
-    train_unit({"id": "t0000", "params": {}, "seed": 0}, task(None))
+    train_job({"id": "t0000", "params": {}, "seed": 0}, task(None))
     (begun, told) = reports
     assert begun == {"node": "n"}
     assert told["size"] == 12345
@@ -75,4 +75,4 @@ def test_a_worker_that_cannot_write_its_checkpoint_says_so_and_neither_fails_nor
 
 def test_a_task_of_which_no_reason_is_kept_is_no_failure_of_its_configuration(tmp_path):
     (tmp_path / "error.txt").touch()
-    assert task_ending(str(tmp_path / "error.txt")).how == "died"
+    assert task_outcome(str(tmp_path / "error.txt")).how == "died"

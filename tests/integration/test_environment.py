@@ -13,13 +13,13 @@ from sepsearch.runs.results import build_results
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal, read_journal
-from sepsearch.search.protocol import RETURNED, STORAGE, Ending, reopens
+from sepsearch.search.protocol import RETURNED, STORAGE, JobOutcome, reopens
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.utils.errors import StorageFault
 
-DIED = Ending("died", "worker died: out of memory")
-FULL = Ending("died", "node one: x.checkpoint: No space left on device", STORAGE)
+DIED = JobOutcome("died", "worker died: out of memory")
+FULL = JobOutcome("died", "node one: x.checkpoint: No space left on device", STORAGE)
 NUMBERS = {"ratio": 0.5, "seconds": 1.0, "examples_per_second": 1.0, "members": members(1)}
 
 
@@ -58,7 +58,7 @@ def test_a_trial_whose_worker_died_too_often_goes_on_in_a_resumed_run_with_all_i
     assert (again.trials["t0000"].state, again.sampler.study.trials[0].state.name) == ("completed", "COMPLETE")
 
 
-@pytest.mark.parametrize("ending", [RETURNED, Ending("raised", "exception: planted")])
+@pytest.mark.parametrize("ending", [RETURNED, JobOutcome("raised", "exception: planted")])
 def test_a_configurations_own_failure_stays_failed(ending, tmp_path):
     plan = begun(tmp_path)
     plan.result("t0000", {"failed": "NaN: planted"})
@@ -70,7 +70,7 @@ def test_a_configurations_own_failure_stays_failed(ending, tmp_path):
 def test_a_unit_that_is_put_off_is_handed_out_again_and_nothing_is_counted(tmp_path):
     plan = begun(tmp_path, retries=0)
     for _ in range(5):
-        plan.ended("t0000", Ending("deferred", "node one: full", STORAGE))
+        plan.ended("t0000", JobOutcome("deferred", "node one: full", STORAGE))
         assert plan.next()[0] == "t0000"
     assert [event["event"] for event in read_journal(plan.journal.path)] == ["trial"]
 

@@ -10,7 +10,7 @@ from planned_search import EPOCHS, FINALISTS, TRIALS, ratio, search_plan
 
 from sepsearch.search.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
-from sepsearch.search.protocol import RETURNED, Ending
+from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.utils.storage import open_storage
@@ -155,10 +155,10 @@ def test_a_trial_whose_worker_dies_goes_on_until_it_has_died_too_often(tmp_path)
     plan = search_plan(tmp_path, Journal(tmp_path / "journal.jsonl"), retries=2)
     unit, params = plan.next()
     for attempt in (1, 2):
-        plan.ended(unit, Ending("died", "worker died: out of memory"))
+        plan.ended(unit, JobOutcome("died", "worker died: out of memory"))
         assert plan.trials[unit].state == ""
         assert plan.next() == (unit, params), attempt
-    plan.ended(unit, Ending("died", "worker died: out of memory"))
+    plan.ended(unit, JobOutcome("died", "worker died: out of memory"))
     assert (plan.trials[unit].state, plan.trials[unit].reason) == ("failed", "worker died: out of memory (3 times)")
     assert plan.next()[0] == "t0001"
     retries = [e["attempt"] for e in read_journal(plan.journal.path) if e["event"] == "retry"]
@@ -169,13 +169,13 @@ def test_deaths_before_a_kill_count_after_it(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     plan = search_plan(tmp_path, journal, retries=1)
     unit, _ = plan.next()
-    plan.ended(unit, Ending("died", "worker died"))
+    plan.ended(unit, JobOutcome("died", "worker died"))
     journal.close()
     again = search_plan(tmp_path, Journal(tmp_path / "journal.jsonl", resume=True), retries=1)
     again.restore(read_journal(tmp_path / "journal.jsonl"))
     again.resume()
     assert again.next()[0] == unit
-    again.ended(unit, Ending("died", "worker died"))
+    again.ended(unit, JobOutcome("died", "worker died"))
     assert again.trials[unit].state == "failed"
 
 
@@ -184,7 +184,7 @@ def test_a_plan_is_not_finished_while_a_trial_may_still_come_back(tmp_path):
     units = [plan.next()[0] for _ in range(TRIALS)]
     assert plan.next() is None
     assert not plan.finished()
-    plan.ended(units[0], Ending("died", "worker died"))
+    plan.ended(units[0], JobOutcome("died", "worker died"))
     assert plan.next()[0] == units[0]
 
 
@@ -209,8 +209,8 @@ def test_checkpoints_of_ended_trials_are_removed_and_those_of_interrupted_ones_s
     first, second = plan.next()[0], plan.next()[0]
     for unit in (first, second):
         (tmp_path / f"{unit}.checkpoint").touch()
-    plan.ended(first, Ending("raised", "exception: planted"))
-    plan.ended(second, Ending("halted", "interrupted"))
+    plan.ended(first, JobOutcome("raised", "exception: planted"))
+    plan.ended(second, JobOutcome("halted", "interrupted"))
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == [f"{second}.checkpoint"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from event_fixtures import epoch_event, interrupted_story, journal, members, search_event, story, until
 
 from sepsearch.distributed.worker_metrics import memory_bytes
-from sepsearch.monitoring.prometheus import GAUGES, Gauges, Slots, readings, unit_readings
+from sepsearch.monitoring.prometheus import GAUGES, Gauges, Slots, job_readings, readings
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 
@@ -21,7 +21,7 @@ def told(events: list[Event], now: float | None = None) -> dict[tuple[str, ...],
     for event in events:
         run.handle(event)
         slots.update(run.running)
-    of_units = (reading for id in run.running for reading in unit_readings(run, id, slots.of[id]))
+    of_units = (reading for id in run.running for reading in job_readings(run, id, slots.of[id]))
     found = {}
     for name, value, labels in chain(of_units, readings(run, run.last if now is None else now)):
         assert tuple(labels) == GAUGES[name][1]

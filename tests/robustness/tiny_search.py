@@ -25,7 +25,7 @@ from unittest import mock
 
 from remembered_results import remembered_fit, remembering_listener
 
-from sepsearch.search.protocol import INTERRUPTED, RETURNED, Ending, Params, Plan, StopSignal, Workers
+from sepsearch.search.protocol import INTERRUPTED, RETURNED, JobOutcome, Params, Plan, StopSignal, Workers
 from sepsearch.utils.errors import NodeUnfit, exit_on_user_error
 
 NAME = "x"
@@ -166,7 +166,7 @@ def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> It
 class _UnitOver(BaseException):
     """The plan or a stop signal ends a unit; no handler of the unit's own catches it."""
 
-    def __init__(self, ending: Ending):
+    def __init__(self, ending: JobOutcome):
         super().__init__(ending)
         self.ending = ending
 
@@ -194,20 +194,20 @@ def run_stage(
             if isinstance(config, dict):
                 bridge.end(str(number), _train(bridge, str(number), config, train))
     finally:
-        bridge.end_all(Ending("halted", bridge.reason or INTERRUPTED))
+        bridge.end_all(JobOutcome("halted", bridge.reason or INTERRUPTED))
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
     if bridge.error is not None:
         raise bridge.error
 
 
-def _train(bridge: Any, trial: str, config: Params, train: Callable[[Params], None]) -> Ending:
+def _train(bridge: Any, trial: str, config: Params, train: Callable[[Params], None]) -> JobOutcome:
     """Train a unit to its end, as a worker and Ray Tune do together."""
 
     def report(result: Params) -> None:
         if bridge.result(trial, result):
             raise _UnitOver(RETURNED)
         if bridge.reason:
-            raise _UnitOver(Ending("halted", bridge.reason))
+            raise _UnitOver(JobOutcome("halted", bridge.reason))
 
     try:
         with mock.patch("ray.tune.report", report):
@@ -215,9 +215,9 @@ def _train(bridge: Any, trial: str, config: Params, train: Callable[[Params], No
     except _UnitOver as over:
         return over.ending
     except NodeUnfit as error:
-        return Ending("died", str(error))
+        return JobOutcome("died", str(error))
     except Exception as error:
-        return Ending("raised", f"exception: {type(error).__name__}: {error}")
+        return JobOutcome("raised", f"exception: {type(error).__name__}: {error}")
     return RETURNED
 
 

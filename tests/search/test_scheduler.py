@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sepsearch.search.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
-from sepsearch.search.protocol import RETURNED, Ending
+from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan, Trial, best_trials
 from sepsearch.search.space import parse_space
@@ -76,7 +76,7 @@ def test_a_ratio_that_is_no_number_fails_the_trial(tmp_path):
 def test_a_worker_that_dies_fails_the_trial_with_what_is_known(tmp_path):
     plan = make_plan(tmp_path)
     unit = start(plan)
-    plan.ended(unit, Ending("died", "worker died: out of memory"))
+    plan.ended(unit, JobOutcome("died", "worker died: out of memory"))
     assert (plan.trials[unit].state, plan.trials[unit].reason) == ("failed", "worker died: out of memory")
 
 
@@ -84,7 +84,7 @@ def test_the_time_budget_stops_a_trial_and_does_not_fail_it(tmp_path):
     plan = make_plan(tmp_path)
     unit = start(plan)
     report(plan, unit, 1, 0.5)
-    plan.ended(unit, Ending("halted", "time budget"))
+    plan.ended(unit, JobOutcome("halted", "time budget"))
     assert (plan.trials[unit].state, plan.trials[unit].reason) == ("stopped", "time budget")
 
 
