@@ -104,7 +104,7 @@ class Stages:
             settings.epochs,
             settings.seed,
             retries=self.retries,
-            spared_share=search.spared_share,
+            exempt_fraction=search.spared_share,
             checkpoints=self.task.checkpoints,
         )
         try:

@@ -94,16 +94,16 @@ def curve_pictures(facts: RunFacts) -> list[Picture]:
         final = facts.results["final"].get(code, {})
         chosen = f"{final.get('configuration')}-s{final.get('seed')}"
         curves, jumps = [], 0
-        for unit in facts.finals.values():
-            points = unit.losses.get(code, [])
+        for job in facts.finals.values():
+            points = job.losses.get(code, [])
             if not points:
                 continue
-            own = tuple(unit.jump_epochs.get(code, ()))
+            own = tuple(job.jump_epochs.get(code, ()))
             jumps += len(own)
-            bold = unit.id == chosen
+            bold = job.id == chosen
             epochs, losses = [epoch for epoch, _ in points], [_finite(loss) for _, loss in points]
             mark = final.get("epoch") if bold else None
-            curves.append(Curve(epochs, losses, by_id.get(unit.configuration, MUTED), bold, own, mark))
+            curves.append(Curve(epochs, losses, by_id.get(job.configuration, MUTED), bold, own, mark))
         if curves:
             name = INSTRUMENTS.get(code, code)
             label = f"Validation loss of {name} by epoch: {len(curves)} networks, {jumps} discontinuities."
@@ -126,15 +126,15 @@ def rung_picture(facts: RunFacts) -> Picture | None:
     """Ratios of all trials by epoch; None before the first epoch is done."""
     by_id = colours(facts)
     curves = []
-    for unit in facts.shown.values():
-        epochs = [one.epoch for one in unit.history]
-        values = [_finite(one.ratio) for one in unit.history]
-        curves.append((Curve(epochs, values, by_id.get(unit.id, PALE), unit.id in by_id), unit.state))
+    for job in facts.shown.values():
+        epochs = [one.epoch for one in job.history]
+        values = [_finite(one.ratio) for one in job.history]
+        curves.append((Curve(epochs, values, by_id.get(job.id, PALE), job.id in by_id), job.state))
     if not any(curve.epochs for curve, _ in curves):
         return None
     last = max(curve.epochs[-1] for curve, _ in curves if curve.epochs)
     budget = facts.search.get("settings", {}).get("epochs")
-    rungs = list(facts.hindsight.rungs.values) if facts.hindsight else []
+    rungs = list(facts.audit.rungs.values) if facts.audit else []
     figure = draw.rung_figure(curves, rungs, max(last, budget if isinstance(budget, int) else 1))
     label = f"Ratio by epoch of {len(curves)} trials, with {len(rungs)} rungs as vertical lines."
     return Picture(svg(figure, "rungs", label))
@@ -154,23 +154,23 @@ class Mattered:
 
 def mattered(facts: RunFacts) -> Mattered | None:
     """What the trials say of the parameters; None where the study cannot be had."""
-    if facts.hindsight is None or facts.hindsight.study is None:
+    if facts.audit is None or facts.audit.study is None:
         return None
     by_id = colours(facts)
-    points, judged = [], judged_trials(facts.hindsight.study)
+    points, judged = [], judged_trials(facts.audit.study)
     for trial in judged:
         id = trial.user_attrs.get("trial", "")
         if id in facts.trials and id not in facts.shown:
             continue
-        unit = facts.trials.get(id, Job(id, "search", {}))
+        job = facts.trials.get(id, Job(id, "search", {}))
         value = trial.value if trial.value is not None else math.nan
-        points.append(Point(trial.params, value, by_id.get(id, MUTED), unit.state != "completed"))
+        points.append(Point(trial.params, value, by_id.get(id, MUTED), job.state != "completed"))
     axes = _axes(facts)
-    found = importances(facts.hindsight.study)
+    found = importances(facts.audit.study)
     order = [one.name for one in found]
     axes.sort(key=lambda axis: order.index(axis.name) if axis.name in order else len(order))
     stopped = sum(point.hollow for point in points)
-    ended = [unit for unit in facts.shown.values() if unit.state == "completed"]
+    ended = [job for job in facts.shown.values() if job.state == "completed"]
     outside = max(0, len(ended) - (len(points) - stopped))
     slices, parallel = [], None
     if len(points) >= 2:
@@ -184,7 +184,7 @@ def mattered(facts: RunFacts) -> Mattered | None:
 
 
 def _axes(facts: RunFacts) -> list[Axis]:
-    parameters: Mapping[str, Any] = facts.hindsight.space.parameters if facts.hindsight else {}
+    parameters: Mapping[str, Any] = facts.audit.space.parameters if facts.audit else {}
     axes = []
     for name, parameter in parameters.items():
         if parameter.choices is not None:

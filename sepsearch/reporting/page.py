@@ -143,10 +143,10 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
             f" {len(facts.shown)} of {len(facts.trials)} trials are shown, here and below: the finalists’, the best"
             " that ran all epochs, and some of the others, evenly spaced. results.json has all of them."
         )
-    if facts.hindsight and facts.hindsight.rungs.values:
-        search = facts.hindsight.space.search
+    if facts.audit and facts.audit.rungs.values:
+        search = facts.audit.space.search
         search_text += (
-            f" At the rungs (epochs {', '.join(map(str, facts.hindsight.rungs.values))}) a trial is stopped unless its"
+            f" At the rungs (epochs {', '.join(map(str, facts.audit.rungs.values))}) a trial is stopped unless its"
             f" ratio is among the best 1 in {search.reduction_factor} that have arrived so far (asynchronous successive"
             " halving)."
         )

@@ -34,7 +34,7 @@ class RunFacts:
         folder: of the run.
         run: its state, with the history of every job.
         results: as in `results.json`.
-        hindsight: rungs and study; None where they cannot be restored.
+        audit: rungs and study; None where they cannot be restored.
         samples: by instrument.
         problems: what of the run's files could not be shown, a sentence each.
     """
@@ -42,7 +42,7 @@ class RunFacts:
     folder: Path
     run: RunState
     results: Mapping[str, Any]
-    hindsight: RungAudit | None
+    audit: RungAudit | None
     samples: Mapping[str, Sample]
     problems: Sequence[str]
 

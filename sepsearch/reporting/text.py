@@ -64,13 +64,13 @@ def lead(facts: RunFacts) -> list[str]:
     split = [f"{len(titles)} for {SPLITS.get(name, name)}" for name, titles in data["split"].items()]
     if split:
         parts[0] += f" Titles were split: {', '.join(split)}."
-    states = [unit.state for unit in facts.trials.values()]
+    states = [job.state for job in facts.trials.values()]
     counts = [f"{states.count(state)} {word}" for state, word in ENDS.items() if states.count(state)]
     line = f"{count(settings['trials'], 'trial')} of at most {count(settings['epochs'], 'epoch')}"
     if counts:
         line += f": {', '.join(counts)}"
     if facts.finalists:
-        seeds = len({unit.seed for unit in facts.finals.values()})
+        seeds = len({job.seed for job in facts.finals.values()})
         line += f". {count(len(facts.finalists), 'configuration')} retrained with up to {count(seeds, 'seed')}"
         if settings.get("final_epochs"):
             line += f" for {count(settings['final_epochs'], 'epoch')}"
@@ -106,7 +106,7 @@ def mattered_text(mattered: Mattered | None) -> str:
 def parallel_text(mattered: Mattered | None) -> str:
     """Caption of the parallel coordinates."""
     text = (
-        "Every trial as a line through its parameters to its ratio on the right (no unit), stronger for better trials."
+        "Every trial as a line through its parameters to its ratio on the right (no job), stronger for better trials."
     )
     if mattered and len(mattered.slices) > MOST_AXES:
         which = "most important" if mattered.importances else "first"

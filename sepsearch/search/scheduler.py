@@ -78,7 +78,7 @@ class SearchPlan:
         epochs: the full budget of a trial.
         seed: of all networks of the search.
         retries: how often a trial is tried again, from its last checkpoint, after its worker died.
-        spared_share: share of the trials that would be stopped which run on to their end.
+        exempt_fraction: fraction of the trials that would be stopped which run on to their end.
         checkpoints: storage of the trials' checkpoints, which are removed when a trial ends.
     """
 
@@ -92,7 +92,7 @@ class SearchPlan:
         seed: int,
         *,
         retries: int = 0,
-        spared_share: float = 0.0,
+        exempt_fraction: float = 0.0,
         checkpoints: StorageFolder | None = None,
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
@@ -100,7 +100,7 @@ class SearchPlan:
         self.trials: dict[str, Trial] = {}
         self._open: set[str] = set()  # those without a state
         self._attempts = Attempts(retries)
-        self._spared_share, self._checkpoints = spared_share, checkpoints
+        self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
 
     def next(self) -> tuple[str, Params] | None:
@@ -137,7 +137,7 @@ class SearchPlan:
     def _spare(self, trial: Trial) -> None:
         """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
         draw = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
-        if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._spared_share * 2**32:
+        if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._exempt_fraction * 2**32:
             self._record({"event": "spared", "id": trial.id, "rung": trial.rung})
 
     def ended(self, job: str, outcome: JobOutcome) -> None:

@@ -53,7 +53,9 @@ def write_run(
     dumped = space.model_dump(mode="json", exclude_none=True)
     journal.append({**begin, "space": dumped, "settings": settings, "dataset": {"fingerprint": fingerprint}})
     rungs = Rungs(1 if factor else EPOCHS, factor or 2, EPOCHS)
-    plan = SearchPlan(Sampler(space, None, name, seed), rungs, journal, trials, EPOCHS, seed, spared_share=spared_share)
+    plan = SearchPlan(
+        Sampler(space, None, name, seed), rungs, journal, trials, EPOCHS, seed, exempt_fraction=spared_share
+    )
     for number in range(trials):
         unit = plan.next()
         assert unit is not None

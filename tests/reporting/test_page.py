@@ -353,8 +353,8 @@ def test_what_failed_is_told_with_its_reason(facts):
 
 
 def test_a_search_looked_back_at_stops_the_trials_that_it_stopped(facts):
-    assert [(one.trial, one.rung) for one in facts.hindsight.decisions if one.stops] == [("t0003", 1)]
-    assert [trial.state.name for trial in facts.hindsight.study.trials] == ["COMPLETE"] * 3 + ["PRUNED", "FAIL"]
+    assert [(one.trial, one.rung) for one in facts.audit.decisions if one.stops] == [("t0003", 1)]
+    assert [trial.state.name for trial in facts.audit.study.trials] == ["COMPLETE"] * 3 + ["PRUNED", "FAIL"]
 
 
 def test_a_space_that_does_not_fit_is_one_line():

@@ -29,7 +29,7 @@ def search_plan(folder: Path, journal: Journal, **choices) -> SearchPlan:
     options = {"sampler": "tpe", "tell": "last", "spared_share": 0.0, "retries": 1} | choices
     sampler = Sampler(space(options["sampler"], options["tell"]), None, "x", seed=3)
     share, retries = options["spared_share"], options["retries"]
-    return SearchPlan(sampler, Rungs(1, 2, EPOCHS), journal, TRIALS, EPOCHS, 3, spared_share=share, retries=retries)
+    return SearchPlan(sampler, Rungs(1, 2, EPOCHS), journal, TRIALS, EPOCHS, 3, exempt_fraction=share, retries=retries)
 
 
 FINALISTS = [Finalist("c0", "t0001", {"filters": 8}, False), Finalist("c1", "t0000", {"filters": 16}, True)]
