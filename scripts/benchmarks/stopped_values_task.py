@@ -57,7 +57,7 @@ def parse(space: dict[str, Any]) -> "Space":
     """A space as a table of curves has it."""
     from sepsearch.search.space import parse_space
 
-    return parse_space(space, "tells_task.SPACE")
+    return parse_space(space, "stopped_values_task.SPACE")
 
 
 def task_data(threads: int = 1) -> "Dataset":
@@ -145,7 +145,7 @@ def write_table(path: Path, curves: list[dict[str, Any]], epochs: int, seed: int
         "recorded": f"{len(curves)} configurations of the random sampler (seed {sampler_seed}; the reference first), "
         f"{epochs} epochs of {EXAMPLES} examples each, networks' and split's seed {seed} and 0, "
         f"{VALIDATION_EXAMPLES} validation examples, demo ensemble, {', '.join(INSTRUMENTS)}, one CPU thread: "
-        "python scripts/benchmarks/bench_tells.py record",
+        "python scripts/benchmarks/bench_stopped_values.py record",
         "space": SPACE,
     }
     lines = ",\n".join(json.dumps(curve, separators=(",", ":")) for curve in curves)

@@ -1,8 +1,8 @@
 """What the sampler should be told of a trial that ASHA stopped: the three tells beside each other.
 
-python scripts/benchmarks/bench_tells.py record  # train the table of curves anew (half an hour on two cores)
-python scripts/benchmarks/bench_tells.py curves  # searches simulated on that table (minutes); also part of bench.py
-python scripts/benchmarks/bench_tells.py real  # searches that train (half an hour on two cores)
+python scripts/benchmarks/bench_stopped_values.py record  # train the table of curves anew (half an hour on two cores)
+python scripts/benchmarks/bench_stopped_values.py curves  # searches simulated on that table (minutes); also part of bench.py
+python scripts/benchmarks/bench_stopped_values.py real  # searches that train (half an hour on two cores)
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import tells_task as task
+import stopped_values_task as task
 from bench_table import Figure, Part, Settings
 
 from sepsearch.search.protocol import Params
@@ -223,7 +223,9 @@ def measure(settings: Settings) -> Part:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="bench_tells.py", description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="bench_stopped_values.py", description=__doc__.partition("\n")[0] if __doc__ else None
+    )
     parser.add_argument("part", choices=("record", "curves", "real"))
     parser.add_argument("--seeds", type=int, help="of each sampler (default: the part's own numbers)")
     parser.add_argument("--samplers", nargs="+", choices=("tpe", "gp", "random"), help="default: tpe gp; real: tpe")
