@@ -4,9 +4,9 @@
     python scripts/benchmarks/bench.py prepare trials  # some parts; prints the table
     python scripts/benchmarks/bench.py fit --device cuda --batch 32 256 --members 1 13  # needs torch and numpy alone
 
-Parts: prepare, trials, memory, windows, fit, tells, separate. Each runs in a process of its own. What takes too long
-to be one of them has a command of its own (bench_kills.py, bench_stopped_values.py real, crash_points.py, fuzz.py); its figures
-stand at the end of the page, which is left as it is.
+Parts: prepare, trials, memory, prefetch, fit, stopped_values, separate. Each runs in a process of its own. What takes
+too long to be one of them has a command of its own (bench_kills.py, bench_stopped_values.py real, crash_points.py,
+fuzz.py); its figures stand at the end of the page, which is left as it is.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench_table import Part, Settings, machine, page, show
 
-PARTS = ("prepare", "trials", "memory", "windows", "fit", "tells", "separate")
+PARTS = ("prepare", "trials", "memory", "prefetch", "fit", "stopped_values", "separate")
 APART = "\n# Measured apart\n"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(options.repeats, options.device, tuple(options.batch), tuple(options.members))
     facts = machine()
     if options.repeats:
-        facts["repeats"] = f"{options.repeats} of every part, not the number told below"
+        facts["repeats"] = f"{options.repeats} of every part, not the number given below"
     parts = []
     for name in names:
         begin = time.monotonic()

@@ -1,7 +1,7 @@
 """What the sampler should be told of a trial that ASHA stopped: the three tells beside each other.
 
 python scripts/benchmarks/bench_stopped_values.py record  # train the table of curves anew (half an hour on two cores)
-python scripts/benchmarks/bench_stopped_values.py curves  # searches simulated on that table (minutes); also part of bench.py
+python scripts/benchmarks/bench_stopped_values.py curves  # searches simulated on that table (minutes); in bench.py, too
 python scripts/benchmarks/bench_stopped_values.py real  # searches that train (half an hour on two cores)
 """
 
