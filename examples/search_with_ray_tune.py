@@ -9,8 +9,9 @@ from pathlib import Path
 import optuna
 from ray import tune
 
-from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler
+from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler, RungFile
 from sepsearch.distributed.study_search import StudySearch
+from sepsearch.search.optuna_study import OptunaStudy
 
 
 def train(config):
@@ -19,21 +20,19 @@ def train(config):
 
 
 def search(folder):
-    searcher = StudySearch(max_t=9, sampler=optuna.samplers.TPESampler(seed=0))
-    tuner = tune.Tuner(
-        train,
-        param_space={"rate": tune.uniform(0, 1)},
-        tune_config=tune.TuneConfig(
-            metric="loss",
-            mode="min",
-            num_samples=12,
-            max_concurrent_trials=2,
-            search_alg=searcher,
-            scheduler=AsyncHalvingScheduler(max_t=9, grace_period=1, reduction_factor=3, log=f"{folder}/rungs.jsonl"),
-        ),
-        run_config=tune.RunConfig(name="example", storage_path=str(folder)),
+    space = {"rate": optuna.distributions.FloatDistribution(0, 1)}
+    study = OptunaStudy(space, sampler=optuna.samplers.TPESampler(seed=0), stopped="extrapolated")
+    rungs = RungFile(f"{folder}/rungs.jsonl", max_t=9, grace_period=1, reduction_factor=3)
+    config = tune.TuneConfig(
+        metric="loss",
+        mode="min",
+        num_samples=12,
+        max_concurrent_trials=2,
+        search_alg=StudySearch(study, "loss", max_t=9),
+        scheduler=AsyncHalvingScheduler(rungs),
     )
-    return tuner.fit(), searcher._ot_study
+    run = tune.RunConfig(name="example", storage_path=str(folder))
+    return tune.Tuner(train, tune_config=config, run_config=run).fit(), study.study
 
 
 if __name__ == "__main__":

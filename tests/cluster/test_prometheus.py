@@ -330,18 +330,23 @@ from sepsearch.distributed.session import ray_session
 with ray_session(cpus=1, dashboard=False):
     import ray
     from sepsearch.monitoring.prometheus import Gauges
-    gauges = Gauges()
+    from sepsearch.runs.state import RunState
+    run = RunState()
+    gauges = Gauges(run)
+    def handle(event):
+        run.handle(event)
+        gauges.handle(event)
     settings = {"trials": 3000, "epochs": 2, "final_epochs": 2, "instruments": ["vn"]}
-    gauges.handle({"event": "search", "time": time.time(), "name": "x", "space": {}, "settings": settings, "reference": "t0"})
+    handle({"event": "search", "time": time.time(), "name": "x", "space": {}, "settings": settings, "reference": "t0"})
     def epoch(id):
         members = [{"instrument": "vn", "ratio": 0.5}]
-        gauges.handle({"event": "epoch", "time": time.time(), "id": id, "epoch": 1, "ratio": 0.5, "members": members})
+        handle({"event": "epoch", "time": time.time(), "id": id, "epoch": 1, "ratio": 0.5, "members": members})
     for number in range(3000):
-        gauges.handle({"event": "trial", "time": time.time(), "id": f"t{number}", "params": {}})
+        handle({"event": "trial", "time": time.time(), "id": f"t{number}", "params": {}})
         epoch(f"t{number}")
         if 2 <= number < 2999:
             end = {"state": "stopped", "reason": "stopped at rung 1", "epochs": 1}
-            gauges.handle({"event": "trial_end", "time": time.time(), "id": f"t{number}", **end})
+            handle({"event": "trial_end", "time": time.time(), "id": f"t{number}", **end})
     node = ray.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     def live(name):

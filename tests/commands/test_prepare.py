@@ -98,7 +98,7 @@ def test_the_roster_tells_which_takes_are_used_twice_and_what_follows(
     main([str(quirks)])
     lines = lines_of(capsys.readouterr().out)
     assert "2_vn of 02_Sonata_vn_vn 1_vn of 01_Jupiter_vn_vc 1.0000 -6.0 dB +0.000 s" in lines
-    assert "kept together on one side of every split: Jupiter + Sonata" in lines
+    assert "kept in the same part of every split: Jupiter + Sonata" in lines
 
 
 def test_the_roster_holds_the_notes(quirks: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_a_mixture_that_may_not_be_read_stops_nothing(
 
     monkeypatch.setattr(Path, "open", refuse)
     main([str(root)])
-    assert "which is no matter (expected readable audio, found: Permission denied)" in capsys.readouterr().out
+    assert "sum of its stems (expected readable audio, found: Permission denied)" in capsys.readouterr().out
 
 
 def test_stereo_mixtures_of_all_pieces_are_one_note_with_a_count(

@@ -264,7 +264,7 @@ def test_the_summary_counts_only_the_runs_that_mlflow_has(place, uri, capsys, mo
 
 @pytest.mark.parametrize(
     ("address", "expected"),
-    [("sqlite:////proc/none/mlflow.db", "cannot be reached"), ("nonsense://here", "does not take the address")],
+    [("sqlite:////proc/none/mlflow.db", "cannot be reached"), ("nonsense://here", "does not accept the address")],
 )
 def test_an_address_that_cannot_be_used_is_told_in_one_line(place, address, expected):
     run_of(place, journal(story()))

@@ -3,6 +3,7 @@
 import math
 import pickle
 import re
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ from sepsearch.search.study_storage import SAMPLER_VALUE
 from sepsearch.utils.errors import UserError
 
 SPACE = {"rate": optuna.distributions.FloatDistribution(0, 1)}
-PAGE = Path(__file__).parents[2] / "docs" / "ray-tune.md"
+ROOT = Path(__file__).parents[2]
+PAGE, EXAMPLES = ROOT / "docs" / "ray-tune.md", ROOT / "examples"
 
 
 def decide(scheduler: AsyncHalvingScheduler, *values: tuple[str, int, float]) -> str:
@@ -164,12 +166,12 @@ def test_a_study_and_its_running_trials_outlast_a_restart(tmp_path):
     assert after.study._proposing.trials[1].state == TrialState.COMPLETE
 
 
-def test_the_example_of_the_page_runs_and_stops_trials(ray_workers, tmp_path, monkeypatch):
+def test_the_example_of_the_page_runs_and_stops_trials(ray_workers, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 26
-    names: dict = {}
-    exec(code, names)
-    results, study = names["search"](tmp_path)
+    example = EXAMPLES / "search_with_ray_tune.py"
+    assert code in example.read_text()
+    results, study = runpy.run_path(str(example))["search"](tmp_path)
     assert results.num_errors == 0
     assert len(results) == len(study.trials) == 12
     epochs = [result.metrics["training_iteration"] for result in results]

@@ -27,18 +27,7 @@ def test_training_without_ray_saves_the_model_of_the_best_epoch(tree, tmp_path, 
     assert load_model(tmp_path / "vn")[1].instrument == "vn"
 
 
-def test_the_search_with_ray_tune_is_the_one_that_the_page_shows():
-    # tests/distributed/test_ray_tune_classes.py runs the page's code.
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ray-tune.md").read_text(), re.DOTALL)
-    assert code in (EXAMPLES / "search_with_ray_tune.py").read_text()
-
-
-def test_the_search_with_ray_tune_finds_a_rate_near_the_best_one(ray_workers, tmp_path):
-    results, study = runpy.run_path(str(EXAMPLES / "search_with_ray_tune.py"))["search"](tmp_path)
-    assert results.num_errors == 0
-    assert len(study.trials) == 12
-    assert abs(study.best_params["rate"] - 0.1) < 0.3
-    assert (tmp_path / "rungs.jsonl").stat().st_size > 0
+# examples/search_with_ray_tune.py: tests/distributed/test_ray_tune_classes.py.
 
 
 @pytest.fixture

