@@ -56,14 +56,19 @@ def test_an_unknown_name_is_left_for_the_error_that_names_it():
 def pins(name: str) -> dict[str, str]:
     """Name → version of all that a file pins; names as the package index compares them."""
     found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / name).read_text(), re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
+    return {normalized(package): version for package, version in found}
+
+
+def normalized(package: str) -> str:
+    """The name of a package as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def test_the_lock_has_all_that_a_user_needs_but_torch_at_the_versions_that_were_tested():
     locked, tested = pins("requirements-lock.txt"), pins("constraints.txt")
     project = PROJECT["project"]
     wanted = {
-        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        normalized(re.split(r"[^\w.-]", requirement)[0])
         for requirement in [
             *project["dependencies"],
             *project["optional-dependencies"]["onnx"],
