@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """See that MLflow's server can start for a team, then become it: check.py mlflow server --app-name basic-auth
 
-It reads the variables that `mlflow server` reads, and changes none. What the stock server (3.17) does not do: it takes
-a page of traceback, and half a minute or more of new attempts, to say that PostgreSQL does not let it in; without an
-address it records into SQLite; it listens beyond loopback without names; it signs sessions with a key of one letter; it
-finds an unwritable folder at the first upload. Here each is one line, and exit code 2. Without words it only looks.
+It reads the variables that `mlflow server` reads, and changes none. Why the stock server (3.17) is not enough: it tries
+for 100 seconds, and writes a page of traceback, before it says that PostgreSQL does not let it in; it exits with 0 if
+the port is taken, which systemd takes for a wish; without an address it records into SQLite; it listens beyond loopback
+without names; it signs sessions with any key, be it one letter; it does not look at the artifacts' folder. Here each is
+one line, and exit code 2. Without words it only looks.
 """
 
 import configparser
