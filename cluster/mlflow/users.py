@@ -2,7 +2,7 @@
 """Who may use the team's MLflow: add a person, give a new password, take one away, list them.
 
 It talks to the server as its admin: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
---state with the folder of `serve.py` on the server's own machine. Passwords are made here and written into a file of
+--environment with the server's `mlflow.env` on its own machine. Passwords are made here and written into a file of
 mode 600, in the form of ~/.mlflow/credentials; they are never shown, and never an argument.
 """
 
@@ -28,9 +28,9 @@ def main() -> None:
     arguments = parse()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     try:
-        if arguments.state:
+        if arguments.environment:
             os.environ.setdefault("MLFLOW_TRACKING_USERNAME", "admin")
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = (arguments.state / "admin_password").read_text().strip()
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = admin_password(arguments.environment)
         warnings.simplefilter("ignore")
         from mlflow.server import get_app_client
 
@@ -44,7 +44,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The options; none of them is a secret."""
     parser = argparse.ArgumentParser(description="Users of the team's MLflow.")
-    parser.add_argument("--state", type=Path, help="folder of serve.py, for the admin's password")
+    parser.add_argument("--environment", type=Path, help="the server's mlflow.env, for the admin's password")
     actions = parser.add_subparsers(required=True, metavar="add | password | remove | list")
     new = actions.add_parser("add", help="a new user who may search, or with --reader look only")
     new.add_argument("--reader", action="store_true")
@@ -59,6 +59,15 @@ def parse() -> argparse.Namespace:
     away.set_defaults(act=remove)
     actions.add_parser("list", help="users and their roles").set_defaults(act=show)
     return parser.parse_args()
+
+
+def admin_password(path: Path) -> str:
+    """The one that the server's first start gave to its admin."""
+    name = "MLFLOW_AUTH_ADMIN_PASSWORD="
+    found = [line.removeprefix(name) for line in path.read_text().splitlines() if line.startswith(name)]
+    if not found:
+        fail(f"{path}: expected a line {name}…")
+    return found[-1].strip()
 
 
 def add(client: Any, arguments: argparse.Namespace) -> None:

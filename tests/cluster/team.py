@@ -3,6 +3,7 @@
 import configparser
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -15,6 +16,7 @@ import urllib.request
 from pathlib import Path
 
 MLFLOW = Path(__file__).parents[2] / "cluster" / "mlflow"
+ADMIN_PASSWORD, SECRET_KEY = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -78,20 +80,39 @@ class Postgres:
 
 
 class TeamServer:
-    """MLflow with users, started by `cluster/mlflow/serve.py`; its state, its files and its log are in a folder."""
+    """MLflow with users, started as `mlflow.service` says; its `mlflow.env`, its files and its log are in a folder."""
 
     def __init__(self, folder: Path, postgres: Postgres, *more: str):
         self.folder, self.postgres, self.port = folder, postgres, free_port()
         self.uri, self.log = f"http://127.0.0.1:{self.port}", folder / "server.log"
-        self.more = ("--allowed-hosts", f"127.0.0.1:{self.port}", *more)
+        self.more = more
+        self.secrets = {name: secrets.token_urlsafe(32) for name in (ADMIN_PASSWORD, SECRET_KEY)}
         self.process: subprocess.Popen | None = None
 
     def environment(self) -> dict[str, str]:
-        named = {"MLFLOW_BACKEND_STORE_URI": self.postgres.uri, "PGPASSFILE": str(self.postgres.passfile)}
+        """The template's, with this server's places and secrets; `mlflow.env` is left in the folder, for `users`."""
+        ours = {
+            "PGPORT": str(self.postgres.port),
+            "PGPASSFILE": str(self.postgres.passfile),
+            "MLFLOW_AUTH_CONFIG_PATH": str(MLFLOW / "basic_auth.ini"),
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.folder / "mlartifacts"),
+            "MLFLOW_PORT": str(self.port),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{self.port}",
+        }
+        lines = [line for line in (MLFLOW / "mlflow.env").read_text().splitlines() if not line.startswith("#")]
+        named = dict(line.split("=", 1) for line in lines)
+        assert ours.keys() <= named.keys()
+        named |= ours | self.secrets
+        path = self.folder / "mlflow.env"
+        path.touch(0o600)
+        path.write_text("".join(f"{name}={value}\n" for name, value in named.items()))
         return quiet_environment() | named
 
     def command(self, *more: str) -> list[str]:
-        return [sys.executable, str(MLFLOW / "serve.py"), "--port", str(self.port), *self.more, *more]
+        (line,) = re.findall("^ExecStart=(.*)$", (MLFLOW / "mlflow.service").read_text(), re.MULTILINE)
+        _, check, _, *words = line.split()
+        mlflow = [sys.executable, "-m", "mlflow"]
+        return [sys.executable, str(MLFLOW / Path(check).name), *mlflow, *words, *self.more, *more]
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -114,7 +135,7 @@ class TeamServer:
 
     def users(self, *words: str) -> subprocess.CompletedProcess:
         """`users.py` as the server's admin."""
-        command = [sys.executable, str(MLFLOW / "users.py"), "--state", "mlflow-state", *words]
+        command = [sys.executable, str(MLFLOW / "users.py"), "--environment", "mlflow.env", *words]
         environment = quiet_environment() | {"MLFLOW_TRACKING_URI": self.uri}
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from team import Postgres, TeamServer, quiet_environment
+from team import ADMIN_PASSWORD, MLFLOW, SECRET_KEY, Postgres, TeamServer, quiet_environment
 
 from sepsearch.search.events import Event
 from sepsearch.search.journal import read_run
@@ -140,10 +140,7 @@ def command_lines(secrets: dict[str, str]) -> set[str]:
 
 def all_secrets(server: TeamServer) -> dict[str, str]:
     passwords = {user: server.credentials(user)["MLFLOW_TRACKING_PASSWORD"] for user in ("alice", "bob", "carol")}
-    files = {
-        name: (server.folder / "mlflow-state" / name).read_text().strip() for name in ("admin_password", "secret_key")
-    }
-    return {**passwords, **files, "database": server.postgres.password}
+    return {**passwords, **server.secrets, "database": server.postgres.password}
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +285,7 @@ def test_files_that_went_through_the_server_are_those_of_the_runs_folder(server,
 def test_no_password_is_in_a_command_line_a_log_or_a_file_of_a_run(server, places, together, through_a_kill):
     assert together[2] == set()
     secrets = all_secrets(server)
-    looked_at = [server.log, server.folder / "mlflow-state" / "basic_auth.ini", server.postgres.folder / "log"]
+    looked_at = [server.log, MLFLOW / "basic_auth.ini", server.postgres.folder / "log"]
     for place in places.values():
         looked_at += [path for path in place.folder.rglob("*") if path.is_file() and ".mlflow" not in path.parts]
     looked_at += [path for path in (server.folder / "mlartifacts").rglob("*") if path.is_file()]
@@ -297,8 +294,7 @@ def test_no_password_is_in_a_command_line_a_log_or_a_file_of_a_run(server, place
         (path, name) for path in looked_at for name, secret in secrets.items() if secret.encode() in path.read_bytes()
     }
     assert found == set()
-    for path in (server.folder / "mlflow-state").iterdir():
-        assert path.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (server.folder / "mlartifacts").rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -340,9 +336,8 @@ def test_a_user_who_may_search_but_not_register_is_told_before_anything_is_spent
     experiment = client.get_experiment_by_name("sepsearch").experiment_id
     assert registry_notes(CODES) == []
     assert server.users("add", "dave", "--reader").returncode == 0
-    admin = (server.folder / "mlflow-state" / "admin_password").read_text().strip()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", admin)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.secrets[ADMIN_PASSWORD])
     from mlflow.server import get_app_client
 
     assert check_access() is None
@@ -365,26 +360,31 @@ def test_a_deleted_experiment_is_told_before_anything_is_spent(server, together,
         check_access()
 
 
+URI = "expected postgresql+psycopg2://"
 MISTAKES = {
-    "no database named": ({"MLFLOW_BACKEND_STORE_URI": None}, [], "MLFLOW_BACKEND_STORE_URI is not set"),
-    "sqlite": ({"MLFLOW_BACKEND_STORE_URI": "sqlite:///x.db"}, [], "a database of sqlite: expected postgresql://"),
-    "nobody listens": (
-        {"MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hush@127.0.0.1:9/mlflow"},
+    "no database named": ({"MLFLOW_BACKEND_STORE_URI": None}, [], URI),
+    "sqlite": ({"MLFLOW_BACKEND_STORE_URI": "sqlite:///x.db"}, [], URI),
+    "password in the address": ({"MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hush@127.0.0.1/mlflow"}, [], URI),
+    "MLflow's own settings": (
+        {"MLFLOW_AUTH_CONFIG_PATH": None},
         [],
-        "Connection refused",
+        "MLFLOW_AUTH_CONFIG_PATH=: database_uri: expected",
     ),
+    "nobody listens": ({"PGPORT": "9", "PGPASSWORD": "hush"}, [], "Connection refused"),
     "no password": ({"PGPASSFILE": "/none"}, [], "no password supplied"),
     "wrong password": ({"PGPASSWORD": "hush"}, [], "password authentication failed"),
-    "another's database": ({"DATABASE": "postgres"}, [], "may not make tables there"),
-    "empty secret": ({"MLFLOW_FLASK_SERVER_SECRET_KEY": ""}, [], "MLFLOW_FLASK_SERVER_SECRET_KEY: empty"),
-    "known password": (
-        {"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"},
+    "another's database": ({"PGDATABASE": "postgres"}, [], "may not make tables there"),
+    "empty secret": ({SECRET_KEY: ""}, [], f"{SECRET_KEY}: empty"),
+    "short secret": ({SECRET_KEY: "hush"}, [], f"{SECRET_KEY}: empty, shorter"),
+    "known password": ({ADMIN_PASSWORD: "password1234"}, [], f"{ADMIN_PASSWORD}: empty, shorter"),
+    "heard by all": (
+        {"MLFLOW_HOST": "0.0.0.0", "MLFLOW_SERVER_ALLOWED_HOSTS": ""},
         [],
-        "MLFLOW_AUTH_ADMIN_PASSWORD: empty, shorter",
+        "expected MLFLOW_SERVER_ALLOWED",
     ),
-    "heard by all": ({}, ["--host", "0.0.0.0", "--allowed-hosts", ""], "expected --allowed-hosts"),
-    "foreign address": ({}, ["--host", "192.0.2.1"], "Cannot assign requested address"),
-    "artifacts": ({}, ["--artifacts", "/proc/none"], "/proc/none"),
+    "an option": ({}, ["--host", "0.0.0.0"], "--host: cannot be looked at here: set MLFLOW_HOST"),
+    "foreign address": ({"MLFLOW_HOST": "192.0.2.1"}, [], "Cannot assign requested address"),
+    "artifacts": ({"MLFLOW_ARTIFACTS_DESTINATION": "/proc/none"}, [], "/proc/none"),
 }
 
 
@@ -393,17 +393,15 @@ def test_what_the_server_lacks_is_one_line_before_it_starts(postgres, tmp_path, 
     changes, options, expected = MISTAKES[mistake]
     server = TeamServer(tmp_path, postgres)
     environment = server.environment() | changes
-    if database := environment.pop("DATABASE", None):
-        environment["MLFLOW_BACKEND_STORE_URI"] = postgres.uri.removesuffix("mlflow") + database
     environment = {key: value for key, value in environment.items() if value is not None}
     check_refused(server.command(*options), environment, tmp_path, expected)
-    assert not (tmp_path / "mlflow-state").exists()
+    assert not (tmp_path / "mlartifacts").exists()
 
 
 def test_a_port_in_use_is_one_line_before_the_server_starts(server, tmp_path):
     another = TeamServer(tmp_path, server.postgres)
     check_refused(
-        another.command("--port", str(server.port)), another.environment(), tmp_path, "Address already in use"
+        another.command(), another.environment() | {"MLFLOW_PORT": str(server.port)}, tmp_path, "Address already in use"
     )
 
 
@@ -422,11 +420,11 @@ def check_refused(command: list[str], environment: dict[str, str], folder: Path,
     assert "hush" not in line
 
 
-def test_a_new_server_on_the_same_database_knows_its_users_and_makes_no_second_password(server, together, tmp_path):
+def test_a_new_server_on_the_same_database_knows_its_users_and_needs_no_admin_password(server, together, tmp_path):
     other = TeamServer(tmp_path, server.postgres)
     try:
+        del other.secrets[ADMIN_PASSWORD]
         other.start()
-        assert not (tmp_path / "mlflow-state" / "admin_password").exists()
         place = place_of(server, "bob", tmp_path, in_file=False)
         script = (
             "import sys; from sepsearch.tracking.access import check_access; check_access(sys.argv[1]); print('in')"
