@@ -102,7 +102,7 @@ def split_titles(
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UserError(f"split: fractions are {fractions}, expected three numbers above 0 that add up to 1")
     facts = sorted(facts, key=lambda fact: fact.title)
-    units = _units(facts, groups)
+    units = _jobs(facts, groups)
     features, presence = _features(units)
     needed = _separable(units, presence)
     wanted = np.array(fractions)
@@ -118,7 +118,7 @@ def split_titles(
     return Split(train, validation, test, rules=_rules(units, assignment, needed))
 
 
-def _units(facts: Sequence[TitleFacts], groups: Sequence[Sequence[str]]) -> list[list[TitleFacts]]:
+def _jobs(facts: Sequence[TitleFacts], groups: Sequence[Sequence[str]]) -> list[list[TitleFacts]]:
     """Titles that must stay together, in the order of their first title."""
     unit_of = {title: number for number, group in enumerate(groups) for title in group}
     units: dict[object, list[TitleFacts]] = {}

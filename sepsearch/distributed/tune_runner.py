@@ -88,8 +88,8 @@ def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storag
             scheduler=_StageScheduler(bridge),
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
-            trial_name_creator=_unit_id,
-            trial_dirname_creator=lambda trial: f"{_unit_id(trial)}-{trial.trial_id}",  # a job may come twice
+            trial_name_creator=_job_id,
+            trial_dirname_creator=lambda trial: f"{_job_id(trial)}-{trial.trial_id}",  # a job may come twice
         ),
         run_config=tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(), _Silence()]
@@ -104,7 +104,7 @@ def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactor
     return tune.PlacementGroupFactory([bundle], **elsewhere)
 
 
-def _unit_id(trial: Trial) -> str:
+def _job_id(trial: Trial) -> str:
     return str(trial.config["id"])
 
 
@@ -272,7 +272,7 @@ class _TaskNames(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Name the worker's training tasks after the trial."""
-        name_training_tasks(trial, _unit_id(trial))
+        name_training_tasks(trial, _job_id(trial))
 
 
 class _Silence(TrialProgressCallback):

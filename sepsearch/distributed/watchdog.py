@@ -15,7 +15,7 @@ STALL = 10.0  # a driver that looks less often than this has stood still itself
 
 
 @dataclass
-class _Unit:
+class _Job:
     since: float  # its last report, on the watchdog's clock
     epochs: int = 0
 
@@ -34,7 +34,7 @@ class Watchdog:
         self._clock = clock
         self._looked = clock()
         self._stood_still = 0.0
-        self._units: dict[str, _Unit] = {}
+        self._jobs: dict[str, _Job] = {}
         self._longest = 0.0
 
     def _now(self) -> float:
@@ -48,18 +48,18 @@ class Watchdog:
     def report(self, job: str, epoch: bool) -> None:
         """A report came from a job: of an epoch, or that it has begun."""
         now = self._now()
-        known = self._units.get(job)
+        known = self._jobs.get(job)
         if known is None or not epoch:
-            self._units[job] = _Unit(now)
+            self._jobs[job] = _Job(now)
             return
         self._longest = max(self._longest, now - known.since)
-        self._units[job] = _Unit(now, known.epochs + 1)
+        self._jobs[job] = _Job(now, known.epochs + 1)
 
     def forget(self, job: str) -> None:
         """A job has ended."""
-        self._units.pop(job, None)
+        self._jobs.pop(job, None)
 
-    def _limit(self, job: _Unit) -> float:
+    def _limit(self, job: _Job) -> float:
         if not self._longest:
             return UNKNOWN
         return max(LEAST if job.epochs else STARTING, FACTOR * self._longest)
@@ -71,6 +71,6 @@ class Watchdog:
             id: f"no report for {now - job.since:.0f} s, epochs take at most {self._longest:.0f} s"
             if self._longest
             else f"no report for {now - job.since:.0f} s"
-            for id, job in self._units.items()
+            for id, job in self._jobs.items()
             if now - job.since > self._limit(job)
         }

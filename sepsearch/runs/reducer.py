@@ -57,9 +57,9 @@ class RunReducer:
         rungs: with the values of those that arrived; `stopped_at` counts by rung.
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
         configurations: the finalists, None while the search goes on; `eliminated`: id → reason of those that are out.
-        finals: finalists with one seed each, by id; `dropped`: how many of them elimination has spared.
+        finals: finalists with one seed each, by id; `dropped`: how many are not trained after elimination.
         scores: the event "scores"; None before.
-        lost: what is wrong with the files that the scores are of (`run_files.read_state`); "" for nothing.
+        lost: what is wrong with the files that the scores are of (`run_files.state_with_files`); "" for nothing.
         models: registered models of these scores by instrument; `settled`: those of earlier scores, too.
         champions: what became of the registry's alias, by instrument.
         resumes: how often the run was resumed.
