@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""See that MLflow's server can start for a team, then become it: check.py mlflow server --app-name basic-auth
+"""Check a team's MLflow settings, then execute the server: check.py mlflow server --app-name basic-auth
 
-It reads the variables that `mlflow server` reads, and changes none. Why the stock server (3.17) is not enough: it tries
-for 100 seconds, and writes a page of traceback, before it says that PostgreSQL does not let it in; it exits with 0 if
-the port is taken, which systemd takes for a wish; without an address it records into SQLite; it listens beyond loopback
-without names; it signs sessions with any key, be it one letter; it does not look at the artifacts' folder. Here each is
-one line, and exit code 2. Without words it only looks.
+It reads the variables that `mlflow server` reads, and changes none. Reasons beside the stock server (3.17), which
+retries an unreachable PostgreSQL for 100 seconds and ends with a page of traceback; exits with 0 if the port is taken,
+so that systemd does not start it again; records into SQLite without an address; listens beyond loopback without allowed
+names; accepts any session key; and does not check the artifacts' folder. Here each is one line, and exit code 2. Without
+a command it only checks.
 """
 
 import configparser
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 def main() -> None:
-    """Look at everything, then become the command; exits with 2 and one line on standard error if not all is well."""
+    """Check all settings, then execute the command; exits with 2 and one line on standard error for a mistake."""
     os.umask(0o077)
     command = sys.argv[1:]
     try:
