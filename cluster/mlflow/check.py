@@ -4,8 +4,8 @@
 It reads the variables that `mlflow server` reads, and changes none. Reasons beside the stock server (3.17), which
 retries an unreachable PostgreSQL for 100 seconds and ends with a page of traceback; exits with 0 if the port is taken,
 so that systemd does not start it again; records into SQLite without an address; listens beyond loopback without allowed
-names; accepts any session key; and does not check the artifacts' folder. Here each is one line, and exit code 2. Without
-a command it only checks.
+names; accepts any session key; and does not check the artifacts' folder. Here each is one line, and exit code 2.
+Without a command it only checks.
 """
 
 import configparser
