@@ -148,30 +148,18 @@ class Stages:
         """Train every finalist with every seed, or what is left of that; none of them is the search's own seed."""
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
-        plan = FinalPlan(
-            finalists,
-            seeds,
-            self.journal,
-            folder,
-            epochs,
-            retries=self.retries,
-            checkpoints=self.task.checkpoints,
-            weights=self.storage / "finalists",
-        )
+        plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, **self._shared("finalists"))
         self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
+
+    def _shared(self, weights: str) -> dict[str, Any]:
+        """Arguments of both retraining plans; `weights` is the name of the weights' folder in the storage."""
+        checkpoints = self.task.checkpoints
+        return {"retries": self.retries, "checkpoints": checkpoints, "weights": self.storage / weights}
 
     def leave_out(self, folds: list[tuple[str, str, str, Choice]], **changes: Any) -> FoldPlan:
         """Train (id, instrument, title left out, choice) each, or what is left of that."""
         epochs, folder = self.settings.final_epochs, self.folder / "folds"
-        plan = FoldPlan(
-            folds,
-            self.journal,
-            folder,
-            epochs,
-            retries=self.retries,
-            checkpoints=self.task.checkpoints,
-            weights=self.storage / "folds",
-        )
+        plan = FoldPlan(folds, self.journal, folder, epochs, **self._shared("folds"))
         self._run("folds", plan, self._train(epochs=epochs, weights=self.storage / "folds", **changes))
         return plan

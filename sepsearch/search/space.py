@@ -112,7 +112,7 @@ class SearchSettings(_Strict):
     Of `trials` there are no more than the space holds configurations: none is trained twice.
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
-    (`sampling.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
+    (`sampler.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
     costs (see `sepsearch.replay`).
     """
 

@@ -43,7 +43,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def yaml_bytes(value: object) -> bytes:
     """Plain values as a YAML file."""
-    import yaml
+    from sepsearch.utils.yaml import dump_yaml
 
-    plain = json.loads(json.dumps(value, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
+    return dump_yaml(json.loads(json.dumps(value, default=str))).encode()
