@@ -10,7 +10,7 @@ from sepsearch.data.licence import UNKNOWN
 from sepsearch.models.saved_model import CARD, ModelCard
 from sepsearch.utils.errors import UserError, one_line
 
-UNSCORED = "picked by a person after the search: its test scores were not measured, so that test titles are read once"
+UNSCORED = "picked by a person after the search: this card has no test scores; results.json has those of candidates"
 SHOWN = 30  # titles of a split that are named
 BASELINES = {
     "identity": "identity: the mixture itself",
@@ -49,8 +49,8 @@ def _text(card: ModelCard, use: str) -> str:
         _front_end(card),
         "**Meant for** finding and following a voice in rehearsal and study recordings of the instruments and the kind "
         "of sound it was trained on. Not for other music, and not where a missed or an invented note does harm.",
-        f"**Use:** `python -m sepsearch.separate mix.wav --instrument {card.instrument} --model {use} "
-        f"-o {card.instrument}.wav`. All else: `{CARD}`.",
+        f"**Use:** `python -m sepsearch.separate mix.wav --instrument {card.instrument} --model {use}`. "
+        f"All else: `{CARD}`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -70,6 +70,12 @@ def _scores(card: ModelCard) -> list[str]:
         oracle = (audio.get("oracle_gain") or {}).get("si_sdr_db")
         beside = f"; the oracle mask's is {_number(oracle, 1)} dB" if oracle is not None else ""
         parts.append(f"SI-SDR gain on the test titles: {_number(gain, 1)} dB{beside}.")
+    named = scores.get("named_test_ratio"), scores.get("named_si_sdr_gain_db")
+    if any(score is not None for score in named):
+        parts.append(
+            f"With the players named (`--players`, and the same search's models of all that play): ratio on the test "
+            f"titles {_number(named[0])}, SI-SDR gain {_number(named[1], 1)} dB."
+        )
     if protocol := scores.get("protocol"):
         parts.append(f"Scored on: {protocol}.")
     if card.caveat:

@@ -1,121 +1,106 @@
-"""The networks: spectrogram of a mixture in, spectrogram of one instrument out.
+"""The networks: spectrogram of a mixture in, spectrogram of one instrument, or of every one, out.
 
-A family of networks is one configuration and one module, listed in `FAMILIES`.
+A family of networks is one configuration and one module, in a file of its own, listed in `FAMILIES`.
 Tensors are (batch, channel, time, frequency).
 """
 
 import dataclasses
-import itertools
+import difflib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
-import torch
-from pydantic import AfterValidator, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from sepsearch.audio.spectrogram import BINS, FRAMES
+from sepsearch.audio.spectrogram import FRAMES
+from sepsearch.models.reference import ReferenceConfig, ReferenceNetwork
+from sepsearch.models.training_config import TrainingConfig
+from sepsearch.models.unet import UNet, UNetConfig
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.validation import STRICT, validated
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}
+from sepsearch.utils.validation import validated
 
 
-def _odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError("expected an odd number")
-    return kernel
+class NetworkConfig(Protocol):
+    """Architecture of a network: a frozen dataclass of plain values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    family: ClassVar[str]
+    fixed_size: ClassVar[bool]  # whether it takes rows of FRAMES frames alone
 
 
-OddKernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
+@dataclass(frozen=True)
+class Family:
+    """A family of networks.
 
-
-@dataclass(frozen=True, config=STRICT)
-class ReferenceConfig:
-    """One point of the search space around the reference network; the defaults are its final architecture.
-
-    `detector_layers` = 1 is the reference's single linear layer; 2 puts a hidden layer of `detector_width` units
-    before it.
-    `head`: "relu" regenerates the spectrogram, "mask" multiplies the input with a sigmoid.
-    Raises pydantic's `ValidationError` for values that no network can be built from.
+    Attributes:
+        config: class of its configurations.
+        network: makes a network of a configuration and a number of outputs, from torch's global random state.
+        output_axes: the weights that hold a part per output, with the axis of it.
     """
 
-    family: ClassVar[str] = "report"
-
-    filters: Annotated[int, Field(ge=1, le=1024)] = 16
-    preparer_kernel_1: OddKernel = 5
-    preparer_kernel_2: OddKernel = 3
-    activation: Literal["relu", "elu", "gelu", "silu"] = "elu"
-    detector_kernel_time: Annotated[int, Field(ge=1, le=FRAMES // 2)] = 2
-    detector_kernel_frequency: Annotated[int, Field(ge=1, le=BINS // 2)] = 16
-    detector_layers: Annotated[int, Field(ge=1, le=2)] = 1
-    detector_width: Annotated[int, Field(ge=1, le=65536)] = 128
-    regenerator_kernel: Annotated[int, Field(ge=2, le=31)] = 3
-    head: Literal["relu", "mask"] = "relu"
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
-    l2: Annotated[float, Field(ge=0, le=10)] = 0.0
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    config: type[NetworkConfig]
+    network: Callable[[Any, int], nn.Module]
+    output_axes: Mapping[str, int]
 
 
-REFERENCE_FINAL = ReferenceConfig()
-REPORT_INITIAL = ReferenceConfig(filters=8, activation="relu")
+FAMILIES: dict[str, Family] = {
+    "report": Family(ReferenceConfig, ReferenceNetwork, ReferenceNetwork.output_axes),
+    "unet": Family(UNetConfig, UNet, UNet.output_axes),
+}
 
 
-class ReferenceNetwork(nn.Module):
-    """Preparer × Detector → Re-Generator, as in the reference (its final architecture with the default configuration).
+@dataclass(frozen=True)
+class Config:
+    """One point of a search space: a network's architecture, and how it is trained.
 
-    Input and output are (batch, 1, time 128, frequency 128), amplitudes at or above 0.
+    Raises `UserError` where the two do not fit.
     """
 
-    def __init__(self, config: ReferenceConfig):
-        super().__init__()
-        activation = ACTIVATIONS[config.activation]
-        filters = config.filters
-        self.preparer = nn.Sequential(
-            nn.Conv2d(1, filters, config.preparer_kernel_1, stride=2, padding=config.preparer_kernel_1 // 2),
-            activation(),
-            nn.Conv2d(filters, filters, config.preparer_kernel_2, padding="same"),
-            activation(),
-        )
-        kernel = (config.detector_kernel_time, config.detector_kernel_frequency)
-        time = (FRAMES // 2 - kernel[0]) // 2 + 1
-        frequency = (BINS // 2 - kernel[1]) // 2 + 1
-        widths = [time * frequency, FRAMES // 2]
-        if config.detector_layers == 2:
-            widths.insert(1, config.detector_width)
-        layers: list[nn.Module] = [nn.Conv2d(filters, 1, kernel, stride=2), nn.Flatten()]
-        for width_in, width_out in itertools.pairwise(widths):
-            layers += [nn.Linear(width_in, width_out), activation()]
-        self.detector = nn.Sequential(*layers)
-        # Odd kernels come out one row and column too large and are cropped, as in the reference; even ones fit.
-        kernel_out = config.regenerator_kernel
-        self.regenerator = nn.ConvTranspose2d(filters, 1, kernel_out, stride=2, padding=(kernel_out - 2) // 2)
-        self.head = config.head
+    network: NetworkConfig = field(default_factory=ReferenceConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """(batch, 1, time, frequency) → the same shape: the instrument's part of the mixture."""
-        prepared = self.preparer(mixture)  # (batch, filters, time / 2, frequency / 2)
-        timeline = self.detector(prepared)[:, None, :, None]  # (batch, 1, time / 2, 1)
-        regenerated = self.regenerator(prepared * timeline)[..., :FRAMES, :BINS]
-        if self.head == "mask":
-            return torch.sigmoid(regenerated) * mixture
-        return torch.relu(regenerated)
+    def __post_init__(self) -> None:
+        if self.network.fixed_size and self.training.frames != FRAMES:
+            raise UserError(f"frames is {self.training.frames}, expected {FRAMES} for family {self.family}")
+        if self.training.frames != FRAMES and self.training.offsets == "clip":
+            raise UserError(f"frames is {self.training.frames}, expected {FRAMES} with offsets: clip")
+
+    @property
+    def family(self) -> str:
+        """Name of the network's family."""
+        return self.network.family
 
 
-Config = ReferenceConfig  # becomes a union with the second family
-FAMILIES: dict[str, tuple[type[Config], type[ReferenceNetwork]]] = {"report": (ReferenceConfig, ReferenceNetwork)}
-
-
-def make_network(config: Config) -> nn.Module:
+def make_network(config: Config, outputs: int = 1) -> nn.Module:
     """The untrained network of a configuration, initialised from torch's global random state."""
-    return FAMILIES[config.family][1](config)
+    return FAMILIES[config.family].network(config.network, outputs)
 
 
-def config_class(family: str) -> type[Config]:
+def output_weights(config: Config, weights: Mapping[str, Tensor], output: int) -> dict[str, Tensor]:
+    """Copies of the weights of the network with that one output alone, from those of a network with several."""
+    axes = FAMILIES[config.family].output_axes
+    return {
+        name: (tensor.narrow(axes[name], output, 1) if name in axes else tensor).detach().clone().contiguous()
+        for name, tensor in weights.items()
+    }
+
+
+def config_class(family: str) -> type[NetworkConfig]:
     """The configuration class of a family; raises `UserError` for an unknown one."""
     if family not in FAMILIES:
         raise UserError(f"family is {family!r}, expected one of {', '.join(FAMILIES)}")
-    return FAMILIES[family][0]
+    return FAMILIES[family].config
+
+
+def parameter_names(family: str) -> list[str]:
+    """Names of all parameters of a family's configurations, those of training included."""
+    classes: tuple[Any, ...] = (config_class(family), TrainingConfig)
+    return [parameter.name for cls in classes for parameter in dataclasses.fields(cls)]
+
+
+def is_parameter(family: str, name: str) -> bool:
+    """Whether a family's configurations have a parameter, in its present or a former spelling."""
+    return name in parameter_names(family) or (family == "report" and name == "detector_layers")
 
 
 def make_config(params: Mapping[str, Any]) -> Config:
@@ -123,13 +108,33 @@ def make_config(params: Mapping[str, Any]) -> Config:
 
     Raises `UserError` for an unknown key (the valid ones are listed), a wrong type, or a value out of range.
     """
-    values = dict(params)
-    return validated(config_class(values.pop("family", "report")), values, "configuration")
+    values = _present_spelling(dict(params))
+    family = values.pop("family", "report")
+    names = parameter_names(family)
+    if unknown := [key for key in values if key not in names]:
+        close = difflib.get_close_matches(str(unknown[0]), names, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"configuration: {unknown[0]}: unknown key{hint}, expected one of {', '.join(names)}")
+    training = {f.name: values.pop(f.name) for f in dataclasses.fields(TrainingConfig) if f.name in values}
+    return Config(
+        validated(config_class(family), values, "configuration"), validated(TrainingConfig, training, "configuration")
+    )
+
+
+def _present_spelling(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as they are spelt now. Before detector_width could be 0, detector_layers said whether there is a layer."""
+    layers = values.pop("detector_layers", None) if values.get("family", "report") == "report" else None
+    if layers is not None:
+        if layers not in (1, 2) or isinstance(layers, bool):
+            raise UserError(f"configuration: detector_layers: expected 1 or 2, found {layers!r}")
+        values["detector_width"] = 0 if layers == 1 else values.get("detector_width") or 128
+    return values
 
 
 def config_params(config: Config) -> dict[str, Any]:
     """The configuration as plain values, `family` first; `make_config` reads it back."""
-    return {"family": config.family, **dataclasses.asdict(config)}
+    network: Any = config.network
+    return {"family": config.family, **dataclasses.asdict(network), **dataclasses.asdict(config.training)}
 
 
 def count_parameters(network: nn.Module) -> int:

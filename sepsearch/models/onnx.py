@@ -20,6 +20,7 @@ from sepsearch.audio.spectrogram import FRAMES, RATE, band_matrix, compress
 from sepsearch.audio.stft import bin_weights
 from sepsearch.models.saved_model import ModelCard
 from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.output import library_level
 
 OPSET = 18  # ONNX 1.13, onnxruntime 1.14: old enough to be everywhere
 INPUT, OUTPUTS = "power", ("mask", "mixture", "voice")
@@ -156,7 +157,7 @@ def _quiet() -> Iterator[None]:
     """Without the exporter's remarks on packages that are not needed here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(library_level(logging.ERROR))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

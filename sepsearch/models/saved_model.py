@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -29,6 +29,9 @@ from sepsearch.utils.validation import STRICT, from_mapping, validated
 
 SCHEMA = 1
 DAMAGED_ADVICE = "save or download the model again"
+# Caveat of a model whose search, or the retraining after it, has not ended yet.
+PROVISIONAL = "provisional: of one trial of the search, one seed, scored on validation titles alone"
+PROVISIONAL_FOLDER = "models-provisional"  # of such models, below the run's
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
@@ -49,7 +52,8 @@ class ModelCard:
         constant: c of their SCALE · log1p(c · amplitude).
         split: titles by split.
         baselines: split → baseline → loss, of this instrument.
-        scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument.
+        scores: ratio, ratio_mean, ratio_sd, test_ratio, si_sdr_gain_db, …, of this instrument; named_test_ratio and
+            named_si_sdr_gain_db, with the players named.
         caveat: how the scores must be read, if the instrument has too few titles; else "".
         fingerprint: of the shards it was trained on.
         seeds: all that its configuration was trained with; `seed` is its own.
@@ -60,7 +64,7 @@ class ModelCard:
     """
 
     instrument: Annotated[str, AfterValidator(_instrument)]
-    config: Annotated[Config, from_mapping(make_config)]
+    config: Annotated[InstanceOf[Config], from_mapping(make_config)]
     front_end: FrontEndField
     constant: Annotated[float, Field(gt=0)]
     split: Mapping[str, list[str]] = field(default_factory=dict)
@@ -74,6 +78,11 @@ class ModelCard:
     data: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     version: str = __version__
+
+
+def is_provisional(card: ModelCard) -> bool:
+    """Whether a model is of a trial of a search that has chosen no final models yet."""
+    return card.caveat.startswith(PROVISIONAL)
 
 
 def trained_on(dataset: Mapping[str, Any]) -> dict[str, Any]:

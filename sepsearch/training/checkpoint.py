@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from sepsearch.training.loop import BankState, Member, MemberState
+from sepsearch.models.families import Config, output_weights
+from sepsearch.training.members import BankState, Member, NetworkState
 from sepsearch.utils.errors import storage_fault
 from sepsearch.utils.files import damage, new_folder
 from sepsearch.utils.safe_paths import path_below
@@ -43,15 +44,15 @@ def save_checkpoint(storage: StorageFolder, name: str, unit: Mapping[str, Any], 
     from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
-    members = []
-    for number, (member, state) in enumerate(checkpoint.state.members.items()):
+    networks, best = [], []
+    for number, (network, state) in enumerate(checkpoint.state.networks.items()):
         tensors |= {f"{number}/state/{name}": tensor.detach().cpu() for name, tensor in state.tensors.items()}
-        entry = {"instrument": member.instrument, "seed": member.seed, "values": state.values}
-        if member in checkpoint.best:
-            entry["best"], weights = checkpoint.best[member]
-            tensors |= {f"{number}/best/{name}": tensor.cpu() for name, tensor in weights.items()}
-        members.append(entry)
-    content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, "members": members}
+        networks.append({"name": network, "values": state.values})
+    for number, (member, (loss, weights)) in enumerate(checkpoint.best.items()):
+        tensors |= {f"{number}/best/{name}": tensor.cpu() for name, tensor in weights.items()}
+        best.append({"instrument": member.instrument, "seed": member.seed, "loss": loss})
+    parts = {"networks": networks, "best": best}
+    content = {"unit": unit, "epoch": checkpoint.state.epoch, "report": checkpoint.report, **parts}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
     with storage_fault(len(data)):
         storage.write(name, data + zlib.crc32(data).to_bytes(4, "little"))
@@ -74,19 +75,35 @@ def load_checkpoint(storage: StorageFolder, name: str, unit: Mapping[str, Any]) 
         return None
     length = int.from_bytes(data[:8], "little")
     content = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["content"])
-    if content["unit"] != json.loads(json.dumps(unit)):
+    # Versions before networks could have several outputs kept members instead.
+    if content["unit"] != json.loads(json.dumps(unit)) or "networks" not in content:
         return None
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in load(data).items():
-        member, part, name = key.split("/", 2)
-        tensors.setdefault(f"{member}/{part}", {})[name] = tensor
-    states, best = {}, {}
-    for number, entry in enumerate(content["members"]):
-        who = Member(entry["instrument"], entry["seed"])
-        states[who] = MemberState(tensors[f"{number}/state"], entry["values"])
-        if "best" in entry:
-            best[who] = entry["best"], tensors[f"{number}/best"]
+        number, part, name = key.split("/", 2)
+        tensors.setdefault(f"{number}/{part}", {})[name] = tensor
+    states = {
+        entry["name"]: NetworkState(tensors[f"{number}/state"], entry["values"])
+        for number, entry in enumerate(content["networks"])
+    }
+    best = {
+        Member(entry["instrument"], entry["seed"]): (entry["loss"], tensors[f"{number}/best"])
+        for number, entry in enumerate(content["best"])
+    }
     return Checkpoint(BankState(content["epoch"], states), content["report"], best)
+
+
+def checkpoint_weights(config: Config, checkpoint: Checkpoint) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights after the checkpoint's epoch, by instrument, each of a network with that output alone.
+
+    They are the averaged ones where the configuration averages them. Of several seeds it is the last one's.
+    """
+    found = {}
+    for state in checkpoint.state.networks.values():
+        weights = state.part("average") or state.part("network")
+        for output, code in enumerate(state.values["outputs"]):
+            found[code] = output_weights(config, weights, output)
+    return found
 
 
 def save_weights(storage: StorageFolder, unit: str, weights: Mapping[str, Weights]) -> dict[str, str]:

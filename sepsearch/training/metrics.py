@@ -41,11 +41,14 @@ def t_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's confidence interval of the mean of the finite values; None for fewer than two of them."""
-    finite = [value for value in values if math.isfinite(value)]
-    if len(finite) < 2:
+def mean_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Confidence interval of the geometric mean of ratios: Student's, of their logarithms; both ends are positive.
+
+    None for fewer than three finite values, as that of two says nothing, and where one is not positive.
+    """
+    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+    if len(finite) < 3 or min(finite) <= 0:
         return None
-    mean, sd = mean_and_sd(finite)
+    mean, sd = mean_and_sd([math.log(ratio) for ratio in finite])
     half = t_quantile((1 + confidence) / 2, len(finite) - 1) * sd / math.sqrt(len(finite))
-    return mean - half, mean + half
+    return math.exp(mean - half), math.exp(mean + half)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from synthetic import synthetic_data
 
-from sepsearch.models.families import ReferenceConfig
-from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sepsearch.training.loop import EpochResult, Member, fit
+from sepsearch.models.families import make_config
+from sepsearch.training.checkpoint import Checkpoint, checkpoint_weights, load_checkpoint, save_checkpoint
+from sepsearch.training.loop import EpochResult, fit
+from sepsearch.training.members import Member
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
 
-CONFIG = ReferenceConfig(filters=4, head="mask", batch_size=8, l2=1e-4)
+CONFIG = make_config({"filters": 4, "head": "mask", "batch_size": 8, "l2": 1e-4})
 MEMBERS = [Member("vn", 1), Member("vc", 1)]
 UNIT = {"id": "t0003", "params": {"filters": 4}, "seed": 1}
 
@@ -28,7 +29,7 @@ def saved(path, epochs=2):
     """Train that many epochs, save the checkpoint of the last, and return what it holds."""
     results = fit(CONFIG, synthetic_data(), MEMBERS, epochs=9, batches_per_epoch=3)
     *_, last = itertools.islice(results, epochs)
-    weights = {name: tensor.clone() for name, tensor in last.members[0].network.state_dict().items()}
+    weights = last.members[0].weights()
     checkpoint = Checkpoint(last.state(), {"epoch": epochs, "ratio": 0.1 + 0.2}, {MEMBERS[0]: (1 / 3, weights)})
     save_checkpoint(open_storage(path.parent), path.name, UNIT, checkpoint)
     return copy.deepcopy(checkpoint)
@@ -103,3 +104,17 @@ def test_where_a_checkpoint_cannot_be_written_the_old_one_stays(tmp_path, monkey
     assert checkpoint is not None
     assert checkpoint.state.epoch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["x.checkpoint"]
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_the_weights_of_a_checkpoint_are_those_that_were_validated_by_instrument(tmp_path, averaging):
+    config = make_config({"filters": 4, "head": "mask", "batch_size": 8, "heads": "all", "averaging": averaging})
+    *_, last = fit(config, synthetic_data(), MEMBERS, epochs=2, batches_per_epoch=2)
+    save_checkpoint(open_storage(tmp_path), "x.checkpoint", UNIT, Checkpoint(last.state(), {}, {}))
+    checkpoint = load_checkpoint(open_storage(tmp_path), "x.checkpoint", UNIT)
+    assert checkpoint is not None
+    found = checkpoint_weights(config, checkpoint)
+    assert set(found) == {member.instrument for member in MEMBERS}
+    for member in last.members:
+        weights = member.weights()
+        assert all(torch.equal(found[member.member.instrument][name], weights[name]) for name in weights)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from synthetic import synthetic_data
 
-from sepsearch.models.families import ReferenceConfig
-from sepsearch.training.loop import Member, TrainingFailed, fit
+from sepsearch.models.families import config_params, make_config
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member, TrainingFailed
 
-SMALL = ReferenceConfig(filters=4, head="mask", batch_size=8, learning_rate=3e-3)
+SMALL = make_config({"filters": 4, "head": "mask", "batch_size": 8, "learning_rate": 3e-3})
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -72,15 +73,15 @@ def test_every_epoch_tells_losses_ratio_gradient_speed_and_zeros():
 
 def test_an_l2_penalty_shrinks_the_weights():
     def size(l2):
-        config = dataclasses.replace(SMALL, l2=l2)
+        config = make_config({**config_params(SMALL), "l2": l2})
         *_, last = fit(config, synthetic_data(), [Member("vn", 0)], epochs=2, batches_per_epoch=20)
-        return sum(float(p.detach().square().sum()) for p in last.members[0].network.parameters())
+        return sum(float(tensor.square().sum()) for tensor in last.members[0].weights().values())
 
     assert size(0.1) < 0.5 * size(0.0)
 
 
 def test_a_loss_that_is_no_number_ends_the_trial_with_its_reason():
-    config = dataclasses.replace(SMALL, learning_rate=10.0, head="relu")
+    config = make_config({**config_params(SMALL), "learning_rate": 10.0, "head": "relu"})
     data = synthetic_data()
     data = dataclasses.replace(data, identity={"vn": 1.0, "vc": 1.0})
     poisoned = data.rows._shards[0]
@@ -90,18 +91,18 @@ def test_a_loss_that_is_no_number_ends_the_trial_with_its_reason():
 
 
 def test_a_dead_network_ends_the_trial_with_its_reason(monkeypatch):
-    from sepsearch.training import loop
+    from sepsearch.training import learner
 
-    def dead(config):
-        network = make(config)
+    def dead(config, outputs):
+        network = make(config, outputs)
         torch.nn.init.zeros_(network.regenerator.weight)
         torch.nn.init.constant_(network.regenerator.bias, -1.0)
         return network
 
-    make = loop.make_network
-    monkeypatch.setattr(loop, "make_network", dead)
-    config = dataclasses.replace(SMALL, head="relu")
-    with pytest.raises(TrainingFailed, match="dead: the network of vn puts out nothing but zeros in epoch 1"):
+    make = learner.make_network
+    monkeypatch.setattr(learner, "make_network", dead)
+    config = make_config({**config_params(SMALL), "head": "relu"})
+    with pytest.raises(TrainingFailed, match="dead: the network of vn put out nothing but zeros in epoch 1"):
         list(fit(config, synthetic_data(), [Member("vn", 0)], epochs=1, batches_per_epoch=1))
 
 

@@ -25,11 +25,19 @@ def test_mean_and_sd_leave_out_what_is_no_number():
     assert mean_and_sd([1.0, math.nan, 3.0]) == pytest.approx((2.0, math.sqrt(2)))
 
 
-def test_the_interval_of_a_mean_is_students():
+def test_the_interval_of_a_mean_ratio_is_students_of_the_logarithms():
     values = [0.4, 0.5, 0.45, 0.48]
-    expected = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
-    assert mean_interval([*values, math.nan]) == pytest.approx(expected)
+    logs = [math.log(value) for value in values]
+    low, high = stats.t.interval(0.95, 3, loc=sum(logs) / 4, scale=stats.sem(logs))
+    assert mean_interval([*values, math.nan]) == pytest.approx((math.exp(low), math.exp(high)))
 
 
-def test_a_single_value_has_no_interval():
-    assert mean_interval([0.4, math.nan]) is None
+def test_the_interval_of_a_mean_ratio_is_positive_however_far_seeds_are_apart():
+    interval = mean_interval([0.02, 0.9, 0.3])
+    assert interval is not None
+    assert interval[0] > 0
+
+
+@pytest.mark.parametrize("ratios", [[0.4, math.nan], [0.4, 0.5], [0.4, 0.5, 0.0]], ids=["one", "two", "zero"])
+def test_one_or_two_seeds_have_no_interval_and_a_ratio_of_zero_has_none(ratios):
+    assert mean_interval(ratios) is None

@@ -47,6 +47,8 @@ def apply_mask(mask, times, channel):
     return voice[WINDOW - HOP :][: len(channel)]
 
 
+if len(sys.argv) != 3:
+    sys.exit(print(f"usage: python {sys.argv[0]} mix.wav voice.wav", file=sys.stderr) or 2)
 audio, rate = soundfile.read(sys.argv[1], dtype="float32", always_2d=True)
 if rate != 48_000:
     sys.exit(f"{sys.argv[1]}: {rate} samples a second, expected 48000: resample it first")
