@@ -8,21 +8,42 @@ from typing import TYPE_CHECKING
 from sepsearch.search.shipped_spaces import space_path
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error
+from sepsearch.utils.output import OUTPUT, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULT_SPACE = "detector"
 DEFAULT_PRESET = "mel"
+DESCRIPTION = "Check a folder of multi-track recordings and build its shards, without searching."
+EXAMPLES = (
+    ("URMP", "roster, notes and shards of a folder"),
+    ("URMP --space search_spaces/laptop.yaml", "with the front end of a space file"),
+    ("URMP --quiet --json", "the same facts for a program"),
+)
+
+
+def make_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = ArgumentParser("prepare", DESCRIPTION, EXAMPLES)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of pieces: URMP's layout, or stems by name")
+    group = parser.add_argument_group("front end").add_mutually_exclusive_group()
+    space = "space file that has it, or a space that comes with sepsearch (default: none)"
+    group.add_argument("--space", metavar="FILE", type=space_path, help=space)
+    group.add_argument("--preset", metavar="NAME", help=f"front end by name (default: {DEFAULT_PRESET})")
+    add = parser.add_argument_group("storage").add_argument
+    add("--storage", metavar="WHERE", help="upload the shards, too: a shared folder or a URI (default: none)")
+    parser.add_general(json="print recordings, notes and shards")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line; raises `UserError` for a mistake of the user."""
-    options = _parse(argv)
+    """Check recordings, build shards, and print what there is. Raises `UserError` for a mistake of the user."""
+    options = make_parser().parse_args(argv)
     # Below is torch, which a mistake on the command line need not wait for.
     from sepsearch.audio.spectrogram import PRESETS
     from sepsearch.data.preparation import prepare
-    from sepsearch.reporting.recordings_report import print_roster, print_shards, roster_console
+    from sepsearch.reporting import recordings_report as report
     from sepsearch.search.space import load_space
     from sepsearch.utils.progress import Progress
     from sepsearch.utils.storage import open_storage
@@ -35,24 +56,16 @@ def main(argv: list[str] | None = None) -> None:
     with Progress() as progress:
         storage = open_storage(options.storage) if options.storage else None
         recordings, shards = prepare(options.folder, front_end, progress, storage)
-    console = roster_console()
     # The shards may have been built from another folder with the same recordings.
-    print_roster(console, {**shards.manifest, "source": str(recordings.folder), "notes": list(recordings.notes)})
-    print_shards(console, shards)
-    _print_next(console, options)
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(
-        prog="python -m sepsearch.prepare",
-        description="Check a folder of multi-track recordings and build its shards, without searching.",
-    )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of pieces: URMP's layout, or stems by name")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--space", metavar="FILE", type=space_path, help="take the front end from this space file")
-    group.add_argument("--preset", metavar="NAME", help=f"front end (default: {DEFAULT_PRESET})")
-    parser.add_argument("--storage", metavar="WHERE", help="upload the shards, too: a shared folder or a URI")
-    return parser.parse_args(argv)
+    manifest = {**shards.manifest, "source": str(recordings.folder), "notes": list(recordings.notes)}
+    if OUTPUT.json:
+        write_json(report.recordings_facts(manifest, shards))
+        return
+    console = report.roster_console()
+    report.print_roster(console, manifest)
+    report.print_shards(console, shards)
+    if not OUTPUT.quiet:
+        _print_next(console, options)
 
 
 def _print_next(console: "Console", options: argparse.Namespace) -> None:

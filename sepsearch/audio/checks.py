@@ -107,6 +107,8 @@ def check_header(path: Path, info: AudioInfo) -> tuple[str, ...]:
     chunks = re.findall(r"^ ?(?:data|SSND) : \d", info.extra_info, re.MULTILINE)
     if len(chunks) > 1 or "no 'ds64' chunk" in info.extra_info:
         raise _contradiction(path, "one chunk of audio", f"{len(chunks)}", _ffmpeg(path, "-c copy"))
+    if info.format in WAV | {"AIFF"} and info.subtype not in SAMPLE_BYTES:
+        return (f"encoded in blocks ({info.subtype}): the last one may end in samples that were not recorded",)
     if info.format in WAV:
         return tuple(_check_wav(path, info))
     if info.format == "AIFF":
@@ -168,7 +170,7 @@ def _find_data(file: BinaryIO, size: int) -> _Data | None:
 
     RF64 (EBU Tech 3306) keeps lengths beyond 4 GB in a chunk `ds64`: 8 bytes for the file, 8 for the audio.
     """
-    start = _behind_id3(file)
+    start = behind_id3(file)
     head = _read(file, start, 12)
     order: Literal["little", "big"] = "big" if head[:4] == b"RIFX" else "little"
     length, wide, place = int.from_bytes(head[4:8], order), 0, start + 12
@@ -308,7 +310,7 @@ def _check_ogg(path: Path, log: str) -> None:
         raise UserError(f"{path}: expected a whole last page, found a part of one: {cut_off(path)}")
 
 
-def _behind_id3(file: BinaryIO) -> int:
+def behind_id3(file: BinaryIO) -> int:
     """Where the content begins: behind an ID3v2 tag, if there is one, whose length counts 7 bits a byte."""
     head = _read(file, 0, 10)
     return 10 + sum(byte << 7 * (3 - k) for k, byte in enumerate(head[6:])) if head[:3] == b"ID3" else 0
@@ -317,7 +319,7 @@ def _behind_id3(file: BinaryIO) -> int:
 def flac_md5(path: Path) -> bytes | None:
     """The MD5 that a FLAC file gives of its samples (RFC 9639, section 8.2); None if it gives none."""
     with path.open("rb") as file:
-        head = _read(file, _behind_id3(file), 42)
+        head = _read(file, behind_id3(file), 42)
     return head[26:] if head[:4] == b"fLaC" and any(head[26:]) else None
 
 

@@ -1,22 +1,20 @@
-"""Audio files: checked before they are read, then read as mono float32 at one rate.
+"""Audio files: checked before they are read, then read as mono float32 at one rate, channels mixed down.
 
 libsndfile decodes. What it would lose or invent, and samples that are no numbers, are refused in one line each.
 """
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio.checks import SAMPLE_BYTES, WAV, check_header, cut_off, decoding_fault, flac_md5
+from sepsearch.audio.checks import SAMPLE_BYTES, check_header, cut_off, decoding_fault, flac_md5
+from sepsearch.audio.formats import LOSSY, STEM_FORMATS, counts_samples, is_exact
 from sepsearch.utils.errors import UserError
-
-SUFFIXES = (".wav", ".flac", ".aiff", ".aif")
-STEM_FORMATS = WAV | {"FLAC", "AIFF"}
 
 RATE = 48_000  # Hz: everything that is loaded comes at this rate
 LOWEST_RATE, HIGHEST_RATE = 8_000, 384_000  # Hz
@@ -34,6 +32,7 @@ class Sound:
     rate: int
     channels: int
     notes: tuple[str, ...] = field(default=(), compare=False)  # harmless contradictions of its header
+    lossy: bool = field(default=False, compare=False)  # MP3 or Ogg
 
     @property
     def seconds(self) -> float:
@@ -41,13 +40,14 @@ class Sound:
         return self.frames / self.rate
 
 
-def inspect_audio(path: Path, suffixes: Collection[str] = SUFFIXES, formats: Collection[str] = STEM_FORMATS) -> Sound:
-    """The header of an audio file of any number of channels; no audio is read.
+def inspect_audio(path: Path, exact: bool = True) -> Sound:
+    """The header of an audio file of any number of channels; no audio is read, but of MP3 files that do not say how
+    many samples they have.
 
     Args:
-        path: of the file.
-        suffixes: that its name may have, in lower case.
-        formats: that it may have, whatever its name says, as libsndfile names them.
+        path: of the file; its name does not matter.
+        exact: refuse encodings that add samples that were not recorded (see `is_exact`); else all that libsndfile
+            reads is accepted.
 
     Raises:
         UserError: it is no such file or empty, reading it would lose or invent samples, or its rate is not one from
@@ -55,11 +55,6 @@ def inspect_audio(path: Path, suffixes: Collection[str] = SUFFIXES, formats: Col
     """
     import soundfile
 
-    if path.suffix.lower() not in suffixes:
-        raise UserError(
-            f"{path}: expected a file {', '.join(suffixes)}, found {path.suffix or 'no suffix'}: "
-            "convert it with 'sox' or 'ffmpeg -i IN OUT.wav'"
-        )
     try:
         if path.stat().st_size == 0 and path.is_file():
             raise UserError(f"{path}: expected audio, found an empty file: copy the file again")
@@ -67,28 +62,37 @@ def inspect_audio(path: Path, suffixes: Collection[str] = SUFFIXES, formats: Col
             raise UserError(f"{path}: expected an audio file, found a folder or a device: put the file in its place")
         path.open("rb").close()  # libsndfile does not say why a file cannot be opened
         info = soundfile.info(path)
-        is_plain = info.subtype in SAMPLE_BYTES or info.format == "OGG"
-        if info.format not in formats or not is_plain:
+        if exact and not is_exact(info.format, info.subtype):
             raise UserError(
-                f"{path}: expected plain samples in a file {', '.join(sorted(formats))}, found {info.format} of kind "
-                f"{info.subtype}: convert it with 'ffmpeg -i IN{path.suffix} OUT.flac'"
+                f"{path}: expected plain samples in a file {', '.join(sorted(STEM_FORMATS))}, found {info.format} of "
+                f"kind {info.subtype}: convert it with 'ffmpeg -i IN{path.suffix} OUT.flac'"
             )
         notes = check_header(path, info)
-    except (OSError, ValueError, soundfile.SoundFileError) as error:
+        frames = info.frames if info.format != "MP3" or counts_samples(path) else _count_samples(path)
+    except (OSError, ValueError, TypeError, soundfile.SoundFileError) as error:
+        # libsndfile finds no header, and soundfile asks for the rate of `.raw`, which has none.
         raise unreadable(path, error) from None
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
         raise UserError(
             f"{path}: expected a rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, found {info.samplerate} Hz: "
             "export the file again at 48000 Hz"
         )
-    if info.frames <= 0:
+    if frames <= 0:
         raise UserError(f"{path}: expected samples, found none: export the file again")
-    if info.frames >= 2**40:  # a FLAC file that was streamed: libsndfile cannot read it to its end
+    if frames >= 2**40:  # a FLAC file that was streamed: libsndfile cannot read it to its end
         raise UserError(
             f"{path}: expected the number of samples in the header, found none as programs that stream write it: "
             f"write it anew with 'ffmpeg -i IN{path.suffix} OUT{path.suffix}'"
         )
-    return Sound(path, info.frames, info.samplerate, info.channels, notes)
+    return Sound(path, frames, info.samplerate, info.channels, notes, info.format in LOSSY)
+
+
+def _count_samples(path: Path) -> int:
+    """The samples per channel of a file, by decoding all of it."""
+    import soundfile
+
+    with soundfile.SoundFile(path) as file:
+        return sum(len(block) for block in file.blocks(int(BLOCK_SECONDS * file.samplerate), dtype="float32"))
 
 
 def read_header(path: Path) -> Sound:
@@ -160,9 +164,9 @@ def _checked_peak(path: Path, block: np.ndarray, begin: float, rate: int) -> flo
 
 
 def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
-    """Read a mono file whose header says `frames` and `rate`: float32, shape (samples,), at `RATE`, full scale = 1.
+    """Read a file whose header says `frames` and `rate`: float32, shape (samples,), at `RATE`, full scale = 1.
 
-    Raises `UserError` for silence, and as `checked_blocks` does.
+    Several channels are mixed down: their mean. Raises `UserError` for silence, and as `checked_blocks` does.
     """
     try:
         audio = np.empty(frames, np.float32)
@@ -170,15 +174,10 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
         raise UserError(
             f"{path}: expected audio that fits in the memory, found {frames} samples: {cut_off(path)}"
         ) from None
-    begin, loudest = 0, 0.0
-    for block, peak in checked_blocks(path, frames, rate):
-        audio[begin : begin + len(block)] = block[:, 0]
-        begin, loudest = begin + len(block), max(loudest, peak)
-    if loudest < SILENCE:
-        raise UserError(
-            f"{path}: expected sound, found silence (peak below -90 dBFS): "
-            "export the file again, or remove the player from the piece"
-        )
+    begin = 0
+    for block in _mono_blocks(path, frames, rate):
+        audio[begin : begin + len(block)] = block
+        begin += len(block)
     if rate == RATE:
         return audio
     import soxr
@@ -189,6 +188,31 @@ def load_audio(path: Path, frames: int, rate: int) -> np.ndarray:
     return exact
 
 
+def check_audio(path: Path, frames: int, rate: int) -> None:
+    """Read a file from end to end and keep nothing; raises `UserError` as `load_audio` does."""
+    for _ in _mono_blocks(path, frames, rate):
+        pass
+
+
+def _mono_blocks(path: Path, frames: int, rate: int) -> Iterator[np.ndarray]:
+    """The mean of a file's channels, float32 (sample,), block by block; raises `UserError` for silence at the end."""
+    loudest = mixed = 0.0
+    for block, peak in checked_blocks(path, frames, rate):
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        loudest, mixed = max(loudest, peak), max(mixed, float(np.abs(mono).max(initial=0.0)))
+        yield mono
+    if mixed < SILENCE <= loudest:
+        raise UserError(
+            f"{path}: expected channels that can be mixed down, found that they cancel each other: "
+            "invert one of them, or export one channel"
+        )
+    if loudest < SILENCE:
+        raise UserError(
+            f"{path}: expected sound, found silence (peak below -90 dBFS): "
+            "export the file again, or remove the player from the piece"
+        )
+
+
 def packed_samples(integers: np.ndarray, width: int) -> bytes:
     """What FLAC's MD5 is made of: samples that fill the upper `width` bytes of an int32, little-endian, packed."""
     words = (integers >> (32 - 8 * width)).astype("<i4").view(np.uint8).reshape(-1, 4)
@@ -196,11 +220,11 @@ def packed_samples(integers: np.ndarray, width: int) -> bytes:
 
 
 def read_audio(path: Path) -> np.ndarray:
-    """Check a file and read it: float32, shape (samples,), at `RATE`, full scale = 1.
+    """Check a file and read it: float32, shape (samples,), at `RATE`, full scale = 1, channels mixed down.
 
-    Raises `UserError` as `read_header` and `load_audio` do.
+    Raises `UserError` as `inspect_audio` and `load_audio` do.
     """
-    header = read_header(path)
+    header = inspect_audio(path)
     return load_audio(path, header.frames, header.rate)
 
 
@@ -220,5 +244,6 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return str(reason).rstrip(".")
+    reason = str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).rstrip(".")
+    # What libsndfile says of a file that begins as MP3 does and goes on otherwise. It was opened before: it is there.
+    return reason if "possibly a pipe" not in reason else "no audio that libsndfile knows"

@@ -31,13 +31,14 @@ Network = Callable[[Tensor], Tensor]
 class Separator:
     """A network, (batch, 1, frame, band) → the same shape of compressed amplitudes, and what its rows are made with.
 
-    `name` stands in messages.
+    `name` stands in messages. A voice that is not `written` takes its part where masks are divided, and is not given.
     """
 
     network: Network
     front_end: FrontEnd
     constant: float
     name: str = "the network"
+    written: bool = True
 
 
 def row_mask(predicted: Tensor, row: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def oracle_waveform(front_end: FrontEnd, constant: float, mixture: Audio, target
 
 @torch.inference_mode()
 def separate_stream(
-    separators: Sequence[Separator], rate: int, blocks: Iterable[Audio], share: bool = False
+    separators: Sequence[Separator], rate: int, blocks: Iterable[Audio], least: float | None = None
 ) -> Iterator[tuple[Audio, Audio]]:
     """Voices of a mixture that comes in blocks, with its phase, length and level.
 
@@ -89,16 +90,18 @@ def separate_stream(
         separators: one per voice; networks in evaluation mode.
         rate: of the mixture, Hz.
         blocks: (channel, sample) each, of any lengths.
-        share: divide the masks by their sum where it is above 1, so that voices never add up to more than there is.
+        least: divide the masks by their sum, but by no less than this: with `stft.SHARED` voices never add up to more
+            than there is, with `stft.NAMED` they are all that plays and add up to it. None: masks as they are.
 
     Yields:
-        The mixture (channel, sample) and its voices (voice, channel, sample) of the same samples, from the first on.
+        The mixture (channel, sample) and its written voices (voice, channel, sample) of the same samples, from the
+        first on.
 
     Raises:
         UserError: a network gives numbers that are not finite.
     """
     analysis = _Analysis(separators, rate)
-    synthesis = MaskedTransform(rate, analysis.tracks, share)
+    synthesis = MaskedTransform(rate, analysis.tracks, least)
     for block in blocks:
         analysis.feed(block.mean(axis=0, dtype=np.float32))
         synthesis.feed(block)
@@ -202,7 +205,7 @@ class _Analysis:
     def __init__(self, separators: Sequence[Separator], rate: int):
         import soxr
 
-        self.tracks = [MaskTrack(separator.front_end, rate) for separator in separators]
+        self.tracks = [MaskTrack(separator.front_end, rate, separator.written) for separator in separators]
         self._masks = [(s.front_end, s.constant, _MaskStream(s)) for s in separators]
         self._rows = {(s.front_end, s.constant): _RowStream(s.front_end, s.constant) for s in separators}
         self._resampler = None if rate == RATE else soxr.ResampleStream(rate, RATE, 1, dtype="float32")

@@ -62,6 +62,11 @@ class FrontEnd:
         return int(self.clip_seconds * RATE) // FRAMES
 
     @property
+    def bands_per_octave(self) -> float | None:
+        """Bands of an octave, rounded to a hundredth; None without a logarithmic axis."""
+        return round((BINS + 1) / math.log2(self.high_hz / self.low_hz), 2) if self.axis == "log" else None
+
+    @property
     def clip_samples(self) -> int:
         """Samples of a clip."""
         return self.hop * FRAMES
@@ -72,6 +77,8 @@ FrontEndField = Annotated[FrontEnd, from_mapping(lambda settings: validated(Fron
 PRESETS: dict[str, FrontEnd] = {
     "mel": FrontEnd(),
     "log": FrontEnd(axis="log", low_hz=30.0),
+    # 15 bands an octave from C1 on, and a window that resolves them from 170 Hz on: harmonics are whole bands apart.
+    "log15": FrontEnd(axis="log", low_hz=32.7, high_hz=round(32.7 * 2 ** ((BINS + 1) / 15), 3), window=8192),
     # The reference network's plain linear bins, 0 to 24 kHz.
     "report": FrontEnd(axis="linear", high_hz=24_000.0),
 }

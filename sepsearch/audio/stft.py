@@ -14,12 +14,28 @@ from sepsearch.audio.spectrogram import BINS, RATE, FrontEnd, band_matrix
 WINDOW = 4096  # samples at 48 kHz; at other rates about as many seconds
 OVERLAP = 4  # windows over every sample
 STEP = 64  # windows that are transformed at once
+# The least that masks are divided by, see `divide_masks`.
+SHARED = 1.0  # no part of the sound is in two voices at full level; voices may add up to less than the mixture
+NAMED = 1e-3  # the voices are all that plays: they add up to the mixture. Masks 60 dB below it are noise, and fade out
+
+
+def divide_masks(masks: Sequence[Tensor], least: float) -> list[Tensor]:
+    """Soft masks of several voices, of any equal shape, divided by their sum, but by no less than `least`.
+
+    They add up to at most 1, and to 1 wherever their sum was `least` or more.
+    """
+    total = sum(masks[1:], masks[0]).clamp(min=least)
+    return [mask / total for mask in masks]
 
 
 class MaskTrack:
-    """The masks of one voice that are known and still needed, `first` the number of the first one's frame."""
+    """The masks of one voice that are known and still needed, `first` the number of the first one's frame.
 
-    def __init__(self, front_end: FrontEnd, rate: int):
+    `written`: whether the voice is given, or does no more than take its part where masks are divided.
+    """
+
+    def __init__(self, front_end: FrontEnd, rate: int, written: bool = True):
+        self.written = written
         context = max(0, front_end.window - front_end.hop) // 2
         self._centre = (front_end.window / 2 - context) / front_end.hop  # of a frame, in hops
         self._pace = RATE / rate / front_end.hop  # frames a sample of the recording
@@ -50,11 +66,12 @@ class MaskedTransform:
 
     Hann windows overlap by three quarters. Window n is centred n - 1 hops from the first sample: with silence before
     and behind, every sample lies in OVERLAP windows, and a mask of 1 gives the mixture back. Each inverse transform
-    begins with the OVERLAP - 1 windows before, so that its result does not depend on where blocks end.
+    begins with the OVERLAP - 1 windows before, so that its result does not depend on where blocks end. Masks are
+    divided by their sum where `least` is given (`divide_masks`).
     """
 
-    def __init__(self, rate: int, tracks: Sequence[MaskTrack], share: bool):
-        self._tracks, self._share = tracks, share
+    def __init__(self, rate: int, tracks: Sequence[MaskTrack], least: float | None):
+        self._tracks, self._least = tracks, least
         self._size = transform_size(rate)
         self._hop = self._size // OVERLAP
         self._window = torch.hann_window(self._size)
@@ -79,7 +96,7 @@ class MaskedTransform:
         self._audio = nn.functional.pad(self._audio, (0, self._size))
 
     def voices(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Mixture (channel, sample) and voices (voice, channel, sample), as far as masks are known."""
+        """Mixture (channel, sample) and written voices (voice, channel, sample), as far as masks are known."""
         while (count := min(STEP, self._ready())) > 0:
             mixture, voices = self._transform(count)
             begin = (self._next - OVERLAP + 1) * self._hop  # in the recording
@@ -108,11 +125,12 @@ class MaskedTransform:
         )  # (channel, frequency, window)
         centres = torch.arange(self._next - 1, self._next - 1 + count).double() * self._hop
         masks = [track.full_masks(centres).T for track in self._tracks]
-        if self._share:
-            total = sum(masks[1:], masks[0]).clamp(min=1)
-            masks = [mask / total for mask in masks]
+        if self._least is not None:
+            masks = divide_masks(masks, self._least)
         voices = []
-        for voice, mask in enumerate(masks):
+        for voice, (track, mask) in enumerate(zip(self._tracks, masks, strict=True)):
+            if not track.written:
+                continue
             masked = torch.cat([self._before[voice], spectrum * mask], dim=2)
             self._before[voice] = masked[..., 1 - OVERLAP :].clone()
             # From the centre of the first window on; the next hop is the first that OVERLAP windows cover.

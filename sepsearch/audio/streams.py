@@ -10,25 +10,22 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio.reading import STEM_FORMATS, SUFFIXES, Sound, checked_blocks, inspect_audio
+from sepsearch.audio.formats import FORMATS
+from sepsearch.audio.reading import Sound, checked_blocks, inspect_audio
 from sepsearch.utils.errors import UserError, no_space
 
-OGG = (".ogg", ".oga", ".opus")
-READABLE = STEM_FORMATS | {"OGG"}
 MOST_CHANNELS = 8  # as many as FLAC can hold
 LARGEST_WAV = 2**32 - 2**16  # bytes: a WAV file counts them in 32 bits; beyond, RF64 (EBU Tech 3306) counts in 64
-# As they are written: (format, subtype, bytes a sample). Floats hold any level.
-FORMATS = {"wav": ("WAV", "FLOAT", 4), "flac": ("FLAC", "PCM_24", 3)}
 ALMOST_FULL = 2**20  # bytes free
 HIGHEST_INTEGER = 1 - 2**-23
 
 
 def open_sound(path: Path) -> Sound:
-    """Look at the header of a WAV, FLAC, AIFF or OGG file with 1 to 8 channels.
+    """Look at the header of a file with 1 to 8 channels of any format that libsndfile reads.
 
     Raises `UserError` for more channels, and as `inspect_audio` does.
     """
-    sound = inspect_audio(path, (*SUFFIXES, *OGG), READABLE)
+    sound = inspect_audio(path, exact=False)
     if not 1 <= sound.channels <= MOST_CHANNELS:
         raise UserError(
             f"{path}: expected 1 to {MOST_CHANNELS} channels, found {sound.channels}: mix some of them down"
@@ -56,7 +53,7 @@ def check_samples(sound: Sound, advance: Callable[[float], object] = lambda seco
 
 def written_bytes(sound: Sound, kind: str) -> int:
     """The most that a file of this length, rate and channels takes, written as one of `FORMATS`."""
-    return sound.frames * sound.channels * FORMATS[kind][2] + 2**16
+    return FORMATS[kind].size(sound.frames, sound.rate, sound.channels)
 
 
 class SoundWriter:
@@ -68,7 +65,7 @@ class SoundWriter:
         kind: of `FORMATS`. A WAV file beyond 4 GB becomes RF64.
         name: what the file will be called, for messages.
 
-    `peak` is that of all that was written; `limited` counts samples that integers could not hold.
+    `peak` is that of all that was written; `limited` counts samples that FLAC and MP3 could not hold.
 
     Raises `UserError` where it cannot be written.
     """
@@ -78,13 +75,15 @@ class SoundWriter:
 
         self._path, self._sound, self._name = path, sound, name
         self.peak, self.limited, self._frames = 0.0, 0, 0
-        form, subtype, _ = FORMATS[kind]
-        self._integers = subtype != "FLOAT"
+        written = FORMATS[kind]
+        form, self._limits = written.form, not written.holds_any_level
         if form == "WAV" and written_bytes(sound, kind) > LARGEST_WAV:
             form = "RF64"
         self._errors = (OSError, soundfile.SoundFileError)
         try:
-            self._file = soundfile.SoundFile(path, "w", sound.rate, sound.channels, subtype, format=form)
+            self._file = soundfile.SoundFile(
+                path, "w", sound.rate, sound.channels, written.subtype, format=form, **dict(written.options)
+            )
         except self._errors as error:
             raise self._failed(error) from error
 
@@ -103,10 +102,10 @@ class SoundWriter:
             self._check()
 
     def write(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Write (channel, sample) and return it as the file holds it: limited to full scale if that is integers."""
+        """Write (channel, sample) and return it as the file gets it: limited to full scale unless that is floats."""
         loudest = float(max(-audio.min(), audio.max()))
         self.peak, self._frames = max(self.peak, loudest), self._frames + audio.shape[1]
-        if self._integers and loudest > HIGHEST_INTEGER:
+        if self._limits and loudest > HIGHEST_INTEGER:
             self.limited += int((np.abs(audio) > 1).sum())
             audio = np.clip(audio, -1, HIGHEST_INTEGER)
         try:

@@ -1,7 +1,7 @@
 """Examples: pairs of rows (mixture, the instrument's part of it), and batches drawn from them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from sepsearch.data.splits import TitleFacts
 Batch = tuple[Tensor, ...]
 
 EVALUATION_BATCH = 64
+SEARCH = ""  # the name of what a search trains, among those of the folds
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class RowIndex:
         clips = np.zeros(len(self.names), dtype=np.int64)
         np.maximum.at(clips, self.piece, self.clip + 1)
         return clips
+
+    def clip_numbers(self) -> NDArray[np.int64]:
+        """A number for every row that no clip of another piece has, (row,)."""
+        numbers: NDArray[np.int64] = self.piece * (self.clip.max() + 1) + self.clip
+        return numbers
+
+    def following(self) -> NDArray[np.int64]:
+        """Of every row the number of the row of the same players in the next clip of its piece, or -1, (row,)."""
+        row_of = {key: row for row, key in enumerate(zip(self.piece, self.clip, self.subset, strict=True))}
+        keys = zip(self.piece, self.clip + 1, self.subset, strict=True)
+        return np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
 
     def title_facts(self) -> list[TitleFacts]:
         """What a split looks at, title by title."""
@@ -146,15 +158,19 @@ def sample_pairs(pairs: Pairs, limit: int, seed: int) -> Pairs:
 
 
 class Batches:
-    """Training batches of one instrument: a piece drawn evenly, then one of its examples, `size` times.
+    """Training batches of examples: a piece drawn evenly, then one of its examples, `size` times.
 
     So quintets, which have many subsets, do not drown duets. The draws depend on `seed` alone.
+
+    Args:
+        piece: of every example, (example,).
+        size: examples of a batch.
+        seed: of the draws.
     """
 
-    def __init__(self, pairs: Pairs, size: int, seed: int):
-        order = np.argsort(pairs.piece, kind="stable")
-        self._mixture, self._target = pairs.mixture[order], pairs.target[order]
-        _, self._first, self._count = np.unique(pairs.piece[order], return_index=True, return_counts=True)
+    def __init__(self, piece: NDArray[np.int64], size: int, seed: int):
+        self._order = np.argsort(piece, kind="stable")
+        _, self._first, self._count = np.unique(piece[self._order], return_index=True, return_counts=True)
         self._size, self._rng = size, np.random.default_rng(seed)
 
     @property
@@ -166,12 +182,15 @@ class Batches:
     def state(self, state: Mapping[str, Any]) -> None:
         self._rng.bit_generator.state = dict(state)
 
-    def draw(self, batches: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Row numbers (mixture, target), each int64 (size,), batch by batch."""
-        for _ in range(batches):
-            piece = self._rng.integers(len(self._first), size=self._size)
-            example = self._first[piece] + self._rng.integers(self._count[piece])
-            yield torch.from_numpy(self._mixture[example]), torch.from_numpy(self._target[example])
+    def draw(self) -> NDArray[np.int64]:
+        """Numbers of the examples of the next batch, (size,)."""
+        piece = self._rng.integers(len(self._first), size=self._size)
+        drawn: NDArray[np.int64] = self._order[self._first[piece] + self._rng.integers(self._count[piece])]
+        return drawn
+
+    def offsets(self, last: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A number from 0 to `last` for every example of a batch, (size,)."""
+        return self._rng.integers(last + 1)
 
 
 class BatchStream(Protocol):
@@ -252,11 +271,17 @@ class Dataset:
     """What a trial trains on: rows, examples by instrument and split, and each instrument's identity loss.
 
     The identity loss is that of the validation examples; it scales the instrument's ratio.
+    `shared`: training examples of networks with several outputs (`joint_examples.shared_training`), by the name that
+    is trained for, SEARCH or a fold's id, and instrument; without them they are the instruments' own.
+    `following`: of every row the number of the row of the same players in the next clip, or -1, (row,); None where
+    examples are whole clips alone.
     """
 
     rows: Rows
     examples: Mapping[str, Mapping[str, Pairs]]
     identity: Mapping[str, float]
+    shared: Mapping[str, Mapping[str, Pairs]] = field(default_factory=dict)
+    following: NDArray[np.int64] | None = None
 
 
 def evaluation_batches(pairs: Pairs) -> Iterator[Batch]:

@@ -16,7 +16,7 @@ import numpy as np
 from sepsearch.audio.reading import RATE, frame_power
 from sepsearch.data.correlation import LEAST_POWER, Match, Wave, low_wave, match_pairs
 from sepsearch.data.recordings import Piece, Recordings, Stem, load_mixture, load_stem
-from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.errors import UserError, one_line, raise_all
 from sepsearch.utils.files import file_sha256
 from sepsearch.utils.progress import Steps, in_threads
 
@@ -80,7 +80,8 @@ class _Scan:
 
     facts: tuple[StemFacts, ...]
     waves: tuple[Wave, ...]  # of the same stems
-    mixture: MixtureCheck
+    mixture: MixtureCheck | None
+    problems: tuple[UserError, ...]  # of the other stems; then there is no mixture check
 
 
 def survey(
@@ -93,7 +94,7 @@ def survey(
 
     `progress` gets the steps done and the steps in all: one for each piece read and each pair compared.
     `hashes` are the SHA-256 of the stems' files where they are known already.
-    Raises `UserError` for audio that `load_stem` refuses.
+    Raises `UserError` for audio that `load_stem` refuses, `UserErrors` for all such stems if there are several.
     """
     pairs = _pairs(recordings)
     steps = Steps(progress, len(recordings.pieces) + len(pairs))
@@ -101,7 +102,8 @@ def survey(
     stems = tuple(facts for scan in scans for facts in scan.facts)
     waves = {(f.piece, f.stem): wave for scan in scans for f, wave in zip(scan.facts, scan.waves, strict=True)}
     shared = _compare({(f.piece, f.stem): f.sha256 for f in stems}, waves, pairs, threshold, steps)
-    return Survey(stems, tuple(scan.mixture for scan in scans), shared, title_groups(recordings, shared))
+    mixtures = tuple(scan.mixture for scan in scans if scan.mixture)
+    return Survey(stems, mixtures, shared, title_groups(recordings, shared))
 
 
 def title_groups(recordings: Recordings, shared: Iterable[SharedTake]) -> tuple[tuple[str, ...], ...]:
@@ -124,18 +126,25 @@ def _scan(recordings: Recordings, steps: Steps, hashes: Mapping[Path, str]) -> l
     order = sorted(recordings.pieces, key=lambda piece: -piece.seconds * len(piece.stems))
     scans = in_threads(lambda piece: _scan_piece(piece, hashes), order, steps)
     named = {piece.name: scan for piece, scan in zip(order, scans, strict=True)}
-    return [named[piece.name] for piece in recordings.pieces]
+    in_order = [named[piece.name] for piece in recordings.pieces]
+    raise_all([problem for scan in in_order for problem in scan.problems])
+    return in_order
 
 
 def _scan_piece(piece: Piece, hashes: Mapping[Path, str]) -> _Scan:
     total = np.zeros(max(stem.samples for stem in piece.stems), np.float32)
-    facts, waves = [], []
+    facts, waves, problems = [], [], []
     for stem in piece.stems:
-        audio = load_stem(stem)
+        try:
+            audio = load_stem(stem)
+        except UserError as error:  # the other stems are read, so that all problems are found at once
+            problems.append(error)
+            continue
         total[: len(audio)] += audio
         facts.append(_facts(piece, stem, audio, hashes.get(stem.path) or file_sha256(stem.path)))
         waves.append(low_wave(audio))
-    return _Scan(tuple(facts), tuple(waves), _check_mixture(piece, total))
+    mixture = None if problems else _check_mixture(piece, total)
+    return _Scan(tuple(facts), tuple(waves), mixture, tuple(problems))
 
 
 def _facts(piece: Piece, stem: Stem, audio: np.ndarray, digest: str) -> StemFacts:

@@ -1,23 +1,28 @@
 """Layouts of a piece's folder: title, instruments and mixture by the names of URMP's files, or of plain stems.
 
-Names are compared in Unicode's composed form (NFC), instruments and mixtures without regard to case.
+Names are compared in Unicode's composed form (NFC), instruments and mixtures without regard to case. URMP's names have
+codes; plain stems have any name of an instrument, and a number where several play it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from sepsearch.data.instruments import INSTRUMENTS, instrument_code
+from sepsearch.data.instruments import INSTRUMENTS, instrument_code, name_problem, words_of
 from sepsearch.data.text_identity import caseless, composed
-from sepsearch.utils.errors import UserError
+from sepsearch.utils.errors import UserError, raise_all
 
-MIXTURES = {"mix", "mixture"}
+MIXTURES = {"mix", "mixture", "mixdown", "bounce", "master"}
+_OF_MIXTURES = {"full", "final", "rough", "stereo", "mono"}  # words that may stand beside those
 
 _URMP_FOLDER = re.compile(rf"\d+_.+_({'|'.join(INSTRUMENTS)})", re.IGNORECASE)
 _URMP_STEM = re.compile(r"AuSep_(\d+)_([^_]+)_(?:\d+_)?(.+)")  # number, instrument, title
-_PLAIN_STEM = re.compile(r"(.+?)(?:_(\d+))?")  # instrument, number
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi")
+_ORDINALS = {"1st": 1, "2nd": 2, "3rd": 3, "4th": 4}
+_NUMBERS = {
+    **{word: number for number, word in enumerate(_ROMAN, start=1)},
+    **{word: number for number, word in enumerate(("first", "second", "third", "fourth"), start=1)},
+}
 
 Names = tuple[str, list[tuple[str, Path]], Path | None]  # title, (instrument, file) of each player, mixture
 
@@ -28,8 +33,14 @@ def is_urmp_name(name: str) -> bool:
 
 
 def is_mixture(path: Path) -> bool:
-    """Whether an audio file is the mixture of a piece by its name, such as `Mix.wav` or `AuMix_01_A_vn_vc.wav`."""
-    return path.name.startswith("AuMix_") or caseless(path.stem) in MIXTURES
+    """Whether an audio file is the mixture of a piece by its name, such as `full mix.mp3` or `AuMix_01_A_vn_vc.wav`."""
+    words = set(words_of(path.stem))
+    return path.name.startswith("AuMix_") or (bool(words & MIXTURES) and words <= MIXTURES | _OF_MIXTURES)
+
+
+def is_urmp_piece(folder: Path, audio: Sequence[Path]) -> bool:
+    """Whether a piece is in URMP's layout: by its folder's name, or by one of its audio files'."""
+    return is_urmp_name(folder.name) or any(path.name.startswith("AuSep_") for path in audio)
 
 
 def read_names(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
@@ -41,10 +52,10 @@ def read_names(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
         notes: gets what the user should know.
 
     Raises:
-        UserError: a stem is missing or one too many, or an instrument is unknown.
+        UserError: a stem is missing or one too many, or an instrument is unknown or ambiguous; `UserErrors` for
+            several of these.
     """
-    is_urmp = is_urmp_name(folder.name) or any(path.name.startswith("AuSep_") for path in audio)
-    return (_urmp_piece if is_urmp else _plain_piece)(folder, audio, notes)
+    return (_urmp_piece if is_urmp_piece(folder, audio) else _plain_piece)(folder, audio, notes)
 
 
 def _urmp_piece(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
@@ -59,7 +70,7 @@ def _urmp_piece(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
                     f"{folder}: expected one stem number {number}, "
                     f"found {found[number].name} and {path.name}: remove one"
                 )
-            found[number], said[number] = path, (instrument_code(match[2]), match[3])
+            found[number], said[number] = path, (_urmp_code(match[2]), match[3])
     title, codes = _urmp_name(folder, len(found), [title for _, title in said.values()])
     there = ", ".join(path.name for path in found.values() or audio) or "none"
     if extra := sorted(set(found) - set(range(1, len(codes) + 1))):
@@ -93,7 +104,7 @@ def _urmp_name(folder: Path, count: int, titles: Iterable[str]) -> tuple[str, li
             f"AuSep files, found {folder.name}: rename the folder"
         )
     cut = len(words)
-    codes = [instrument_code(word) for word in words]
+    codes = [_urmp_code(word) for word in words]
     while cut > 1 and codes[cut - 1] in INSTRUMENTS:
         cut -= 1
     if len(words) - cut != count:
@@ -101,41 +112,78 @@ def _urmp_name(folder: Path, count: int, titles: Iterable[str]) -> tuple[str, li
         cut = next((title.count("_") + 1 for title in titles if name.startswith(caseless(f"{title}_"))), cut)
     for code in codes[cut:] or codes[-1:]:
         if code not in INSTRUMENTS:
-            _refuse_instrument(code, folder, "correct the folder's name")
+            raise _unknown(code, folder, "correct the folder's name")
     return "_".join(words[:cut]), codes[cut:]
+
+
+def _urmp_code(text: str) -> str:
+    """A code in any case in the spelling of `INSTRUMENTS`; all else, such as "Horn" in a title, as it is."""
+    return code if (code := caseless(text)) in INSTRUMENTS else text
 
 
 def _plain_piece(folder: Path, audio: Sequence[Path], notes: list[str]) -> Names:
     """Title, (instrument, file) of each player by file name, and mixture of a folder in the plain layout."""
-    mixture = next((path for path in audio if caseless(path.stem) in MIXTURES), None)
+    title = composed(folder.name).split("--")[0] or composed(folder.name)
+    mixtures = [path for path in audio if is_mixture(path)]
+    if len(mixtures) > 1:
+        others = ", ".join(path.name for path in mixtures[1:])
+        notes.append(f"{composed(folder.name)}: {mixtures[0].name} is taken as its mixture, {others} passed over")
     named: dict[tuple[str, int], Path] = {}
+    problems = []
     for path in audio:
-        match = _PLAIN_STEM.fullmatch(composed(path.stem))
-        if match is None or caseless(path.stem) in MIXTURES:
+        if path in mixtures:
             continue
-        if (code := instrument_code(match[1])) not in INSTRUMENTS:
-            _refuse_instrument(code, path, "name stems like vn.wav or vn_1.wav, a mixture mix.wav")
-        key = (code, int(match[2] or 0))  # vn_10 comes after vn_9
-        if key in named:
-            both = f"{named[key].name} and {path.name}"
-            raise UserError(f"{folder}: expected one {path.stem}, found {both}: remove one")
-        named[key] = path
-    if not named:
-        raise UserError(
-            f"{folder}: expected stems like vn.wav, vc_1.wav, vc_2.wav, "
-            f"found only {', '.join(path.name for path in audio)}: add the stems"
-        )
-    return (
-        composed(folder.name).split("--")[0] or composed(folder.name),
-        [(code, named[code, count]) for code, count in sorted(named)],
-        mixture,
-    )
+        code, number = _player(composed(path.stem), title)
+        if code not in INSTRUMENTS:
+            advice = "name stems like vn.wav, Violin 1.wav or cello_2.wav, a mixture mix.wav"
+            problems.append(_unknown(code, path, advice))
+        elif (same := named.setdefault((code, number), path)) != path:  # vn_10 comes after vn_9
+            name = f"{INSTRUMENTS[code]} {number}" if number else INSTRUMENTS[code]
+            problems.append(
+                UserError(f"{folder}: expected one {name}, found {same.name} and {path.name}: number or remove one")
+            )
+    if not named and not problems:
+        found = f"only {', '.join(path.name for path in audio)}" if audio else "none"
+        problems.append(UserError(f"{folder}: expected stems like vn.wav, vc_1.wav, vc_2.wav, found {found}: add them"))
+    raise_all(problems)
+    return title, [(code, named[code, number]) for code, number in sorted(named)], mixtures[0] if mixtures else None
 
 
-def _refuse_instrument(code: str, where: Path, advice: str) -> NoReturn:
-    close = get_close_matches(code.lower(), INSTRUMENTS, n=1, cutoff=0.5)
-    names = get_close_matches(code.lower(), INSTRUMENTS.values(), n=1)
-    close = close or [short for short, name in INSTRUMENTS.items() if name in names]
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    known = " ".join(INSTRUMENTS)
-    raise UserError(f"{where}: expected an instrument among {known}, found {code!r}{hint}: {advice}")
+def _player(name: str, title: str) -> tuple[str, int]:
+    """Instrument and number (0 if there is none) by a stem's name, which may begin with its piece's title.
+
+    What names no instrument comes back as the name as it is.
+    """
+    words, of_title = words_of(name), words_of(title)
+    for found in (words, words[len(of_title) :] if words[: len(of_title)] == of_title else []):
+        instrument, number = _without_number(found)
+        if (code := instrument_code(" ".join(instrument))) in INSTRUMENTS:
+            return code, number
+    return name, 0
+
+
+def _without_number(words: Sequence[str]) -> tuple[Sequence[str], int]:
+    """Words without the number before or behind them, and that number, 0 if there is none.
+
+    The number behind is the player's; that before is a track's, as in "03 Violin 1", unless it stands alone.
+    """
+    ahead, behind, rest = None, None, list(words)
+    for length, numbers in ((2, _ORDINALS), (1, _NUMBERS)):  # "1st" is two words: letters and digits are apart
+        if ahead is None and len(rest) > length:
+            ahead = _number(rest[:length], numbers)
+            rest = rest if ahead is None else rest[length:]
+        if behind is None and len(rest) > length:
+            behind = _number(rest[-length:], numbers)
+            rest = rest if behind is None else rest[:-length]
+    return rest, (ahead or 0) if behind is None else behind
+
+
+def _number(words: Sequence[str], numbers: Mapping[str, int]) -> int | None:
+    """A number in digits or as one of `numbers`; None for other words."""
+    return int(words[0]) if len(words) == 1 and words[0].isdecimal() else numbers.get("".join(words))
+
+
+def _unknown(name: str, where: Path, advice: str) -> UserError:
+    known, instrument = " ".join(INSTRUMENTS), " ".join(_without_number(words_of(name))[0])
+    problem = name_problem(name, instrument)
+    return UserError(f"{where}: expected an instrument's name or code ({known}), found {problem}: {advice}")

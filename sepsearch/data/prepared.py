@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepsearch.data.baselines import all_baselines, baseline_losses
-from sepsearch.data.dataset import Pairs, RowIndex, Rows, sample_pairs
+from sepsearch.data.dataset import Dataset, Pairs, RowIndex, Rows, sample_pairs
+from sepsearch.data.joint_examples import shared_training
 from sepsearch.data.licence import find_licence
 from sepsearch.data.recordings import Recordings
 from sepsearch.data.shards import ShardSet, spectrograms
@@ -24,7 +25,8 @@ class PreparedData:
 
     `rules` names the rule of `splits.RULES` of each instrument with too few titles; `baselines` is
     split → baseline → instrument → loss. `folds` leave out the titles of instruments with too few of them in turn;
-    `fold_identity` is fold → split → identity loss. `notes` are lines for the user.
+    `fold_identity` is fold → split → identity loss. `shared` are the training examples of networks with several
+    outputs (`joint_examples.shared_training`). `notes` are lines for the user.
     """
 
     recordings: Recordings
@@ -37,12 +39,20 @@ class PreparedData:
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     folds: tuple[Fold, ...]
     fold_identity: Mapping[str, Mapping[str, float]]
+    shared: Mapping[str, Mapping[str, Pairs]]
     notes: tuple[str, ...] = ()
 
     @property
     def caveats(self) -> dict[str, str]:
         """What must be said wherever an instrument's score is shown."""
         return {code: RULES[rule] for code, rule in self.rules.items()}
+
+    def training_data(self) -> Dataset:
+        """What trials, finalists and folds are trained on."""
+        identity = dict(self.baselines["validation"]["identity"])
+        identity |= {fold: losses["validation"] for fold, losses in self.fold_identity.items()}
+        examples = {**self.examples, **{fold.id: fold.splits for fold in self.folds}}
+        return Dataset(self.rows, examples, identity, self.shared, self.index.following())
 
     def dataset(self) -> dict[str, Any]:
         """The data set in a few numbers, as in `results.json`."""
@@ -87,6 +97,7 @@ def gather_data(
     examples, rules = split_pairs(index, split, codes)
     few = [code for code, rule in rules.items() if rule == "few titles"]
     folds = [fold for code in few for fold in leave_one_title_out(index, code, groups)]
+    shared = shared_training(index, examples, folds)
     limits = {"validation": validation_examples, "test": TEST_EXAMPLES}
 
     def limited(splits: Mapping[str, Pairs], limits: Mapping[str, int] = limits) -> dict[str, Pairs]:
@@ -104,7 +115,7 @@ def gather_data(
     }
     notes += _zero_notes(baselines)
     return PreparedData(
-        recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, notes
+        recordings, shards, index, split, rows, examples, rules, baselines, tuple(folds), identity, shared, notes
     )
 
 

@@ -4,41 +4,44 @@ Two layouts are understood, piece by piece:
 
 - URMP's: a folder `01_Jupiter_vn_vc` with `AuSep_1_vn_01_Jupiter.wav`, `AuSep_2_vc_01_Jupiter.wav` and,
   where there is one, `AuMix_01_Jupiter_vn_vc.wav`. The folder's name is the truth about who plays.
-- a plain one: a folder of any name with `vn.wav`, `vc_1.wav`, `vc_2.wav` and, if wanted, `mix.wav`.
+- a plain one: a folder of any name with `vn.wav`, `Violin 2.flac`, `cello_1.mp3` and, if wanted, `mix.wav`.
   Its title is its name up to a double dash, so `Elise--take1` and `Elise--take2` are two takes of `Elise`.
 
-Hidden files, scores, videos, notes and anything else that is no stem are passed over, unreadable folders with a note.
+Hidden files, scores, videos, notes and anything else that is no audio are passed over, unreadable folders with a note.
+Audio that cannot be read is refused. Plain stems with several channels are mixed down; URMP's must have one.
 Names are compared in Unicode's composed form; instruments and titles without regard to case. Files are opened under
 the names that they have.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from sepsearch.audio.reading import RATE, SUFFIXES, load_audio, read_audio, read_header, unreadable
-from sepsearch.data.layouts import is_mixture, is_urmp_name, read_names
+from sepsearch.audio.reading import (
+    RATE,
+    Sound,
+    check_audio,
+    inspect_audio,
+    load_audio,
+    read_audio,
+    read_header,
+    unreadable,
+)
+from sepsearch.data.layouts import is_mixture, is_urmp_piece, read_names
+from sepsearch.data.piece_folders import audio_files, find_pieces, unprintable
 from sepsearch.data.text_identity import caseless, composed
-from sepsearch.utils.errors import UserError, one_line
+from sepsearch.utils.errors import UserError, raise_all
+from sepsearch.utils.progress import in_threads
+
+Result = TypeVar("Result")
 
 MOST_PLAYERS = 16
-SUPPLEMENT = "Supplementary_Files"  # of URMP: no piece
-# What macOS, Windows, Linux and network drives leave: it may hold pieces that were deleted. Hidden ones need no name.
-SYSTEM_FOLDERS = {
-    "__MACOSX",
-    "System Volume Information",
-    "$RECYCLE.BIN",
-    "RECYCLER",
-    "lost+found",
-    "@eaDir",
-    "#recycle",
-    "Network Trash Folder",
-    "Temporary Items",
-}
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,37 @@ class Recordings:
     notes: tuple[str, ...]  # one line each: what the user should know about these recordings
 
 
+@dataclass
+class _Findings:
+    """What is found while pieces are read: notes, problems, and the audio files whose headers are sound."""
+
+    notes: list[str]
+    problems: list[UserError]
+    sounds: list[Sound]
+
+    def attempt(self, work: Callable[[], Result]) -> Result | None:
+        """What `work` gives; None if that is a `UserError`, which is kept."""
+        try:
+            return work()
+        except UserError as error:
+            self.problems.append(error)
+            return None
+
+
 def read_folder(folder: Path) -> Recordings:
-    """Find the pieces in `folder` and check the headers of their audio files; no audio is read.
+    """Find the pieces in `folder` and check the headers of their audio files.
 
     Pieces lie directly in `folder` or one folder deeper (`URMP/Dataset/01_…`). A folder that is itself a
-    piece is accepted as recordings of that one piece.
+    piece is accepted as recordings of that one piece. No audio is read, unless there is a problem: then all of it is,
+    so that all problems are found at once.
 
-    Raises `UserError` for a folder without pieces, a stem that is missing or one too many, an unknown
-    instrument, and a stem that is no complete mono audio file. Mixtures are not looked at: see `load_mixture`.
+    Raises `UserError`, or `UserErrors` for several, for a folder without pieces, a stem that is missing or one too
+    many, an unknown instrument, and a stem that is no complete audio file. Mixtures are not looked at: see
+    `load_mixture`.
     """
     folder = Path(os.path.abspath(folder))  # so that "." has a name, and stems are found from anywhere
-    _require_readable_name(folder, str(folder))
+    if problem := unprintable(folder, str(folder)):
+        raise problem
     try:
         if not folder.exists():
             raise UserError(f"{folder}: no such folder: give the folder that holds the recordings")
@@ -109,20 +132,53 @@ def read_folder(folder: Path) -> Recordings:
             raise UserError(f"{folder}: expected a folder of recordings, found a file: give its folder")
     except OSError as error:
         raise unreadable(folder, error) from None
-    notes: list[str] = []
-    places = sorted(_find_pieces(folder, notes), key=lambda place: (composed(place.name), str(place)))
+    found = _Findings([], [], [])
+    places = find_pieces(folder, found.notes, found.problems)
+    places.sort(key=lambda place: (composed(place.name), str(place)))
     for one, other in pairwise(places):
         if composed(one.name) == composed(other.name):
             spelt = f", spelt {one.name!a} and {other.name!a}" if one.name != other.name else ""
-            raise UserError(
-                f"{folder}: expected every piece under a name of its own, found {composed(one.name)} twice "
-                f"({one} and {other}{spelt}): rename or remove one"
+            found.problems.append(
+                UserError(
+                    f"{folder}: expected every piece under a name of its own, found {composed(one.name)} twice "
+                    f"({one} and {other}{spelt}): rename or remove one"
+                )
             )
-    pieces = _unite_titles([_read_piece(place, notes) for place in places], notes)
+    pieces = [piece for place in places if (piece := _read_piece(place, found))]
+    if found.problems:
+        checks = in_threads(_audio_problem, found.sounds)
+        raise_all([*found.problems, *(problem for problem in checks if problem)])
+    pieces = _unite_titles(pieces, found.notes)
     unmixed = [p.name for p in pieces if p.mixture is None and p.stems[0].path.name.startswith("AuSep_")]
     if unmixed:
-        notes.append(f"no AuMix file in {', '.join(unmixed)}: nothing to compare the sum of the stems with")
-    return Recordings(folder, tuple(pieces), tuple(notes))
+        found.notes.append(f"no AuMix file in {', '.join(unmixed)}: nothing to compare the sum of the stems with")
+    return Recordings(folder, tuple(pieces), (*found.notes, *_form_notes(folder, found.sounds)))
+
+
+def _audio_problem(sound: Sound) -> UserError | None:
+    """What is wrong with the samples of an audio file, if anything."""
+    try:
+        check_audio(sound.path, sound.frames, sound.rate)
+    except UserError as error:
+        return error
+    return None
+
+
+def _form_notes(folder: Path, sounds: Sequence[Sound]) -> list[str]:
+    """A note for all stems of several channels, and one for all that are compressed with losses."""
+    notes = []
+    for which, text in (
+        ([s for s in sounds if s.channels > 1], "mixed down to one channel, the mean of their channels"),
+        (
+            [s for s in sounds if s.lossy],
+            "read as they are; networks learn the losses, too: use WAV or FLAC if you can",
+        ),
+    ):
+        what = "have several channels" if which and which[0].channels > 1 else "are MP3 or Ogg"
+        if which:
+            amount = f"{len(which)} of {len(sounds)} stems {what}"
+            notes.append(f"{amount}, such as {composed(str(which[0].path.relative_to(folder)))}: {text}")
+    return notes
 
 
 def load_stem(stem: Stem) -> np.ndarray:
@@ -150,85 +206,6 @@ def load_mixture(piece: Piece) -> np.ndarray | None:
     return None if piece.mixture is None else read_audio(piece.mixture)
 
 
-def _find_pieces(folder: Path, notes: list[str]) -> list[Path]:
-    """The folders of the pieces in `folder`, at most two levels deep."""
-    found: list[Path] = []
-    passed: list[Path] = []
-    for child in _folders(folder, notes):
-        if _is_piece(child):
-            found.append(child)
-            continue
-        deeper = _folders(child, notes)
-        inside = [inner for inner in deeper if _is_piece(inner)]
-        found += inside
-        passed += [inner for inner in deeper if inner not in inside] if inside else [child]
-    for place in found:
-        _require_readable_name(place, str(place.relative_to(folder)))
-    if not found and _is_piece(folder):
-        return [folder]
-    if not found:
-        raise UserError(
-            f"{folder}: expected folders like 01_Jupiter_vn_vc (URMP) or folders with stems like vn.wav, "
-            f"found no piece among {len(passed)} folders: give the folder that holds the pieces"
-        )
-    audio = _audio(folder)
-    if stems := [path for path in audio if not is_mixture(path)]:
-        raise UserError(
-            f"{folder}: expected either stems or folders of pieces, found both ({stems[0].name} beside "
-            f"{found[0].name}): move the audio files into a folder of their own"
-        )
-    notes += [f"{one_line(place)}: a mixture beside the pieces, passed over" for place in audio]
-    notes += [f"{one_line(place)}: holds no stems and is passed over" for place in passed]
-    return found
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What is to be seen in a folder, sorted by name; macOS's `.DS_Store` and `._AuSep…` are hidden files."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def _folders(folder: Path, notes: list[str]) -> list[Path]:
-    """The folders in a folder, less those that a system leaves and those that cannot be read, which are noted.
-
-    Raises `UserError` if one that cannot be read has the name of a piece.
-    """
-    folders = []
-    for entry in _entries(folder):
-        try:
-            if entry.name == SUPPLEMENT or not entry.is_dir():
-                continue
-            if entry.name in SYSTEM_FOLDERS:
-                notes.append(f"{entry}: left by the system and passed over")
-                continue
-            next(entry.iterdir(), None)
-        except OSError as error:
-            if is_urmp_name(entry.name):
-                raise unreadable(entry, error) from None
-            notes.append(f"{one_line(entry)}: cannot be read ({error.strerror}) and is passed over")
-            continue
-        folders.append(entry)
-    return folders
-
-
-def _require_readable_name(place: Path, name: str) -> None:
-    """Names go into tables, manifests and messages: they must be text, without line breaks and the like."""
-    if not name.isprintable():  # bytes that are no UTF-8 are not, either
-        raise UserError(f"{str(place)!a}: expected a name of printable characters: rename it")
-
-
-def _audio(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in SUFFIXES]
-
-
-def _is_piece(folder: Path) -> bool:
-    """Whether a folder claims to be a piece: an empty `01_Jupiter_vn_vc` does, and will be refused."""
-    return bool(_audio(folder)) or is_urmp_name(folder.name)
-
-
 def _unite_titles(pieces: Iterable[Piece], notes: list[str]) -> list[Piece]:
     """The pieces, with one spelling for titles that differ in case only: takes of one piece must share their title."""
     spelling: dict[str, str] = {}
@@ -241,14 +218,38 @@ def _unite_titles(pieces: Iterable[Piece], notes: list[str]) -> list[Piece]:
     return united
 
 
-def _read_piece(folder: Path, notes: list[str]) -> Piece:
-    audio, name = _audio(folder), composed(folder.name)
-    for path in audio:
-        _require_readable_name(path, path.name)
-    title, named, mixture = read_names(folder, audio, notes)
-    if len(named) > MOST_PLAYERS:
-        raise UserError(f"{folder}: expected at most {MOST_PLAYERS} players, found {len(named)}: leave some out")
-    stems = tuple(_read_stem(name, number, *which, notes) for number, which in enumerate(named, start=1))
+def _read_piece(folder: Path, found: _Findings) -> Piece | None:
+    """The piece in a folder; None if there is a problem with it."""
+    before = len(found.problems)
+    name, audio = composed(folder.name), found.attempt(lambda: audio_files(folder)) or []
+    if odd := [one for path in audio if (one := unprintable(path, path.name))]:
+        found.problems += odd
+        return None
+    named = found.attempt(lambda: read_names(folder, audio, found.notes))
+    read = read_header if is_urmp_piece(folder, audio) else inspect_audio
+    if named is None:  # at least its audio files are looked at
+        for path in audio:
+            if not is_mixture(path) and (sound := found.attempt(partial(read, path))):
+                found.sounds.append(sound)
+        return None
+    title, players, mixture = named
+    if len(players) > MOST_PLAYERS:
+        text = f"{folder}: expected at most {MOST_PLAYERS} players, found {len(players)}: leave some out"
+        found.problems.append(UserError(text))
+    stems = []
+    for number, (instrument, path) in enumerate(players, start=1):
+        if header := found.attempt(partial(read, path)):
+            found.sounds.append(header)
+            found.notes += [f"{name}/{composed(path.name)}: {note}" for note in header.notes]
+            stems.append(Stem(number, instrument, path, header.frames, header.rate))
+    if len(found.problems) > before:
+        return None
+    _note_stems(name, stems, found.notes)
+    return Piece(name, title, tuple(stems), mixture)
+
+
+def _note_stems(name: str, stems: Sequence[Stem], notes: list[str]) -> None:
+    """Note what is unusual about the stems of a piece."""
     if len(stems) == 1:
         notes.append(f"{name}: has one player only, so there is nothing to separate in it")
     shortest, longest = min(stem.seconds for stem in stems), max(stem.seconds for stem in stems)
@@ -256,10 +257,3 @@ def _read_piece(folder: Path, notes: list[str]) -> Piece:
         notes.append(f"{name}: stems last from {shortest:.3f} to {longest:.3f} s: shorter ones are padded with silence")
     if rates := sorted({stem.rate for stem in stems if stem.rate != RATE}):
         notes.append(f"{name}: stems at {', '.join(map(str, rates))} Hz are resampled to {RATE} Hz")
-    return Piece(name, title, stems, mixture)
-
-
-def _read_stem(piece: str, number: int, instrument: str, path: Path, notes: list[str]) -> Stem:
-    header = read_header(path)
-    notes += [f"{piece}/{composed(path.name)}: {note}" for note in header.notes]
-    return Stem(number, instrument, path, header.frames, header.rate)

@@ -1,7 +1,7 @@
 """Examples by split: training, validation and test examples of an instrument, and folds that leave out one title."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,12 +104,16 @@ def _places(index: RowIndex, pairs: Pairs) -> tuple[NDArray[np.str_], NDArray[np
 
 @dataclass(frozen=True)
 class Fold:
-    """An instrument's examples with `title` left out: "train" and "validation" on other titles, "test" on that one."""
+    """An instrument's examples with `title` left out: "train" and "validation" on other titles, "test" on that one.
+
+    `held` are the numbers of all rows that nothing may be trained on, (row,), other instruments' among them.
+    """
 
     id: str
     instrument: str
     title: str
     splits: Mapping[str, Pairs]
+    held: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Sequence[str]] = ()) -> list[Fold]:
@@ -130,5 +134,7 @@ def leave_one_title_out(index: RowIndex, instrument: str, groups: Sequence[Seque
         splits = {split: pairs.pick(np.flatnonzero(mask)) for split, mask in masks.items()}
         if not all(len(part.separable) for part in splits.values()):
             return []
-        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), splits))
+        left_out = np.isin(np.array(index.titles)[index.piece], list(kin))
+        held_rows = np.union1d(np.flatnonzero(left_out), splits["validation"].mixture)
+        folds.append(Fold(f"{instrument}-{number}", instrument, str(name), splits, held_rows))
     return folds

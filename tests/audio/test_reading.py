@@ -18,11 +18,23 @@ def test_a_file_is_read_at_48_khz_whatever_its_rate(tmp_path: Path) -> None:
     assert np.abs(audio).max() == pytest.approx(0.15, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["mix.mp3", "mix"])
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["mix.mp3", "mix", "mix.m4a", "mix.raw"])
+def test_a_file_that_libsndfile_does_not_read_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"ID3")
-    with pytest.raises(UserError, match=r"expected a file \.wav, \.flac, \.aiff, \.aif, found .*ffmpeg"):
+    with pytest.raises(UserError, match=rf"{name}: expected readable audio, found: .*ffmpeg"):
         read_audio(tmp_path / name)
+
+
+def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mix.flac", melody("vn", 0.5, np.random.default_rng(0)), RATE)
+    (tmp_path / "mix.flac").rename(tmp_path / "mix.wav")
+    assert len(read_audio(tmp_path / "mix.wav")) == RATE // 2
+
+
+def test_several_channels_are_read_as_their_mean(tmp_path: Path) -> None:
+    tune = melody("vn", 0.5, np.random.default_rng(0))
+    write_wav(tmp_path / "mix.wav", np.stack([tune, 0.25 * tune, tune], axis=1))
+    np.testing.assert_allclose(read_audio(tmp_path / "mix.wav"), 0.75 * tune, atol=2**-22)
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:

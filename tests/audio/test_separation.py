@@ -1,5 +1,7 @@
 """Mixture to voice, block by block: seams, levels, silence, rates, sharing, memory."""
 
+import dataclasses
+
 import numpy as np
 import psutil
 import pytest
@@ -9,8 +11,8 @@ from torch import nn
 from sepsearch.audio.metrics import si_sdr
 from sepsearch.audio.separation import Separator, oracle_waveform, row_mask, separate_stream, separate_waveform
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd, clip_spectra, subset_rows
-from sepsearch.audio.stft import bin_weights, transform_size
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.audio.stft import NAMED, SHARED, bin_weights, divide_masks, transform_size
+from sepsearch.models.families import make_config, make_network
 from sepsearch.utils.errors import UserError
 
 FRONT_END = FrontEnd(clip_seconds=1.0)
@@ -30,10 +32,12 @@ def sweep(samples: int, rate: int) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * 20 * samples / rate / octaves * np.expm1(octaves * time))).astype(np.float32)
 
 
-def stream(separators: list[Separator], rate: int, mixture: np.ndarray, size: int, share: bool = False) -> np.ndarray:
+def stream(
+    separators: list[Separator], rate: int, mixture: np.ndarray, size: int, least: float | None = None
+) -> np.ndarray:
     """The voices (voice, channel, sample) of a mixture (channel, sample) that comes in blocks of `size` samples."""
     blocks = (mixture[:, begin : begin + size] for begin in range(0, mixture.shape[1], size))
-    parts = list(separate_stream(separators, rate, blocks, share))
+    parts = list(separate_stream(separators, rate, blocks, least))
     assert np.array_equal(np.concatenate([part for part, _ in parts], axis=1), mixture)
     return np.concatenate([voices for _, voices in parts], axis=2)
 
@@ -51,7 +55,7 @@ def scaled(gain: float) -> Separator:
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return make_network(ReferenceConfig(filters=4, head="mask")).eval()
+    return make_network(make_config({"filters": 4, "head": "mask"})).eval()
 
 
 class Low(nn.Module):
@@ -214,7 +218,7 @@ def test_voices_that_are_shared_out_never_add_up_to_more_than_the_mixture():
     ]
     mixture = noise(100_000, channels=2)
     apart = stream(separators, 44_100, mixture, 30_000)
-    shared = stream(separators, 44_100, mixture, 30_000, share=True)
+    shared = stream(separators, 44_100, mixture, 30_000, SHARED)
     assert below(apart.sum(axis=0) - 2 * mixture, mixture) < -90
     assert below(shared.sum(axis=0) - mixture, mixture) < -90
     assert below(shared[0] - shared[1], mixture) < -90
@@ -222,8 +226,36 @@ def test_voices_that_are_shared_out_never_add_up_to_more_than_the_mixture():
 
 def test_sharing_leaves_voices_alone_that_are_less_than_the_mixture():
     separators, mixture = [scaled(0.3), scaled(0.6)], noise(100_000, channels=1)
-    apart, shared = (stream(separators, 48_000, mixture, 40_000, share) for share in (False, True))
+    apart, shared = (stream(separators, 48_000, mixture, 40_000, least) for least in (None, SHARED))
     assert np.array_equal(apart, shared)
+
+
+def test_masks_of_named_players_add_up_to_one_where_anything_is_said_and_fade_out_below():
+    masks = [torch.tensor([0.2, 0.9, 0.0, 0.0, 2e-4]), torch.tensor([0.2, 0.6, 0.5, 0.0, 3e-4])]
+    named = divide_masks(masks, NAMED)
+    assert sum(named).tolist() == pytest.approx([1, 1, 1, 0, 0.5])
+    assert named[1].tolist() == pytest.approx([0.5, 0.4, 1, 0, 0.3])
+
+
+def test_named_voices_add_up_to_the_mixture_whatever_their_networks_and_front_ends(network):
+    other = Separator(scaled(0.1).network, FrontEnd(axis="linear", high_hz=24_000.0, clip_seconds=2.0), CONSTANT)
+    mixture = noise(100_000, channels=2)
+    voices = stream([Separator(network, FRONT_END, CONSTANT), other], 44_100, mixture, 30_000, NAMED)
+    assert below(voices.sum(axis=0) - mixture, mixture) < -90
+    assert min(np.abs(voice).max() for voice in voices) > 0.01
+
+
+def test_a_named_player_alone_is_the_mixture(network):
+    mixture = noise(100_000, channels=2)
+    voice = stream([Separator(network, FRONT_END, CONSTANT)], 48_000, mixture, 40_000, NAMED)[0]
+    assert below(voice - mixture, mixture) < -90
+
+
+def test_a_voice_that_is_not_written_takes_its_part_all_the_same(network):
+    separators, mixture = [Separator(network, FRONT_END, CONSTANT), scaled(0.5)], noise(100_000, channels=1)
+    both = stream(separators, 48_000, mixture, 40_000, NAMED)
+    separators[0] = dataclasses.replace(separators[0], written=False)
+    assert np.array_equal(stream(separators, 48_000, mixture, 40_000, NAMED), both[1:])
 
 
 def test_the_oracle_gives_the_target_of_a_mixture_in_other_bands():

@@ -6,6 +6,7 @@ import torch
 from synthetic import synthetic_index, synthetic_rows
 
 from sepsearch.data.dataset import Batches, Rows, instrument_pairs, sample_pairs
+from sepsearch.data.joint_examples import JointBatches, join_pairs
 from sepsearch.data.split_examples import choose_instruments, leave_one_title_out, split_pairs
 from sepsearch.data.splits import split_titles
 from sepsearch.utils.errors import UserError
@@ -34,8 +35,9 @@ def test_a_row_in_which_nothing_sounds_is_no_example():
 def test_batches_draw_pieces_evenly_so_that_quintets_do_not_drown_duets():
     index = synthetic_index({"a": ("vn", "vc"), "b": ("vn", "va", "vc", "fl", "cl")})
     pairs = instrument_pairs(index, "vn")
-    drawn = torch.cat([mixture for mixture, _ in Batches(pairs, 50, seed=1).draw(40)]).numpy()
-    assert np.mean(index.piece[drawn] == 0) == pytest.approx(0.5, abs=0.05)
+    batches = Batches(pairs.piece, 50, seed=1)
+    drawn = np.concatenate([batches.draw() for _ in range(40)])
+    assert np.mean(pairs.piece[drawn] == 0) == pytest.approx(0.5, abs=0.05)
     assert np.mean(index.piece[pairs.mixture] == 0) < 0.15
 
 
@@ -43,8 +45,8 @@ def test_batches_hold_only_pairs_of_the_instrument():
     index = synthetic_index({"a": ("vn", "vc"), "b": ("vc", "va", "vn")})
     pairs = instrument_pairs(index, "vn")
     known = set(zip(pairs.mixture.tolist(), pairs.target.tolist(), strict=True))
-    for mixture, target in Batches(pairs, 16, seed=0).draw(5):
-        assert set(zip(mixture.tolist(), target.tolist(), strict=True)) <= known
+    for batch in JointBatches(join_pairs([pairs]), 16, seed=0).draw(5):
+        assert set(zip(batch.mixture.tolist(), batch.target.tolist(), strict=True)) <= known
 
 
 def test_weights_count_every_piece_alike_and_add_up_to_one():

@@ -12,10 +12,12 @@ from synthetic import synthetic_data
 from sepsearch.audio.spectrogram import ROW_BYTES
 from sepsearch.data.dataset import Dataset, Rows
 from sepsearch.data.prefetch import WindowedRows
-from sepsearch.models.families import ReferenceConfig
-from sepsearch.training.loop import Member, evaluate, fit
+from sepsearch.models.families import make_config
+from sepsearch.training.learner import evaluate
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member
 
-CONFIG = ReferenceConfig(filters=4, head="mask", batch_size=4, learning_rate=3e-3)
+CONFIG = make_config({"filters": 4, "head": "mask", "batch_size": 4, "learning_rate": 3e-3})
 MEMBERS = (Member("vn", 0), Member("vc", 1))
 PART = 5  # rows
 
@@ -77,7 +79,7 @@ def curve(data, epochs=3, state=None):
     numbers = []
     for result in fit(CONFIG, data, MEMBERS, epochs=epochs, batches_per_epoch=3, state=state):
         numbers += [(m.train_loss, m.val_loss, m.gradient_norm, m.zero_share) for m in result.members]
-    states = [result.state().members[member] for member in MEMBERS]
+    states = list(result.state().networks.values())
     tensors = [{name: tensor.clone() for name, tensor in state.tensors.items()} for state in states]
     return numbers, [state.values for state in states], tensors, result.state()
 

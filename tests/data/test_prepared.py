@@ -5,12 +5,12 @@ import math
 import pytest
 from recording_fixtures import write_plain_tree
 
-from sepsearch.data.dataset import Dataset
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import PreparedData, gather_data
-from sepsearch.models.families import ReferenceConfig
+from sepsearch.models.families import make_config
 from sepsearch.search.space import parse_space
-from sepsearch.training.loop import Member, fit
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member
 from sepsearch.utils.errors import UserError
 
 SPACE = parse_space(
@@ -47,9 +47,9 @@ def gather(prepared, instruments=None, seed=0) -> PreparedData:
 @pytest.mark.parametrize("seed", range(4))
 def test_with_more_solos_than_duets_every_ratio_is_finite_and_above_zero(prepared, seed):
     found = gather(prepared, seed=seed)
-    data = Dataset(found.rows, found.examples, found.baselines["validation"]["identity"])
+    data = found.training_data()
     members = [Member(code, 0) for code in found.examples]
-    (epoch,) = fit(ReferenceConfig(filters=2, head="mask"), data, members, epochs=1, batches_per_epoch=1)
+    (epoch,) = fit(make_config({"filters": 2, "head": "mask"}), data, members, epochs=1, batches_per_epoch=1)
     assert {member.member.instrument for member in epoch.members} == {"vn", "vc"}
     assert all(0 < member.ratio < math.inf for member in epoch.members)
     assert 0 < epoch.ratio < math.inf

@@ -381,7 +381,7 @@ def test_a_misspelt_instrument_in_a_folders_name_is_refused_with_a_hint(urmp: Pa
     assert_refused(urmp, urmp / "01_Jupiter_vn_vcl", "vn va vc db fl ob cl sax bn tpt hn tbn tba", "did you mean vc?")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("violin", "vn"), ("tp", "tpt"), ("Vnn_1", "vn")])
+@pytest.mark.parametrize(("name", "hint"), [("violon", "vn"), ("trmpt", "tpt"), ("Vnn_1", "vn")])
 def test_an_unknown_instrument_of_a_plain_file_is_refused_with_a_hint(
     tmp_path: Path, tune: np.ndarray, name: str, hint: str
 ) -> None:
@@ -389,7 +389,9 @@ def test_an_unknown_instrument_of_a_plain_file_is_refused_with_a_hint(
     assert_refused(tmp_path, tmp_path / "p" / f"{name}.wav", "tbn tba", f"did you mean {hint}?")
 
 
-def test_a_stereo_file_is_refused_with_the_command_that_mixes_it_down(urmp: Path, tune: np.ndarray) -> None:
+def test_a_stereo_file_of_urmps_layout_is_refused_with_the_command_that_mixes_it_down(
+    urmp: Path, tune: np.ndarray
+) -> None:
     write_wav(stem_of(urmp), np.stack([tune, tune], axis=1))
     assert_refused(urmp, stem_of(urmp), "one channel", "found 2", "remix -", "ffmpeg")
 

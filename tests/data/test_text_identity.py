@@ -22,7 +22,7 @@ def test_names_of_other_letters_have_other_keys():
     assert caseless("Stra\u00dfe") == caseless("STRASSE")
 
 
-@pytest.mark.parametrize(("text", "code"), [("VN", "vn"), ("Tpt", "tpt"), ("vc", "vc"), ("Violin", "Violin")])
+@pytest.mark.parametrize(("text", "code"), [("VN", "vn"), ("Tpt", "tpt"), ("vc", "vc"), ("Violon", "Violon")])
 def test_a_code_is_known_in_upper_and_lower_case(text, code):
     assert instrument_code(text) == code
 
@@ -34,3 +34,12 @@ def test_instruments_of_the_command_line_may_be_in_upper_case():
 def test_the_model_to_export_may_be_named_in_upper_case(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert _full_name("VN") == "models:/sepsearch-vn@champion"
+
+
+def test_the_model_to_export_may_be_named_by_its_instrument(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _full_name("Double Bass") == "models:/sepsearch-db@champion"
+
+
+def test_instruments_of_a_search_may_be_named_in_words():
+    assert parse_arguments(["--instruments", "Violin,cello"]).instruments == ("vn", "vc")
