@@ -59,6 +59,8 @@ def check_nodes(
     alive = [node for node in ray.nodes() if node["Alive"]]
     asked: dict[Any, dict[str, Any]] = {}
     with _token(place) as (room, token):
+        if look is None and [node["NodeID"] for node in alive] == [ray.get_runtime_context().get_node_id()]:
+            return [_checked(look_around(room, token), alive[0], place, workers)]  # 0.7 CPU seconds less than a worker
         remote = ray.remote(num_cpus=0, max_retries=0)(look or look_around)
         for node in alive:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -69,20 +71,26 @@ def check_nodes(
                 f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
                 " repair it or take it out of the cluster (ray stop there)"
             )
-        return [_checked(answer, asked[answer], place, workers) for answer in done]
+        return [_checked(_answered(answer, asked[answer]), asked[answer], place, workers) for answer in done]
 
 
-def _checked(answer: Any, node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
-    """A node, from its answer; raises `UserError` if it is of no use."""
+def _answered(answer: Any, node: dict[str, Any]) -> dict[str, Any]:
+    """What a node has seen; raises `UserError` where it could not look."""
     import ray
 
-    name = _name(node)
     try:
-        seen = ray.get(answer)
+        seen: dict[str, Any] = ray.get(answer)
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"node {name}: cannot run sepsearch ({death_reason(error)}): install the versions there that are here"
+            f"node {_name(node)}: cannot run sepsearch ({death_reason(error)}):"
+            " install the versions there that are here"
         ) from error
+    return seen
+
+
+def _checked(seen: dict[str, Any], node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
+    """A node, from what it has seen (`look_around`); raises `UserError` if it is of no use."""
+    name = _name(node)
     own = versions(ALIKE)
     for package, here in own.items():
         if (there := seen["versions"].get(package)) != here:

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ class StoredData:
 
     `key` names its content; workers keep the last data set they opened under it. `rows` of every object and what a
     trial gets (`workers`) are what a worker decides by whether it has all rows in view, or on its GPU; without them it
-    has. `notes` say what the driver expects of that, if there is anything to say.
+    has. `notes` say what the driver expects of that, if there is anything to say. `shared` and `following` are those of
+    `Dataset`.
     """
 
     key: str
@@ -50,6 +51,8 @@ class StoredData:
     rows: tuple[int, ...] = ()
     workers: "Workers | None" = None
     notes: tuple[str, ...] = ()
+    shared: Mapping[str, Mapping[str, Pairs]] = field(default_factory=dict)
+    following: NDArray[np.int64] | None = None
 
     @property
     def bytes(self) -> int:
@@ -84,30 +87,38 @@ class Store:
 
 
 def store_shards(
-    key: str,
-    shards: ShardSet,
-    examples: Mapping[str, Mapping[str, Pairs]],
-    identity: Mapping[str, float],
-    workers: "Workers",
-    progress: Progress = lambda stage, done, total: None,
+    key: str, shards: ShardSet, data: Dataset, workers: "Workers", progress: Progress = lambda stage, done, total: None
 ) -> StoredData:
     """Put shards into the object store: whole where every node has room for all of them, otherwise in small parts.
 
     What does not fit is spilled to the disk by Ray; that is long work, reported to `progress` (stage, steps done,
     steps in all).
 
+    Args:
+        key: names the content.
+        shards: what is put there.
+        data: what is trained on; its rows are those of the shards, and are not looked at.
+        workers: resources of a trial.
+        progress: see above.
+
     Raises:
         UserError: an object store is too small even for parts, or the disk is too full.
     """
     import ray
 
-    data = shards.rows * ROW_BYTES
+    total = shards.rows * ROW_BYTES
+    of: dict[str, Any] = {
+        "examples": data.examples,
+        "identity": data.identity,
+        "shared": data.shared,
+        "following": data.following,
+    }
     windows = [
-        (window, store) for store in node_stores(workers, ray.nodes()) if (window := store.window(data)) is not None
+        (window, store) for store in node_stores(workers, ray.nodes()) if (window := store.window(total)) is not None
     ]
     if not windows:
         counts = tuple(int(piece["shard"]["rows"]) for piece in shards.manifest["pieces"])
-        return StoredData(key, put_shards(shards), examples, identity, counts, workers)
+        return StoredData(key, put_shards(shards), rows=counts, workers=workers, **of)
     window, store = min(windows, key=lambda found: found[0])
     rows = min(PART_ROWS, window // ROW_BYTES)
     if rows < 1:
@@ -116,13 +127,13 @@ def store_shards(
             f" expected at least {ROW_BYTES / 1e6:.2g} MB (found a store of {size(store.size)}):"
             " lower --workers, or give Ray more (ray start --object-store-memory)"
         )
-    _require_disk(data)
+    _require_disk(total)
     references, counts = _put_parts(map(spectrograms, shards.tables()), rows, progress)
     note = (
-        f"the shards ({size(data)}) are larger than what may stay of them in the object store of node {store.node}"
+        f"the shards ({size(total)}) are larger than what may stay of them in the object store of node {store.node}"
         f" ({size(STAYING * store.size)}): streamed in windows of {size(window)}"
     )
-    return StoredData(key, references, examples, identity, counts, workers, (note,))
+    return StoredData(key, references, rows=counts, workers=workers, notes=(note,), **of)
 
 
 def put_shards(shards: ShardSet) -> "tuple[ray.ObjectRef, ...]":
@@ -189,7 +200,9 @@ def resident_data(stored: StoredData, device: str) -> Dataset:
     key = (stored.key, device)
     if key not in _resident:
         _resident.clear()
-        _resident[key] = Dataset(_open(stored, device), stored.examples, stored.identity)
+        _resident[key] = Dataset(
+            _open(stored, device), stored.examples, stored.identity, stored.shared, stored.following
+        )
     return _resident[key]
 
 

@@ -4,6 +4,7 @@ tests/distributed/test_ray_internals.py checks all of them against the installed
 Bounds in pyproject.toml: the major version that this test has passed.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ from sepsearch.utils.errors import UserError
 # Tables of a `TuneController`: a list of all trials, sets of trials, and two dictionaries, trial → actor and id → text.
 TRIALS, ACTORS, METADATA = "_trials", "_trial_to_actor", "_trial_metadata"
 TRIAL_SETS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+CACHE = "_actor_cache"  # of a `TuneController`: workers between two trials, and how many of them may stay
+REUSE, MANAGER = "_maybe_reuse_cached_actor", "_actor_manager"  # of a `TuneController`
 UNREAD_TRIAL = "trial_dir_name"  # in the error of Tune's table of results about a trial that never had a folder
+HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")  # of a node that starts a Ray: not needed at once
 GCS = "--gcs-address="  # argument of a raylet: the cluster that it belongs to
 
 
@@ -42,6 +46,51 @@ def forget_ended(tune_controller: Any, most: int) -> None:
         getattr(controller, METADATA, {}).pop(trial.trial_id, None)
 
 
+def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:
+    """Let a controller of Ray Tune keep so many more workers that have nothing to do, for trials that come later.
+
+    It ends all but one of them as soon as no trial waits.
+
+    Args:
+        tune_controller: as schedulers get it.
+        resources: of each, a `PlacementGroupFactory`.
+        more: than before; may be negative.
+
+    Raises:
+        AttributeError: another version of Ray has moved what that takes.
+    """
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    getattr(controller, CACHE).increase_max(resources, by=more)
+
+
+@contextlib.contextmanager
+def keep_starting_workers() -> Iterator[None]:
+    """Let Ray Tune wait for a worker that has begun to start, also where another one is free before it.
+
+    It gives the free one to the trial that waits and ends the one that starts for it: where trials are shorter than a
+    worker's start, a node that comes later never gets one. Where another version of Ray names this otherwise, nothing
+    changes.
+    """
+    from ray.tune.execution.tune_controller import TuneController
+
+    controller: Any = TuneController
+    reuse = getattr(controller, REUSE, None)
+    if reuse is None:
+        yield
+        return
+
+    def unless_starting(self: Any, trial: Any) -> bool:
+        actor = getattr(self, ACTORS).get(trial)
+        starts = actor is not None and getattr(self, MANAGER).is_actor_started(actor)
+        return not starts and bool(reuse(self, trial))
+
+    setattr(controller, REUSE, unless_starting)
+    try:
+        yield
+    finally:
+        setattr(controller, REUSE, reuse)
+
+
 def name_training_tasks(trial: Any, name: str) -> None:
     """Show a trial's tasks under `name` in the dashboard: a reused actor has the name of its first trial."""
     actor = trial.temporary_state.ray_actor
@@ -55,6 +104,42 @@ def kill_worker(trial: Any) -> None:
 
     if actor := trial.temporary_state.ray_actor:
         ray.kill(actor, no_restart=True)
+
+
+@contextlib.contextmanager
+def without_dashboard() -> Iterator[None]:
+    """Let Ray start on this machine without its dashboard, which `start_dashboard` starts later, and two helpers.
+
+    Ray waits for its dashboard, 2 s, and it takes 2 CPU seconds. The autoscaler's monitor comes with it; the log
+    monitor, which sends output of workers to drivers with `log_to_driver`, does not come at all.
+    """
+    from ray._private.node import Node
+
+    node: Any = Node
+    before = {name: getattr(node, name) for name in HELPERS}
+    for name in HELPERS:
+        setattr(node, name, lambda started, **options: None)
+    try:
+        yield
+    finally:
+        for name, start in before.items():
+            setattr(node, name, start)
+
+
+def start_dashboard() -> str:
+    """Start the dashboard of a Ray that this process has started without it; returns its "host:port".
+
+    The system kills it when the thread that calls this ends, as it does with all that Ray starts.
+
+    Raises:
+        Exception: it does not start; Ray goes on without it.
+    """
+    import ray
+
+    node: Any = ray._private.worker._global_node
+    node.start_monitor()
+    node.start_api_server(include_dashboard=True, raise_on_failure=True)
+    return str(node.webui_url)
 
 
 def spill_folder() -> Path | None:

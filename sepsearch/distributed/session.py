@@ -1,6 +1,7 @@
 """Ray: started on this machine alone or joined where it runs, quietly, with token authentication and the dashboard."""
 
 import contextlib
+import logging
 import math
 import os
 import secrets
@@ -11,11 +12,12 @@ from typing import Any
 
 from sepsearch.distributed.cluster_connection import require_cluster
 from sepsearch.distributed.ray_folder import ray_folder, short_tmpdir
-from sepsearch.distributed.ray_internals import node_type_names
+from sepsearch.distributed.ray_internals import node_type_names, without_dashboard
 from sepsearch.search.protocol import Workers
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import cache_folder
 from sepsearch.utils.home import home_problem
+from sepsearch.utils.output import OUTPUT, library_level
 
 # What Ray and its workers find in their environment, unless the user has set it.
 ENVIRONMENT = {
@@ -32,21 +34,35 @@ ENVIRONMENT = {
     # 32 MiB is the most it accepts.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    # Every job is a new thread, and threads get heaps of their own, 8 a core: each keeps as much as a configuration
+    # needed at most, and `malloc_trim` returns the end of the first heap alone.
+    "MALLOC_ARENA_MAX": "1",
+    # oneDNN keeps as many compiled operators as this, 1,024 by default; those of earlier configurations lie between
+    # freed blocks of the heap. The reference network has 40; what does not fit is compiled again for every batch.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    # Idle workers that Ray starts at once: trials, which have resources of their own, start others in their place.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+    # Ray starts workers at niceness 15: beside other work they got a quarter of a core each.
+    "RAY_worker_niceness": "0",
     # Tune's own handler of Ctrl-C ends trials without telling searcher or scheduler; run.py has one that does.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder
-_ARGUMENTS: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True)
 class Session:
-    """A running Ray: its dashboard's address ("" for none), what it has, and whether it gets more nodes on demand."""
+    """A running Ray: its dashboard's address ("" for none), what it has, and whether it gets more nodes on demand.
+
+    `job` is this driver's id in the cluster.
+    """
 
     dashboard: str
     cpus: float
     gpus: float
     grows: bool = False
+    job: str = ""
 
     def workers(self, cpus_per_trial: float, gpus_per_trial: float | None, most: int | None) -> Workers:
         """How many trials fit at once; a quarter of a GPU each by default where there are GPUs.
@@ -74,31 +90,45 @@ class Session:
         return Workers(min([*fits, most] if most else fits), cpus_per_trial, gpus_per_trial)
 
 
-@contextlib.contextmanager
-def ray_session(address: str | None = None, cpus: int | None = None, dashboard: bool = True) -> Iterator[Session]:
-    """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
-
-    Raises:
-        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine.
-    """
-    options: dict[str, Any]
-    folder = None
-    # Ray reads these when it is imported, so nothing above this line may import it.
+def set_environment(address: str | None) -> None:
+    """Set what Ray reads when it is imported, the token of a Ray that is started here included: call it before."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is None:
         # Ray listens on every interface unless it believes it runs on a desktop (ray_constants.py).
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         _provide_token()
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, cpus: int | None = None, dashboard: bool = True) -> Iterator[Session]:
+    """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
+
+    Args:
+        address: of a cluster; None starts Ray here.
+        cpus: of a Ray that is started here; those of the machine by default.
+        dashboard: whether a Ray that is started here has its dashboard at once; `start_dashboard` starts it later.
+
+    Raises:
+        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine.
+    """
+    options: dict[str, Any]
+    folder, bare = None, address is None and not dashboard
+    set_environment(address)
+    if address is None:
         folder = ray_folder()
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(folder)}
     else:
         options = {"address": require_cluster(address)}
     import ray
 
-    with _without_signal_handlers(), short_tmpdir(folder) if folder else contextlib.nullcontext():
+    with (
+        _without_signal_handlers(),
+        short_tmpdir(folder) if folder else contextlib.nullcontext(),
+        without_dashboard() if bare else contextlib.nullcontext(),
+    ):
         try:
-            context = ray.init(**options, **_ARGUMENTS)
+            context = ray.init(**options, **logging_options())
         except Exception as error:  # a bare one where its node did not start in time
             reason = str(error).strip() or type(error).__name__
             if folder:
@@ -110,12 +140,19 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
             ) from error
     try:
         resources = ray.cluster_resources()
-        url = str(context.dashboard_url or "")
+        url = "" if bare else str(context.dashboard_url or "")
         # An autoscaler knows node types by their names in its configuration.
         grows = address is not None and any(name and not name.startswith("node_") for name in node_type_names())
-        yield Session(f"http://{url}" if url else "", resources.get("CPU", 0.0), resources.get("GPU", 0.0), grows)
+        job = ray.get_runtime_context().get_job_id()
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        yield Session(f"http://{url}" if url else "", cpus, gpus, grows, job)
     finally:
         ray.shutdown()
+
+
+def logging_options() -> dict[str, Any]:
+    """Ray says nothing but errors; with --verbose all, and what workers print, unless JSON is on standard output."""
+    return {"log_to_driver": OUTPUT.verbose and not OUTPUT.json, "logging_level": library_level(logging.ERROR)}
 
 
 def _provide_token() -> None:

@@ -1,9 +1,10 @@
 """What a worker runs: a trial of the search, or a finalist's seed. Results go out through `ray.tune.report`."""
 
-import copy
+import contextlib
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from sepsearch.distributed.object_store import StoredData, resident_data
 from sepsearch.distributed.worker_metrics import reported_memory
 from sepsearch.models.families import make_config
 from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
-from sepsearch.training.loop import EpochResult, Member, TrainingFailed, fit
+from sepsearch.training.loop import EpochResult, fit
+from sepsearch.training.members import Member, TrainingFailed
 from sepsearch.utils.errors import NodeUnfit, StorageFault, UserError
+from sepsearch.utils.memory import trim_heap
 from sepsearch.utils.storage import StorageFolder
 
 MARK = "mark"
@@ -66,8 +69,9 @@ def train_job(config: dict[str, Any], task: Task) -> None:
     torch.set_num_threads(task.threads)
     try:
         _require_mark(task)
-        with reported_memory(task.search, task.gpu):
-            for report in _epochs(config, task):
+        # Closed here and not when it is collected: a stop raises SystemExit in `tune.report`, and the next job begins.
+        with reported_memory(task.search, task.gpu), contextlib.closing(_epochs(config, task)) as reports:
+            for report in reports:
                 tune.report(report)
     except StorageFault as fault:
         # A report, so that the worker lives on: the driver finds out whether it is this node's trouble or everybody's.
@@ -81,6 +85,10 @@ def train_job(config: dict[str, Any], task: Task) -> None:
         tune.report(
             {"failed": f"exception: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         )
+    finally:
+        # What the networks have freed stays with this process otherwise (TRIM_THRESHOLD in session.ENVIRONMENT), in
+        # pieces that the next configuration does not fit in. In a thread: the driver is choosing the next job.
+        threading.Thread(target=trim_heap, name="trim heap", daemon=True).start()
 
 
 def _require_mark(task: Task) -> None:
@@ -89,17 +97,14 @@ def _require_mark(task: Task) -> None:
         raise UserError(f"{task.checkpoints}: not seen here as the driver sees it: is the storage mounted?")
 
 
-def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
+def _epochs(config: dict[str, Any], task: Task) -> Generator[dict[str, Any], None, None]:
     """The reports of a unit's epochs; each is given out when all that it stands for is on the disk."""
     data = resident_data(task.data, "cuda" if task.gpu else "cpu")
     instruments = config.get("instruments", task.instruments)
     members = [Member(code, config["seed"]) for code in instruments]
-    network = make_config(config["params"])
-    # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
-    batches = max(1, round(task.examples_per_epoch / network.batch_size))
-    identity = {key: config[key] for key in ("id", "params", "seed")}
-    job = {**identity, "instruments": instruments, "batches": batches, "data": task.data.key}
-    name = f"{config['id']}.checkpoint"
+    configuration = make_config(config["params"])
+    name, job = checkpoint_identity(config, task)
+    batches = job["batches"]
     before = load_checkpoint(task.checkpoints, name, job) if task.checkpoints else None
     best: Best = {}
     if before:
@@ -107,13 +112,27 @@ def _epochs(config: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
         # The report may not have reached the search; if it has, the repeated one is ignored.
         yield _finish(before.report, before.state.epoch, best, task, config["id"])
     options = {"state": before.state} if before else {}
-    for result in task.fit(network, data, members, epochs=task.epochs, batches_per_epoch=batches, **options):
+    for result in task.fit(configuration, data, members, epochs=task.epochs, batches_per_epoch=batches, **options):
         if task.weights:
             _keep_best(best, result)
         report = epoch_report(result)
         if task.checkpoints:
             save_checkpoint(task.checkpoints, name, job, Checkpoint(result.state(), report, best))
         yield _finish(report, result.epoch, best, task, config["id"])
+
+
+def checkpoint_identity(config: Mapping[str, Any], task: Task) -> tuple[str, dict[str, Any]]:
+    """Name of a job's checkpoint among the task's, and what was trained there, as `load_checkpoint` asks for it."""
+    # An epoch is as many examples for every configuration, whatever its batch size: rungs compare equal effort.
+    batches = max(1, round(task.examples_per_epoch / make_config(config["params"]).training.batch_size))
+    identity = {key: config[key] for key in ("id", "params", "seed")}
+    instruments = config.get("instruments", task.instruments)
+    return f"{config['id']}.checkpoint", {
+        **identity,
+        "instruments": instruments,
+        "batches": batches,
+        "data": task.data.key,
+    }
 
 
 def _finish(report: Any, epoch: int, best: Best, task: Task, job: str) -> dict[str, Any]:
@@ -130,11 +149,10 @@ def epoch_report(result: EpochResult) -> dict[str, Any]:
     members = []
     for member in result.members:
         numbers = {
-            f.name: getattr(member, f.name) for f in dataclasses.fields(member) if f.name not in ("member", "network")
+            f.name: getattr(member, f.name) for f in dataclasses.fields(member) if f.name not in ("member", "weights")
         }
-        members.append(
-            {"instrument": member.member.instrument, "seed": member.member.seed, "ratio": member.ratio, **numbers}
-        )
+        of = {"instrument": member.member.instrument, "seed": member.member.seed, "ratio": member.ratio}
+        members.append({**of, **numbers})
     return {
         "epoch": result.epoch,
         "ratio": result.ratio,
@@ -147,5 +165,4 @@ def epoch_report(result: EpochResult) -> dict[str, Any]:
 def _keep_best(best: Best, result: EpochResult) -> None:
     for member in result.members:
         if member.member not in best or member.val_loss < best[member.member][0]:
-            weights = {key: value.cpu() for key, value in copy.deepcopy(member.network.state_dict()).items()}
-            best[member.member] = (member.val_loss, weights)
+            best[member.member] = (member.val_loss, {key: value.cpu() for key, value in member.weights().items()})

@@ -25,6 +25,8 @@ from sepsearch.distributed.task_outcome import task_outcome
 from sepsearch.distributed.watchdog import Watchdog
 from sepsearch.search.protocol import INTERRUPTED, RETURNED, STORAGE, JobOutcome, Params, Plan, StopSignal, Workers
 from sepsearch.utils.errors import StorageFault, no_space
+from sepsearch.utils.formatting import number
+from sepsearch.utils.output import library_level
 
 KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
 RATIO, EPOCH = "ratio", "epoch"  # of a worker's reports: the value (smaller is better) and its time
@@ -58,16 +60,14 @@ def run_stage(
     Raises:
         StorageFault: journal, checkpoints or weights cannot be written; jobs that had not ended are interrupted.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the plan reports failures
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
-    bridge = _Bridge(plan, stop, tick, workers, storage_wait)
-    tuner = _tuner(name, bridge, train, storage)
+    bridge = Bridge(plan, stop, tick, workers, storage_wait)
+    tuner = make_tuner(name, bridge, train, storage, StageScheduler(bridge))
     try:
         tuner.fit()
     except Exception as error:
         # Ray Tune's table of results stumbles over a trial that was stopped before it had a folder; we do not read it.
         unread = isinstance(error, RuntimeError) and UNREAD_TRIAL in str(error)
-        bridge.error = bridge.error or (None if unread else _as_fault(error, storage))
+        bridge.error = bridge.error or (None if unread else as_fault(error, storage))
     finally:
         bridge.end_all(JobOutcome("halted", bridge.reason or INTERRUPTED))
         bridge.call(lambda: plan.give_up(bridge.reason or INTERRUPTED))
@@ -75,9 +75,14 @@ def run_stage(
         raise bridge.error
 
 
-def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storage: Path) -> tune.Tuner:
+def make_tuner(
+    name: str, bridge: "Bridge", train: Callable[[Params], None], storage: Path, scheduler: "StageScheduler"
+) -> tune.Tuner:
+    """A Tuner whose searcher and scheduler ask the bridge; arguments as `run_stage` has them."""
+    logging.getLogger("ray.tune").setLevel(library_level(logging.CRITICAL))  # the plan reports failures
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # no snapshots on the way: the journal is what counts
     workers = bridge.workers  # of its own: the function is pickled, and a bridge is not
-    trainable = tune.with_resources(train, lambda config: _resources(workers, config.get("avoid")))
+    trainable = tune.with_resources(train, lambda config: job_resources(workers, config.get("avoid")))
     # What an earlier process left: Ray Tune's view of a search is not the one that counts.
     shutil.rmtree(storage / name, ignore_errors=True)
     return tune.Tuner(
@@ -85,19 +90,19 @@ def _tuner(name: str, bridge: "_Bridge", train: Callable[[Params], None], storag
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=StudySearch(bridge, RATIO, max_t=math.inf, time_attr=EPOCH),
-            scheduler=_StageScheduler(bridge),
+            scheduler=scheduler,
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
             trial_name_creator=_job_id,
             trial_dirname_creator=lambda trial: f"{_job_id(trial)}-{trial.trial_id}",  # a job may come twice
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(), _Silence()]
+            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(bridge), _Silence()]
         ),
     )
 
 
-def _resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
+def job_resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFactory:
     """What a job gets; not on the node `avoid`, where its worker died before."""
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
     elsewhere: dict[str, Any] = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
@@ -108,14 +113,14 @@ def _job_id(trial: Trial) -> str:
     return str(trial.config["id"])
 
 
-def _as_fault(error: Exception, where: object) -> Exception:
+def as_fault(error: Exception, where: object) -> Exception:
     """An error of the file system as a fault of the storage; any other as it is."""
     if isinstance(error, OSError) and error.errno:  # without a number it is a timeout, or a connection of Ray's
         return no_space(error, error.filename or where)
     return error
 
 
-class _Bridge:
+class Bridge:
     """A plan as Ray Tune's searcher and scheduler use it, by Ray Tune's ids: a `TrialStudy` and a `RungLog`.
 
     The plan's journal is the log of its rungs. Every end is given to the plan exactly once.
@@ -124,7 +129,7 @@ class _Bridge:
     the same object, and a pickle holds nothing.
     """
 
-    def __deepcopy__(self, memo: object) -> "_Bridge":
+    def __deepcopy__(self, memo: object) -> "Bridge":
         return self
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -152,7 +157,7 @@ class _Bridge:
             return work()
         except Exception as error:
             if self.error is None:
-                self.error = _as_fault(error, "a file of this run")
+                self.error = as_fault(error, "a file of this run")
             return None
 
     def tick(self) -> None:
@@ -232,10 +237,10 @@ class _Bridge:
             self.end(trial, outcome)
 
 
-class _StageScheduler(AsyncHalvingScheduler):
+class StageScheduler(AsyncHalvingScheduler):
     """`AsyncHalvingScheduler` whose log is the plan's; it also ends trials on a stop signal, and those that hang."""
 
-    def __init__(self, bridge: _Bridge):
+    def __init__(self, bridge: Bridge):
         super().__init__(bridge, RATIO, "min", time_attr=EPOCH)
         self._bridge = bridge
 
@@ -268,11 +273,31 @@ class _StageScheduler(AsyncHalvingScheduler):
 
 
 class _TaskNames(tune.Callback):
-    """Shows trials under their own id in the dashboard."""
+    """Names training tasks in the dashboard: "t0003 epoch 2/4, ratio 0.385", the epoch that runs and the last ratio."""
+
+    def __init__(self, bridge: Bridge):
+        self._bridge = bridge
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Name the worker's training tasks after the trial."""
-        name_training_tasks(trial, _job_id(trial))
+        """Name the worker's first training task."""
+        name_training_tasks(trial, task_name(_job_id(trial), 1, self._epochs()))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Name the next one, which Ray Tune has not sent yet."""
+        if EPOCH in result:
+            name_training_tasks(trial, task_name(_job_id(trial), result[EPOCH] + 1, self._epochs(), result.get(RATIO)))
+
+    def _epochs(self) -> int:
+        return int(getattr(self._bridge.plan, "epochs", 0))
+
+
+def task_name(job: str, epoch: int, epochs: int, ratio: float | None = None) -> str:
+    """Name of a training task; without the budget where it is not known. The task after the last epoch writes files."""
+    of = f"/{epochs}" if epochs else ""
+    what = "ends" if epochs and epoch > epochs else f"epoch {epoch}{of}"
+    return f"{job} {what}" + (f", ratio {number(ratio)}" if ratio is not None else "")
 
 
 class _Silence(TrialProgressCallback):

@@ -1,13 +1,11 @@
 """Configurations of a search space: which ones it holds, how many there are, and all of them one after the other."""
 
 import hashlib
-import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sepsearch.models.families import config_params
 from sepsearch.search.protocol import Params
 from sepsearch.search.space import Space
 
@@ -17,17 +15,28 @@ _EXACT = 2**53  # whole numbers up to here are the same as floats
 
 
 def sampled_names(space: Space, params: Mapping[str, Any]) -> list[str]:
-    """The parameters that are sampled for a configuration: those whose conditions hold, unconditional ones first."""
-    return [
-        name
-        for name in ordered_names(space)
-        if all(params.get(other) == value for other, value in space.parameters[name].when.items())
-    ]
+    """The parameters that are sampled for a configuration: those whose conditions hold, each after those it names."""
+    return list(_active(space, ordered_names(space), params))
+
+
+def _active(space: Space, names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    """Those of the ordered names whose conditions hold; a parameter that is not sampled itself meets none."""
+    active: dict[str, None] = {}
+    for name in names:
+        when = space.parameters[name].when
+        if all(other in active and values.get(other) == value for other, value in when.items()):
+            active[name] = None
+    return list(active)
 
 
 def ordered_names(space: Space) -> list[str]:
-    """All parameters, those without a condition first; conditions name no others."""
-    return sorted(space.parameters, key=lambda name: bool(space.parameters[name].when))
+    """All parameters, each after those that its conditions name; else as in the space file."""
+    return sorted(space.parameters, key=lambda name: _depth(space, name))
+
+
+def _depth(space: Space, name: str) -> int:
+    """Levels of conditions above a parameter."""
+    return 1 + max((_depth(space, other) for other in space.parameters[name].when), default=-1)
 
 
 def holds(space: Space, params: Mapping[str, Any]) -> bool:
@@ -59,17 +68,15 @@ def count_configurations(space: Space) -> int | None:
         if values is None:
             return None
         sizes[name] = len(values)
-    conditional = {name: parameter.when for name, parameter in space.parameters.items() if parameter.when}
-    deciding = sorted({other for when in conditional.values() for other in when})
+    names = ordered_names(space)
+    deciding = {other for parameter in space.parameters.values() for other in parameter.when}
     if math.prod(sizes[name] for name in deciding) > MOST_CASES:
         return None
-    free = math.prod(size for name, size in sizes.items() if name not in conditional and name not in deciding)
+    first, rest = [name for name in names if name in deciding], [name for name in names if name not in deciding]
     total = 0
-    for values in itertools.product(*(space.parameters[name].choices or () for name in deciding)):
-        case = dict(zip(deciding, values, strict=True))
-        active = [name for name, when in conditional.items() if when.items() <= case.items()]
-        total += math.prod(sizes[name] for name in active)
-    return total * free
+    for case in _assignments(space, first, {}):
+        total += math.prod(sizes[name] for name in _active(space, [*case, *rest], case) if name not in deciding)
+    return total
 
 
 def iterate_configurations(space: Space) -> Iterator[Params]:
@@ -97,7 +104,7 @@ def limit_trials(space: Space, trials: int) -> tuple[int, str]:
     The reference is always one of the trials, whether the space holds it or not.
     """
     count = count_configurations(space)
-    inside = holds(space, config_params(space.reference()))
+    inside = holds(space, space.reference_params())
     most = trials if count is None else count + (not inside)
     if most >= trials:
         return trials, ""

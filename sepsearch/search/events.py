@@ -192,12 +192,16 @@ class EliminatedEvent(_Event):
 
 
 class ScoresEvent(_Event):
-    """Scores by instrument, of the final models and of the reference network; `files`: checksums by path."""
+    """Scores by instrument, of the final models and of the reference network; `files`: checksums by path.
+
+    `candidates`: by instrument, then by finalist and seed, of every finalist's best seed.
+    """
 
     event: Literal["scores"]
     final: dict[str, dict[str, Any]]
     reference_final: dict[str, dict[str, Any]]
     seconds: float
+    candidates: NotRequired[dict[str, dict[str, dict[str, Any]]]]
     files: NotRequired[dict[str, str]]
 
 
@@ -303,8 +307,11 @@ def _names(event: dict[str, Any]) -> Iterator[Any]:
     for facts in (event, event.get("changed")):
         settings = facts.get("settings") if isinstance(facts, dict) else None
         yield from _items(settings.get("instruments") if isinstance(settings, dict) else None)
-    for key in ("final", "reference_final", "models", "units"):
+    for key in ("final", "reference_final", "candidates", "models", "units"):
         yield from _items(event.get(key))
+    candidates = event.get("candidates")
+    for by_name in candidates.values() if isinstance(candidates, dict) else ():
+        yield from _items(by_name)
     for one in (event, *_items(event.get("configurations")), *_items(event.get("members"))):
         yield from (one[key] for key in ("id", "configuration", "instrument", "weights") if one.get(key) is not None)
 

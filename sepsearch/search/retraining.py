@@ -221,9 +221,10 @@ class RunPlan:
 
 
 class FinalPlan(RunPlan):
-    """Finalists × seeds, seed by seed, so that an early end leaves all finalists with as many.
+    """Finalists × seeds, seed by seed, so that an early end leaves all finalists with as many; the reference last.
 
     A finalist that cannot win any more (`cannot_win`) gets no further seed and is not chosen; the reference gets all.
+    Its seeds come after all others', as they are for comparison, unless it was the best of the search.
 
     Args:
         finalists: what to retrain.
@@ -240,7 +241,9 @@ class FinalPlan(RunPlan):
         epochs: int,
         **others: Any,
     ):
-        runs = (SeedRun(f"{f.id}-s{s}", f, s) for s in seeds for f in finalists)
+        last = [finalist for finalist in finalists[1:] if finalist.reference]
+        first = [finalist for finalist in finalists if finalist not in last]
+        runs = (SeedRun(f"{f.id}-s{s}", f, s) for group in (first, last) for s in seeds for f in group)
         super().__init__("final", runs, journal, folder, epochs, **others)
         self._all = finalists
         # From the second seed on every run that ends is another look at all the others.

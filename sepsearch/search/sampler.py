@@ -16,6 +16,7 @@ from sepsearch.search.configurations import (
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
 from sepsearch.search.optuna_study import Asked, OptunaStudy
 from sepsearch.search.space import Space
+from sepsearch.utils.output import library_level
 
 if TYPE_CHECKING:
     import optuna
@@ -33,7 +34,7 @@ class Sampler(OptunaStudy):
     """Proposes the configurations of a search, and records the outcome of each exactly once.
 
     The study is kept in an Optuna journal file, which optuna-dashboard opens; it is rebuilt from the search's own
-    journal whenever a search is resumed. The first configuration is always the reference.
+    journal whenever a search is resumed. One trial gets the reference configuration, which no other is proposed.
     Proposals depend on the seed, on the number of earlier proposals, and on their outcomes: not on how often the
     process was restarted.
     No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
@@ -50,6 +51,7 @@ class Sampler(OptunaStudy):
             has that one, which may have been trained before.
         window: how many of the best and of the latest trials that have ended are considered when the next one is
             proposed; `study_storage.WINDOW` if None. The time that takes grows up to there and no further.
+        reference: the trial that gets the reference configuration; the first if None.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Sampler(OptunaStudy):
         seed: int,
         pick: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         window: tuple[int, int] | None = None,
+        reference: str | None = None,
     ):
         import optuna
 
         from sepsearch.search import study_storage
 
         # Its warnings are not the user's concern, such as that a package would make its Gaussian process faster.
-        optuna.logging.set_verbosity(logging.ERROR)
+        optuna.logging.set_verbosity(library_level(logging.ERROR))
         self.space, self.seed = space, seed
         if path is not None:
             _remove_remains(path)
@@ -76,15 +79,18 @@ class Sampler(OptunaStudy):
             partial(suggest, space), storage=self._storage, name=name, stopped=space.search.tell, memory=sum(window)
         )
         self._pick = pick or (lambda params: params)
-        self._known: set[bytes] = set()  # keys of all configurations that were asked for
+        self._reference = reference
+        self._known: set[bytes] = set()  # keys of all configurations that were asked for, or are kept for a trial
+        if reference is not None:
+            self._known.add(configuration_key(self.reference_params()))
         self._count = count_configurations(space)
 
     def ask(self, trial: str) -> dict[str, Any] | None:
-        """A complete configuration for the trial with this id, which no earlier one has; the reference's for the first.
+        """A complete configuration for the trial with this id, which no earlier one has; the reference's for its trial.
 
         None where the space holds no other.
         """
-        if not self._asked:
+        if trial == (self._reference or next(iter(self._asked), trial)):
             params = self._pick(self.reference_params())
             live = self._enter(trial, params)
         elif (proposal := self._propose(trial, len(self._asked))) is not None:
@@ -196,10 +202,12 @@ class Sampler(OptunaStudy):
 
     def _advance_sequence(self) -> None:
         """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
-        # The first configuration is drawn from no sequence, nor is the second where the study does not hold the first.
-        numbers = range(1 if self.holds_reference() else 2, len(self._asked))
-        trial = self.study.trials[-1] if numbers else None
-        for number in numbers:
+        # The reference is drawn from no sequence, nor is the first proposal where the study holds nothing before it.
+        reference = self._reference or next(iter(self._asked), "")
+        before = self.holds_reference() and next(iter(self._asked), None) == reference
+        drawn = len(self._asked) - (reference in self._asked) - (not before)
+        trial = self.study.trials[-1] if drawn > 0 else None
+        for number in range(drawn):
             sampler = make_sampler(self.space, self.seed, number)
             assert trial is not None
             study = self._proposing
@@ -207,9 +215,7 @@ class Sampler(OptunaStudy):
 
     def reference_params(self) -> dict[str, Any]:
         """The reference configuration as plain values."""
-        from sepsearch.models.families import config_params
-
-        return config_params(self.space.reference())
+        return self.space.reference_params()
 
     def holds_reference(self) -> bool:
         """Whether the space can propose the reference configuration."""

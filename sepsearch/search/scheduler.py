@@ -2,16 +2,16 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from sepsearch.search.asha import Rungs
-from sepsearch.search.configurations import configuration_key
 from sepsearch.search.events import EpochEvent, Event, JobEndEvent
 from sepsearch.search.protocol import (
     ENVIRONMENT,
     INTERRUPTED,
+    TIME_BUDGET,
     Attempts,
     JobOutcome,
     Params,
@@ -20,6 +20,7 @@ from sepsearch.search.protocol import (
     retry_event,
 )
 from sepsearch.search.sampler import Sampler
+from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
 from sepsearch.utils.storage import StorageFolder
 
 
@@ -43,26 +44,6 @@ def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, re
     }
 
 
-@dataclass(slots=True)
-class Trial:
-    """State of a trial. `ratio` is the last epoch's; `state` is empty while it runs.
-
-    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
-    on in a resumed run, although it has a state.
-    """
-
-    id: str
-    params: Params
-    epochs: int = 0
-    ratio: float = math.nan
-    state: str = ""
-    reason: str = ""
-    rung: int | None = None
-    spared: int | None = None
-    failure: str = ""
-    open: bool = False
-
-
 class SearchPlan:
     """Trials of a search, a `protocol.Plan`.
 
@@ -71,7 +52,7 @@ class SearchPlan:
     exactly once. The plan's state follows from the journal's events: `restore` rebuilds it.
 
     Args:
-        sampler: proposes configurations; the first is the reference.
+        sampler: proposes configurations.
         rungs: judge epochs.
         journal: gets every event before it has an effect elsewhere.
         trials: how many to run.
@@ -80,6 +61,9 @@ class SearchPlan:
         retries: how often a trial is tried again, from its last checkpoint, after its worker died.
         exempt_fraction: fraction of the trials that would be stopped which run on to their end.
         checkpoints: storage of the trials' checkpoints, which are removed when a trial ends.
+        improved: called with a trial that is the best so far, when it ends and its checkpoint is still there.
+        reference: id of the reference network's trial, as the sampler knows it (see `reference_trial`). It is in every
+            search: earlier where there is room for no other trial, or as stopped where the time was over before.
     """
 
     def __init__(
@@ -94,6 +78,8 @@ class SearchPlan:
         retries: int = 0,
         exempt_fraction: float = 0.0,
         checkpoints: StorageFolder | None = None,
+        improved: Callable[[Trial], None] = lambda trial: None,
+        reference: str = FIRST_TRIAL,
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
         self.wanted, self.epochs, self.seed = trials, epochs, seed
@@ -102,25 +88,52 @@ class SearchPlan:
         self._attempts = Attempts(retries)
         self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
+        self._improved, self._best = improved, (True, 0, math.inf)
+        self.reference = reference
 
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             job = self._attempts.waiting.pop(0)
-        elif len(self.trials) < self.wanted:
-            job = f"t{len(self.trials):04d}"
-            params = self.sampler.ask(job)
-            if params is None:
+        elif self._wants_more():
+            begun = self._begin_trial(self._new_id())
+            if begun is None and self._missing():
+                begun = self._begin_trial(self.reference)
+            if begun is None:
                 self.wanted = len(self.trials)
                 return None
-            self._record({"event": "trial", "id": job, "params": params})
+            job = begun
         else:
             return None
         return job, {"params": self.trials[job].params, "seed": self.seed}
 
+    def _begin_trial(self, job: str) -> str | None:
+        """Begin a new trial; returns its id, or None where the space holds no other configuration."""
+        params = self.sampler.ask(job)
+        if params is None:
+            return None
+        self._record({"event": "trial", "id": job, "params": params})
+        return job
+
+    def _missing(self) -> bool:
+        """Whether the reference network's trial has not begun."""
+        return self.reference not in self.trials
+
+    def _wants_more(self) -> bool:
+        return len(self.trials) < self.wanted or self._missing()
+
+    def _new_id(self) -> str:
+        """The id of the next trial: the reference's where there is room for no other."""
+        if self._missing() and len(self.trials) + 1 >= self.wanted:
+            return self.reference
+        number = len(self.trials)
+        while (job := trial_id(number)) in self.trials:  # the reference has begun before its turn
+            number += 1
+        return job
+
     def finished(self) -> bool:
         """Whether all trials have ended."""
-        return len(self.trials) >= self.wanted and not self._open
+        return not self._wants_more() and not self._open
 
     def result(self, job: str, result: Params) -> str | None:
         """Take in an epoch; why the trial stops, if it does."""
@@ -132,7 +145,10 @@ class SearchPlan:
         if result.get("epoch", 0) > trial.epochs:
             self._record(epoch_event("epoch", job, result))
             self._spare(trial)
-        return trial.failure or (f"stopped at rung {trial.rung}" if trial.rung is not None else None)
+        if trial.failure or trial.rung is not None:
+            return trial.failure or f"stopped at rung {trial.rung}"
+        # Its worker need not go on to return, which would be one more round trip before the next trial.
+        return "full budget" if trial.epochs >= self.epochs else None
 
     def _spare(self, trial: Trial) -> None:
         """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
@@ -156,6 +172,9 @@ class SearchPlan:
             state = "stopped" if outcome.how == "halted" else "failed"
             reason = outcome.reason if outcome.how == "halted" else self._attempts.failure(job, outcome)
         cause = ENVIRONMENT if died else ""
+        # Before its end is recorded: a crash between the two is repaired by the resumed trial's end.
+        if state in ("completed", "stopped") and replace(trial, state=state).rank < self._best:
+            self._improved(trial)
         self._record(
             {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
         )
@@ -204,6 +223,8 @@ class SearchPlan:
 
     def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
         trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
+        if trial.state in ("completed", "stopped"):
+            self._best = min(self._best, trial.rank)
         self._open.discard(trial.id)
         # One that goes on in a resumed run is reported then. In a process that still searches, one that failed because
         # of its environment is reported as failed, which samplers ignore: as running it would repel similar proposals.
@@ -253,22 +274,7 @@ class SearchPlan:
     def give_up(self, reason: str) -> None:
         """End all unfinished trials: no worker will train them."""
         self._attempts.waiting.clear()
+        if reason == TIME_BUDGET and self.trials and self._missing():
+            self._begin_trial(self.reference)  # it is a finalist all the same
         for job in [job for job, trial in self.trials.items() if not trial.state]:
             self.ended(job, JobOutcome("halted", reason))
-
-
-def best_trials(trials: list[Trial], count: int) -> list[Trial]:
-    """The best `count` trials of different configurations.
-
-    Of those that reached the full budget or, if none did, of those that came furthest: a stopped trial's early ratio
-    is never compared with a finished one's. Of several trials of one configuration, as journals of earlier versions
-    have them, it is the best.
-    """
-    finished = [trial for trial in trials if trial.state == "completed"]
-    if not finished:
-        furthest = max((trial.epochs for trial in trials if trial.state == "stopped"), default=0)
-        finished = [trial for trial in trials if trial.state == "stopped" and trial.epochs == furthest > 0]
-    best: dict[bytes, Trial] = {}
-    for trial in sorted(finished, key=lambda trial: trial.ratio):
-        best.setdefault(configuration_key(trial.params), trial)
-    return list(best.values())[:count]

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from sepsearch.search.events import EpochEvent, JobEndEvent, Params
-from sepsearch.search.scheduler import Trial
+from sepsearch.search.trials import Trial
 from sepsearch.training.metrics import mean_and_sd, mean_interval, t_quantile
 
 ERROR = 0.05  # how probable it may be that a finalist is dropped by mistake, over all looks

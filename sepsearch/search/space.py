@@ -1,11 +1,11 @@
 """The space file: its schema, and every error a person can make in it said in one line.
 
-family: report
+family: [report, unet]                              # one, or several as a dimension
 parameters:
-  filters: [8, 16, 32]                              # one of these
+  filters: {choices: [8, 16, 32], when: {family: report}}
   learning_rate: {low: 3e-4, high: 1e-2, log: true} # a number between (whole numbers when both ends are)
-  activation: elu                                   # fixed
-  detector_width: {choices: [64, 128], when: {detector_layers: 2}}
+  activation: [elu, silu]                           # one of these
+  heads: all                                        # fixed
 search: {trials: 100, epochs: 50}
 """
 
@@ -17,8 +17,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
-from sepsearch.models.families import Config, config_class, config_params, make_config
+from sepsearch.models.families import Config, config_params, is_parameter, make_config
 from sepsearch.search.shipped_spaces import shipped_spaces
+from sepsearch.search.space_checks import check_harmonics, check_parameters, same_value
+from sepsearch.search.space_shorthands import written_out
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.validation import STRICT, validated
@@ -88,7 +90,7 @@ class Parameter(_Strict):
     def holds(self, value: object) -> bool:
         """Whether this value can be drawn."""
         if self.choices is not None:
-            return any(_same(value, choice) for choice in self.choices)
+            return any(same_value(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         if self.steps is not None:
@@ -159,7 +161,7 @@ class SplitSettings(_Strict):
 class FrontEndSettings(_Strict):
     """A preset of the front end, and what differs from it."""
 
-    preset: Literal["mel", "log", "report"] = "mel"
+    preset: Literal["mel", "log", "log15", "report"] = "mel"
     axis: Literal["mel", "log", "linear"] | None = None
     low_hz: float | None = None
     high_hz: float | None = None
@@ -186,31 +188,45 @@ class Space(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _shorthands(cls, data: Any) -> Any:
-        """`key: [a, b]` is choices, `key: value` is fixed."""
-        if not isinstance(data, dict) or not isinstance(data.get("parameters"), dict):
-            return data
-        given = {} if data.get("fixed") is None else data["fixed"]
-        if not isinstance(given, dict):
-            raise ValueError(f"fixed: expected names and values, found {given!r}")
-        parameters, fixed = {}, {}
-        for key, value in data["parameters"].items():
-            if isinstance(value, list):
-                parameters[key] = {"choices": value}
-            elif isinstance(value, dict):
-                parameters[key] = value
-            else:
-                fixed[key] = value
-        if twice := sorted(map(str, fixed.keys() & given.keys())):
-            raise ValueError(f"parameters: {twice[0]} is given twice, there and below fixed")
-        return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
+        """What is written in a short form, such as `key: [a, b]`."""
+        sound = isinstance(data, dict) and isinstance(data.get("parameters"), dict)
+        return written_out(data) if sound else data
 
-    def reference(self) -> Config:
-        """The family's reference configuration: the reference network's architecture and optimizer settings."""
-        return config_class(self.family)()
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of the families of networks that are searched."""
+        parameter = self.parameters.get("family")
+        return tuple(map(str, parameter.choices or ())) if parameter else (self.family,)
+
+    def reference_params(self) -> dict[str, Any]:
+        """The reference network's configuration, which is in every search, whichever families the space has."""
+        former = {"detector_layers": 1} if "detector_layers" in self.parameters else {}
+        return {**config_params(Config()), **former}
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
-        """All parameters of a configuration: the sampled `values` over the fixed ones over the reference's."""
-        return {**config_params(self.reference()), **self.fixed, **values}
+        """All parameters of a configuration: the sampled `values` over the fixed ones over the family's defaults."""
+        family = values.get("family", self.family)
+        fixed = {name: value for name, value in self.fixed.items() if is_parameter(family, name)}
+        return {**config_params(make_config({"family": family})), **fixed, **values}
+
+    def conditions(self, name: str) -> dict[str, Value]:
+        """Values of other parameters under which this one is sampled, those of conditions' own conditions included.
+
+        Raises:
+            UserError: the conditions go in a circle or contradict each other.
+        """
+        found: dict[str, Value] = {}
+        waiting = [name]
+        while waiting:
+            for other, value in self.parameters[waiting.pop(0)].when.items():
+                if other == name:
+                    raise UserError(f"parameters: {name}: when goes in a circle by way of {', '.join(found) or name}")
+                if other in found and not same_value(found[other], value):
+                    raise UserError(f"parameters: {name}: when asks {other} to be {found[other]!r} and {value!r}")
+                if other not in found:
+                    found[other] = value
+                    waiting.append(other)
+        return found
 
 
 def load_space(path: Path) -> Space:
@@ -254,33 +270,9 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
     """Check the content of a space file; `where` names it in errors. Raises `UserError`."""
     space = validated(Space, data, where)
     try:
-        _check_parameters(space)
+        check_parameters(space)
+        check_harmonics(space, "harmonic_bins", space.fixed.get("harmonic_bins", 0))
         space.front_end.resolve()
     except UserError as error:
         raise UserError(f"{where}: {one_line(error)}") from error
     return space
-
-
-def _check_parameters(space: Space) -> None:
-    """Every parameter exists, every value it can take builds a network, every condition can hold."""
-    base = config_params(space.reference())
-    make_config({**base, **space.fixed})
-    for name, parameter in space.parameters.items():
-        if name in space.fixed:
-            raise UserError(f"parameters: {name} is given twice, as a range and fixed")
-        for other, value in parameter.when.items():
-            if other == name or other not in space.parameters:
-                valid = ", ".join(key for key in space.parameters if key != name)
-                raise UserError(f"parameters: {name}: when names {other!r}, expected one of {valid}")
-            if space.parameters[other].when:
-                raise UserError(f"parameters: {name}: when names {other!r}, which is conditional itself")
-            choices = space.parameters[other].choices
-            if choices is None or not any(_same(value, choice) for choice in choices):
-                raise UserError(f"parameters: {name}: when {other} is {value!r}, expected one of its choices {choices}")
-        for value in parameter.corners():
-            make_config({**base, **space.fixed, **parameter.when, name: value})
-
-
-def _same(one: object, other: object) -> bool:
-    """Equal, and not one of them a truth value: True is no 1 here."""
-    return isinstance(one, bool) == isinstance(other, bool) and one == other

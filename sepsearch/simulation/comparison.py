@@ -46,7 +46,7 @@ def make_table(results: Results, pool: Pool) -> "Table":
     from rich import box
     from rich.table import Table
 
-    equal = round(min(fmean(outcome.epochs for outcome in outcomes) for outcomes in results.values()))
+    equal = _equal_epochs(results)
     table = Table(box=box.SIMPLE, pad_edge=False, caption_justify="left")
     for heading in ("sampler", "rungs", "stopped as"):
         table.add_column(heading, no_wrap=True)
@@ -92,6 +92,52 @@ def _spread(values: Sequence[float]) -> str:
         return f"– ({missing} found none)"
     mean, low, high = interval(values)
     return f"{mean:.3f} ({low:.3f}–{high:.3f})"
+
+
+def replay_facts(recorded: Recorded, pool: Pool, trials: int, results: Results) -> dict[str, Any]:
+    """The numbers of a replay as plain values, with keys as docs/command-line.md lists them."""
+    equal = _equal_epochs(results)
+    return {
+        "runs": recorded.names,
+        "notes": recorded.notes,
+        "epochs": pool.epochs,
+        "trials": {"recorded": pool.distinct, "usable": len(pool), "complete": pool.full, "per_search": trials},
+        "best_recorded": pool.best,
+        "equal_epochs": equal,
+        "strategies": [_strategy_facts(*one, pool, equal) for one in results.items()],
+        "audit": vars(recorded.audit),
+    }
+
+
+def _strategy_facts(strategy: Strategy, outcomes: Sequence[Outcome], pool: Pool, equal: int) -> dict[str, Any]:
+    spent = [outcome.reaches(pool.best * NEAR) for outcome in outcomes]
+    known = [outcome.missed for outcome in outcomes if outcome.missed is not None]
+    return {
+        "sampler": strategy.sampler,
+        "first_rung": strategy.grace if strategy.factor else None,
+        "reduction_factor": strategy.factor,
+        "tell": strategy.tell if strategy.factor else None,
+        "seeds": len(outcomes),
+        "best": interval_facts([outcome.best for outcome in outcomes]),
+        "best_at_equal_epochs": interval_facts([outcome.at(equal) for outcome in outcomes]),
+        "epochs": fmean(outcome.epochs for outcome in outcomes),
+        "ended": {kind: fmean(outcome.ended[kind] for outcome in outcomes) for kind in outcomes[0].ended},
+        "epochs_to_best": median(spent),
+        "got_there": sum(map(math.isfinite, spent)),
+        "winner_stopped": {"searches": sum(known), "known": len(known)},
+    }
+
+
+def interval_facts(values: Sequence[float]) -> dict[str, float]:
+    """As `_spread` prints them."""
+    missing = sum(map(math.isnan, values))
+    mean, low, high = (math.nan,) * 3 if missing else interval(values)
+    return {"mean": mean, "low": low, "high": high, "found_none": missing}
+
+
+def _equal_epochs(results: Results) -> int:
+    """Epochs that the cheapest strategy spends."""
+    return round(min(fmean(outcome.epochs for outcome in outcomes) for outcomes in results.values()))
 
 
 def audit_line(audit: Audit, space: Space) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sepsearch.runs.state import RunState
+from sepsearch.search.configurations import sampled_names
 from sepsearch.search.events import Params
 from sepsearch.search.space import Parameter, Space
 from sepsearch.utils.errors import UserError
@@ -153,12 +154,12 @@ def _key(params: Params) -> str:
 def _places(space: Space, configurations: Sequence[Params]) -> np.ndarray:
     """Configurations as (configuration, parameter): ranges on 0 to 1, choices as numbers, NaN where not sampled."""
     columns = []
+    sampled = [sampled_names(space, params) for params in configurations]
     for name, parameter in space.parameters.items():
-        active = [all(params.get(k) == v for k, v in parameter.when.items()) for params in configurations]
         columns.append(
             [
-                _place(parameter, params[name]) if there else math.nan
-                for params, there in zip(configurations, active, strict=True)
+                _place(parameter, params[name]) if name in names else math.nan
+                for params, names in zip(configurations, sampled, strict=True)
             ]
         )
     return np.array(columns, dtype=float).reshape(len(space.parameters), len(configurations)).T

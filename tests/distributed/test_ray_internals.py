@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.result_grid import ResultGrid
 from ray.tune.schedulers import FIFOScheduler
@@ -95,6 +97,27 @@ def test_trials_that_have_ended_are_taken_out_of_all_tables_once_there_are_many(
     assert list(controller._trial_metadata) == [trial.trial_id for trial in kept]
 
 
+def test_a_controller_gives_free_workers_away_and_knows_which_start_by_the_names_that_are_used():
+    assert callable(getattr(TuneController, ray_internals.REUSE, None)), moved(f"TuneController.{ray_internals.REUSE}")
+    assert callable(getattr(RayActorManager, "is_actor_started", None)), moved("RayActorManager.is_actor_started")
+    source = inspect.getsource(TuneController)
+    assert f"self.{ray_internals.MANAGER} = RayActorManager(" in source, moved(
+        f"TuneController.{ray_internals.MANAGER}"
+    )
+    assert f"self.{ray_internals.REUSE}(" in source, moved(f"the use of TuneController.{ray_internals.REUSE}")
+
+
+def test_a_trial_whose_worker_has_begun_to_start_gets_no_other_and_one_that_waits_for_room_does(monkeypatch):
+    monkeypatch.setattr(TuneController, ray_internals.REUSE, lambda self, trial: True)
+    controller = object.__new__(TuneController)
+    controller._trial_to_actor = {"starts": "begun", "waits": "requested"}
+    controller._actor_manager = SimpleNamespace(is_actor_started=lambda actor: actor == "begun")
+    with ray_internals.keep_starting_workers():
+        given = {trial: controller._maybe_reuse_cached_actor(trial) for trial in ("starts", "waits", "new")}
+    assert given == {"starts": False, "waits": True, "new": True}
+    assert controller._maybe_reuse_cached_actor("starts")
+
+
 def test_the_table_of_results_names_a_trial_without_a_folder_as_the_search_expects():
     source = inspect.getsource(ResultGrid) + inspect.getsource(Trial)
     assert ray_internals.UNREAD_TRIAL in source, moved("the error about a trial that has no folder")
@@ -139,3 +162,24 @@ def test_a_head_gives_its_id_to_those_with_its_token(ray_workers):
 
 def test_ray_start_leaves_its_address_in_a_file_below_the_temporary_folder():
     assert ray_internals.address_file().name == "ray_current_cluster", moved("get_ray_address_file")
+
+
+def test_a_controller_keeps_workers_by_their_resources_in_a_cache_that_can_be_enlarged():
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.utils.object_cache import _ObjectCache
+
+    assert ray_internals.CACHE in inspect.getsource(TuneController.__init__), moved("TuneController._actor_cache")
+    cache = _ObjectCache(may_keep_one=True)
+    controller = SimpleNamespace(**{ray_internals.CACHE: cache})
+    ray_internals.keep_workers(SimpleNamespace(_tune_controller=controller), "resources", 2)
+    assert [cache.cache_object("resources", number) for number in range(3)] == [True, True, False], moved("its limit")
+    ray_internals.keep_workers(controller, "resources", -2)
+    assert len(list(cache.flush_cached_objects())) >= 1, moved("its limit")
+
+
+@pytest.mark.parametrize("helper", ray_internals.HELPERS)
+def test_a_node_starts_what_is_left_out_or_put_off_by_these_methods(helper):
+    from ray._private.node import Node
+
+    starts = inspect.getsource(Node.start_head_processes) + inspect.getsource(Node.start_ray_processes)
+    assert f"self.{helper}(" in starts, moved(f"Node.{helper}")

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,18 +13,39 @@ from sepsearch.search.protocol import Workers
 from sepsearch.utils.errors import UserError
 
 SCRIPT = """
-import sys, psutil
+import os, sys, psutil
 from sepsearch.distributed.session import ray_session
 with ray_session(cpus=1) as session:
     import ray
     ours = {process.pid for process in psutil.Process().children(recursive=True)} | {psutil.Process().pid}
     listening = [c.laddr.ip.removeprefix('::ffff:') for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in ours]
     print(session.dashboard, sorted(set(listening)))
+    names = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "MALLOC_ARENA_MAX"
+    worker = ray.remote(lambda: (os.nice(0), *(os.environ[name] for name in names)))
+    print("worker:", os.nice(0), *ray.get(worker.remote()))
     import urllib.request, urllib.error
     try:
         urllib.request.urlopen(session.dashboard + "/api/jobs/", timeout=20)
     except urllib.error.HTTPError as error:
         print("without a token:", error.code)
+"""
+
+DASHBOARD = """
+import urllib.request, urllib.error
+import psutil
+from sepsearch.distributed.session import ray_session
+def dashboards():
+    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    return sum("dashboard/dashboard.py" in command for command in commands)
+with ray_session(cpus=1, dashboard=False) as session:
+    from sepsearch.distributed.ray_internals import start_dashboard
+    print("at first:", repr(session.dashboard), dashboards())
+    address = start_dashboard()
+    try:
+        urllib.request.urlopen(f"http://{address}/api/jobs/", timeout=20)
+    except urllib.error.HTTPError as error:
+        print("later:", address, dashboards(), error.code)
+print("in the end:", dashboards())
 """
 
 
@@ -42,17 +64,19 @@ def test_a_trial_that_fits_nowhere_is_an_error_that_says_what_is_there():
         Session("", cpus=2, gpus=0).workers(1, 1.0, None)
 
 
-def test_a_local_ray_listens_on_loopback_only_asks_for_a_token_and_is_silent(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env={**environment, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+def run_script(code: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run it with a home folder of its own and none of Ray's settings."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))} | {"HOME": str(home)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def test_a_local_ray_listens_on_loopback_only_asks_for_a_token_and_is_silent(tmp_path):
+    done = run_script(SCRIPT, tmp_path)
     assert re.match(r"http://127\.0\.0\.1:\d+ \['127\.0\.0\.1'\]", done.stdout), done.stdout + done.stderr
+    niceness = os.nice(0)
+    assert f"worker: {niceness} {niceness} 128 1" in done.stdout  # Ray's own default for workers is 15 more
     assert "without a token: 401" in done.stdout
     assert done.stderr == ""
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
@@ -73,10 +97,7 @@ exit_on_user_error(start)
 
 
 def test_a_ray_that_does_not_start_in_time_is_one_line(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", LATE], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_script(LATE, tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(
         "error: Ray did not start on this machine: The current node timed out during startup."
@@ -94,3 +115,10 @@ def test_no_cluster_at_an_address_is_one_line(address):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --address {address}: no Ray cluster")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_dashboard_of_a_local_ray_can_be_started_later_and_ends_with_it(tmp_path):
+    done = run_script(DASHBOARD, tmp_path)
+    assert re.fullmatch(r"at first: '' 0\nlater: 127\.0\.0\.1:\d+ 1 401\nin the end: 0\n", done.stdout), (
+        done.stdout + done.stderr
+    )

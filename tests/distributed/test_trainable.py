@@ -3,12 +3,17 @@
 import contextlib
 import subprocess
 import sys
+import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
+from synthetic import synthetic_data
 
 from sepsearch.distributed.task_outcome import task_outcome
 from sepsearch.distributed.trainable import MARK, Task, _require_mark, train_job
+from sepsearch.models.families import config_params, make_config
+from sepsearch.training.loop import fit
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.storage import open_storage
 
@@ -76,3 +81,34 @@ def test_a_worker_that_cannot_write_its_checkpoint_says_so_and_neither_fails_nor
 def test_a_task_of_which_no_reason_is_kept_is_no_failure_of_its_configuration(tmp_path):
     (tmp_path / "error.txt").touch()
     assert task_outcome(str(tmp_path / "error.txt")).how == "died"
+
+
+def test_no_network_of_a_stopped_job_is_left_when_freed_memory_is_returned(monkeypatch):
+    """Without the garbage collector: it may not run before the next job has its networks."""
+    networks, left, trimmed = [], [], threading.Event()
+
+    def watched_fit(*arguments, **options):
+        for result in fit(*arguments, **options):
+            networks.extend(weakref.ref(member.weights.args[1]) for member in result.members)
+            yield result
+
+    def report(result):
+        if "epoch" in result:
+            raise SystemExit(0)  # what Ray Tune does to a trial that is stopped
+
+    def trim():
+        left.extend(network for network in networks if network() is not None)
+        trimmed.set()
+
+    monkeypatch.setattr("ray.tune.report", report)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
+    monkeypatch.setattr("sepsearch.distributed.trainable.reported_memory", lambda search, gpu: contextlib.nullcontext())
+    monkeypatch.setattr("sepsearch.distributed.trainable.resident_data", lambda data, device: synthetic_data())
+    monkeypatch.setattr("sepsearch.distributed.trainable.trim_heap", trim)
+    params = config_params(make_config({"filters": 2, "head": "mask", "batch_size": 8}))
+    job = Task(SimpleNamespace(key="x"), ("vn", "vc"), 3, 16, 1, False, fit=watched_fit)
+    with pytest.raises(SystemExit):
+        train_job({"id": "t0000", "params": params, "seed": 0}, job)
+    assert trimmed.wait(60)
+    assert len(networks) == 2
+    assert not left

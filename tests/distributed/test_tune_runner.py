@@ -303,3 +303,12 @@ def test_a_journal_that_cannot_be_written_ends_the_stage_with_its_own_error_and_
     assert type(caught.value) is StorageFault
     assert plan.given_up == "interrupted"
     assert {how for _, how, _ in plan.ends} <= {"halted"}
+
+
+def test_a_training_task_is_named_by_job_epoch_budget_and_last_ratio():
+    from sepsearch.distributed.tune_runner import task_name
+
+    assert task_name("t0003", 1, 4) == "t0003 epoch 1/4"
+    assert task_name("t0003", 2, 4, 0.38512) == "t0003 epoch 2/4, ratio 0.385"
+    assert task_name("t0003", 5, 4, 0.38512) == "t0003 ends, ratio 0.385"
+    assert task_name("start-1", 1, 0) == "start-1 epoch 1"

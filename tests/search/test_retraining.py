@@ -6,11 +6,12 @@ from pathlib import Path
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.retraining import FinalPlan
-from sepsearch.search.scheduler import Trial, best_trials
 from sepsearch.search.selection import Finalist, MemberRun, SeedRun, cannot_win, choose_finalists, choose_model
+from sepsearch.search.trials import Trial, best_trials
 
 GOOD = Finalist("c0", "t0003", {"filters": 8}, reference=False)
 REPORT = Finalist("c1", "t0000", {"filters": 16}, reference=True)
+OTHER = Finalist("c2", "t0007", {"filters": 4}, reference=False)
 
 
 def finished(finalist: Finalist, seed: int, ratio: float, jumps: int = 0) -> SeedRun:
@@ -87,9 +88,21 @@ def test_a_run_that_did_not_finish_is_never_chosen():
 
 
 def test_seeds_come_in_turn_so_that_an_early_end_leaves_all_finalists_with_as_many(tmp_path):
-    plan = FinalPlan([GOOD, REPORT], [1, 2], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", epochs=3)
+    plan = FinalPlan([GOOD, OTHER], [1, 2], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", epochs=3)
     units = [unit for unit, _ in iter(plan.next, None)]
-    assert units == ["c0-s1", "c1-s1", "c0-s2", "c1-s2"]
+    assert units == ["c0-s1", "c2-s1", "c0-s2", "c2-s2"]
+
+
+def test_the_reference_networks_seeds_come_after_all_others(tmp_path):
+    finalists = [GOOD, REPORT, OTHER]
+    plan = FinalPlan(finalists, [1, 2], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", epochs=3)
+    units = [unit for unit, _ in iter(plan.next, None)]
+    assert units == ["c0-s1", "c2-s1", "c0-s2", "c2-s2", "c1-s1", "c1-s2"]
+
+
+def test_a_reference_network_that_was_the_best_of_the_search_does_not_wait(tmp_path):
+    plan = FinalPlan([REPORT, GOOD], [1, 2], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", epochs=3)
+    assert [unit for unit, _ in iter(plan.next, None)] == ["c1-s1", "c0-s1", "c1-s2", "c0-s2"]
 
 
 def test_the_best_epoch_counts_and_the_weights_are_where_the_worker_left_them(tmp_path):
@@ -105,9 +118,6 @@ def test_the_best_epoch_counts_and_the_weights_are_where_the_worker_left_them(tm
     assert run.members["vn"] == MemberRun(val_loss=0.3, ratio=0.6, epoch=2, discontinuities=1)
     assert run.weights == tmp_path / "finalists" / "c0-s1"
     assert list(read_journal(plan.journal.path))[-1]["weights"] == "finalists/c0-s1"
-
-
-OTHER = Finalist("c2", "t0007", {"filters": 4}, reference=False)
 
 
 def test_who_is_behind_by_more_than_seeds_scatter_cannot_win():

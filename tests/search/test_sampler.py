@@ -1,4 +1,4 @@
-"""The sampler: the reference first, conditions kept, every trial told once."""
+"""The sampler: the reference in its turn, conditions kept, every trial told once."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import load_study
 from optuna.trial import TrialState
 
-from sepsearch.models.families import REFERENCE_FINAL, config_params, make_config
+from sepsearch.models.families import config_params, make_config
 from sepsearch.search.optuna_study import extrapolate
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.space import Space, load_space, parse_space
@@ -33,10 +33,9 @@ def run(sampler: Sampler, trials: int) -> list[dict]:
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_reports_configuration_is_in_every_shipped_space_and_comes_first(path, tmp_path):
+def test_the_reports_configuration_comes_first_with_every_shipped_space(path, tmp_path):
     sampler = Sampler(load_space(path), tmp_path / "study.log", "x", seed=0)
-    assert sampler.holds_reference()
-    assert sampler.ask("t0") == config_params(REFERENCE_FINAL)
+    assert sampler.ask("t0") == config_params(make_config({}))
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])
@@ -49,12 +48,20 @@ def test_the_same_seed_asks_for_the_same_configurations(name, tmp_path):
 
 def test_every_sampled_configuration_builds_a_network_and_keeps_the_conditions(tmp_path):
     sampler = Sampler(load_space(SPACES / "detector.yaml"), tmp_path / "study.log", "x", seed=3)
-    asked = run(sampler, 20)
+    asked = run(sampler, 30)
     assert all(make_config(params) for params in asked)
-    assert {params["detector_width"] for params in asked if params["detector_layers"] == 1} == {128}
-    stored = [t for t in sampler.study.trials if t.params["detector_layers"] == 1]
-    assert stored
-    assert all("detector_width" not in trial.params for trial in stored)
+    unets = [params for params in asked if params["family"] == "unet"]
+    assert unets
+    assert not any("filters" in params for params in unets)
+    whole = [trial for trial in sampler.study.trials if trial.params.get("offsets", "clip") == "clip"]
+    assert {trial.params["family"] for trial in whole} == {"report", "unet"}
+    assert not any("frames" in trial.params for trial in whole)
+    half = [trial.params["frames"] for trial in sampler.study.trials if trial.params.get("offsets") == "random"]
+    assert set(half) == {64, 128}
+
+
+def test_the_reports_configuration_is_inside_the_space_around_it(tmp_path):
+    assert Sampler(load_space(SPACES / "detector.yaml"), tmp_path / "study.log", "x", seed=0).holds_reference()
 
 
 def test_outcomes_reach_the_study_as_complete_pruned_and_failed_and_none_is_left_running(tmp_path):
@@ -95,9 +102,9 @@ def trained(sampler: Sampler) -> list:
     return [trial for trial in sampler.study.trials if "trial" in trial.user_attrs]
 
 
-def half_way(name: str, tell: str, path: Path | None) -> tuple[Sampler, list[dict]]:
+def half_way(name: str, tell: str, path: Path | None, reference: str | None = None) -> tuple[Sampler, list[dict]]:
     """A search of nine trials: the fifth is stopped, the sixth fails, the last two still run."""
-    sampler = Sampler(small_space(name, tell), path, "x", seed=4)
+    sampler = Sampler(small_space(name, tell), path, "x", seed=4, reference=reference)
     asked = []
     for number in range(9):
         params = sampler.ask(f"t{number}")
@@ -110,11 +117,12 @@ def half_way(name: str, tell: str, path: Path | None) -> tuple[Sampler, list[dic
     return sampler, asked
 
 
+@pytest.mark.parametrize("reference", [None, "t2", "t9"])
 @pytest.mark.parametrize("tell", ["pruned", "last", "extrapolated"])
 @pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])
-def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, tmp_path):
-    first, asked = half_way(name, tell, tmp_path / "study.log")
-    again = Sampler(first.space, tmp_path / "again.log", "x", seed=4)
+def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, reference, tmp_path):
+    first, asked = half_way(name, tell, tmp_path / "study.log", reference)
+    again = Sampler(first.space, tmp_path / "again.log", "x", seed=4, reference=reference)
     for number, params in enumerate(asked):
         again.restore(f"t{number}", params)
     for number, params in enumerate(asked):
@@ -289,3 +297,12 @@ def test_a_source_that_has_one_curve_alone_trains_it_as_often_as_it_is_asked(par
     one = {**Sampler(space, None, "x", 0).reference_params(), "filters": 12}
     sampler = Sampler(space, None, "x", 0, pick=lambda params: one)
     assert search_through(sampler, 0, 6) == [one] * 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_is_asked_for_by_its_trial_alone(name):
+    space = parse_space({"parameters": FINITE, "search": {"sampler": name, "startup_trials": 3}}, "space")
+    sampler = Sampler(space, None, "x", 2, reference="t3")
+    asked = search_through(sampler, 0, CONFIGURATIONS)
+    assert [number for number, params in enumerate(asked) if params == sampler.reference_params()] == [3]
+    assert sampler.ask("more") is None

@@ -1,11 +1,19 @@
 """The space file: what it says, and every mistake in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from sepsearch.models.families import REFERENCE_FINAL, config_params
-from sepsearch.search.space import Parameter, load_space, parse_space
+from sepsearch.models.families import config_params, make_config
+from sepsearch.search.configurations import (
+    count_configurations,
+    holds,
+    iterate_configurations,
+    ordered_names,
+    sampled_names,
+)
+from sepsearch.search.space import Parameter, Space, load_space, parse_space
 from sepsearch.utils.errors import UserError
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -15,6 +23,10 @@ def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "space.yaml"
     path.write_text(text)
     return path
+
+
+def read(tmp_path: Path, text: str) -> Space:
+    return load_space(write(tmp_path, text))
 
 
 def problem(tmp_path: Path, text: str) -> str:
@@ -42,7 +54,7 @@ def test_lists_are_choices_numbers_are_ranges_and_single_values_are_fixed(tmp_pa
 
 def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
     space = load_space(write(tmp_path, "parameters: {filters: [8, 16], head: mask}"))
-    assert space.complete({"filters": 8}) == {**config_params(REFERENCE_FINAL), "filters": 8, "head": "mask"}
+    assert space.complete({"filters": 8}) == {**config_params(make_config({})), "filters": 8, "head": "mask"}
 
 
 @pytest.mark.parametrize(
@@ -154,3 +166,81 @@ def test_a_range_holds_its_steps_and_no_others():
 def test_choices_of_equal_numbers_are_one_value_twice():
     with pytest.raises(UserError, match=r"l2: choices \[0, 0.0\] holds a value twice"):
         parse_space({"parameters": {"l2": [0, 0.0]}}, "space")
+
+
+FAMILIES = "family: [report, unet]\n"
+
+
+def test_several_families_are_a_dimension_with_conditions_on_it(tmp_path):
+    text = "parameters: {filters: {choices: [8, 16], when: {family: report}}, activation: [elu, silu]}\n"
+    space = read(tmp_path, FAMILIES + text)
+    assert space.families == ("report", "unet")
+    assert space.complete({"family": "unet", "activation": "elu"})["channels"] == 16
+    assert "filters" not in space.complete({"family": "unet"})
+    assert space.complete({"family": "report", "filters": 8})["filters"] == 8
+
+
+def test_a_fixed_value_applies_to_the_families_that_have_it(tmp_path):
+    space = read(tmp_path, FAMILIES + "parameters: {l2: [0.0, 1e-4]}\nfixed: {channels: 8, heads: all}\n")
+    assert space.complete({"family": "unet"})["channels"] == 8
+    assert "channels" not in space.complete({"family": "report"})
+    assert {space.complete({"family": family})["heads"] for family in space.families} == {"all"}
+
+
+def test_a_space_of_several_families_survives_a_round_trip_through_the_journal(tmp_path):
+    space = read(tmp_path, FAMILIES + "parameters: {channels: {choices: [4, 8], when: {family: unet}}}\n")
+    assert parse_space(space.model_dump(mode="json", exclude_none=True), "the journal") == space
+
+
+def test_conditions_have_several_levels(tmp_path):
+    text = """parameters:
+  frames: {choices: [64, 128], when: {offsets: random}}
+  offsets: {choices: [clip, random], when: {family: unet}}
+"""
+    space = read(tmp_path, FAMILIES + text)
+    assert space.conditions("frames") == {"offsets": "random", "family": "unet"}
+    assert ordered_names(space) == ["family", "offsets", "frames"]
+    unet = space.complete({"family": "unet", "offsets": "random", "frames": 64})
+    assert sampled_names(space, unet) == ["family", "offsets", "frames"]
+    # The reference has offsets: clip by default, which is no sampled value.
+    assert sampled_names(space, space.reference_params()) == ["family"]
+    assert count_configurations(space) == 1 + 1 + 2
+    assert len(list(iterate_configurations(space))) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("parameters: {channels: [4, 8]}", "channels: family report has no such parameter: add when: {family: unet}"),
+        ("parameters: {chanels: [4, 8]}", "chanels: unknown key"),
+        ("parameters: {family: [unet]}", "family is given twice"),
+        (
+            "parameters: {heads: {choices: [one, all], when: {schedule: cosine}},"
+            " schedule: {choices: [cosine], when: {heads: all}}}",
+            "heads: when goes in a circle",
+        ),
+        (
+            "parameters: {offsets: {choices: [random], when: {family: unet}},"
+            " frames: {choices: [64], when: {family: report, offsets: random}}}",
+            "frames: when asks family to be 'report' and 'unet'",
+        ),
+        ("parameters: {l2: [0.0]}\nfixed: {channel: 3}", "channel: unknown key"),
+        ("parameters: {harmonic_bins: {choices: [15], when: {family: unet}}}", "but the front end has no logarithmic"),
+    ],
+)
+def test_a_mistake_in_a_space_of_several_families_is_named(tmp_path, text, expected):
+    with pytest.raises(UserError, match=re.escape(expected)):
+        read(tmp_path, FAMILIES + text + "\n")
+
+
+def test_harmonics_fit_the_front_end_that_is_made_for_them(tmp_path):
+    text = "family: unet\nparameters: {channels: [4, 8]}\nfixed: {harmonic_bins: 15}\nfront_end: {preset: log15}\n"
+    assert read(tmp_path, text).complete({"channels": 4})["harmonic_bins"] == 15
+
+
+def test_the_former_spelling_of_the_detectors_width_is_still_searched(tmp_path):
+    text = "parameters: {detector_layers: [1, 2], detector_width: {choices: [64, 128], when: {detector_layers: 2}}}\n"
+    space = read(tmp_path, text)
+    assert make_config(space.complete({"detector_layers": 1})).network.detector_width == 0
+    assert make_config(space.complete({"detector_layers": 2, "detector_width": 64})).network.detector_width == 64
+    assert holds(space, space.reference_params())

@@ -1,0 +1,43 @@
+"""Short forms of a space file: lists as choices, single values as fixed, several families as a dimension."""
+
+from typing import Any
+
+
+def written_out(data: dict[str, Any]) -> dict[str, Any]:
+    """The values of a space file, whose `parameters` is a mapping, in the long form that the schema has.
+
+    Raises:
+        ValueError: something is given twice, or `fixed` is no mapping.
+    """
+    data = _with_families(data)
+    given = {} if data.get("fixed") is None else data["fixed"]
+    if not isinstance(given, dict):
+        raise ValueError(f"fixed: expected names and values, found {given!r}")
+    parameters, fixed = {}, {}
+    for key, value in data["parameters"].items():
+        if isinstance(value, list):
+            parameters[key] = {"choices": value}
+        elif isinstance(value, dict):
+            parameters[key] = value
+        else:
+            fixed[key] = value
+    if twice := sorted(map(str, fixed.keys() & given.keys())):
+        raise ValueError(f"parameters: {twice[0]} is given twice, there and below fixed")
+    return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
+
+
+def _with_families(data: dict[str, Any]) -> dict[str, Any]:
+    """The values of a space file with a list of families as the parameter `family`."""
+    family, parameters = data.get("family"), data["parameters"]
+    if isinstance(family, list | tuple) and family:
+        if "family" in parameters:
+            raise ValueError("family is given twice, above and below parameters")
+        parameters = {"family": list(family), **parameters} if len(family) > 1 else parameters
+        data = {**data, "family": family[0], "parameters": parameters}
+    choices = parameters.get("family")
+    choices = choices.get("choices") if isinstance(choices, dict) else choices
+    if not isinstance(choices, list | tuple) or not choices:
+        return data
+    if data.get("family", choices[0]) != choices[0]:
+        raise ValueError(f"family is {data['family']!r}, and another one first below parameters: remove one of them")
+    return {**data, "family": choices[0]}
