@@ -1,25 +1,29 @@
-"""Final evaluation: choose each instrument's model, score it once on the test titles, keep audio samples, save it."""
+"""Final evaluation: choose each instrument's model, score it and the other finalists on the test titles, save it."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from sepsearch.audio.separation import separate_waveform
 from sepsearch.data.prepared import PreparedData
-from sepsearch.evaluation.audio_samples import write_sample
-from sepsearch.evaluation.test_scores import Candidate, ClipScore, TestTitles, audio_table, typical_clip
+from sepsearch.evaluation.audio_samples import CandidateEstimate, write_sample
+from sepsearch.evaluation.model_cards import model_card
+from sepsearch.evaluation.named_players import nameable, named_ratios
+from sepsearch.evaluation.test_scores import Candidate, ClipScore, TestTitles, audio_table, over_titles, typical_clip
 from sepsearch.models.families import make_config, make_network
-from sepsearch.models.saved_model import ModelCard, save_model, trained_on
+from sepsearch.models.saved_model import save_model
 from sepsearch.runs.record import Settings
 from sepsearch.runs.results import LEFT_OUT
 from sepsearch.search.finalist_weights import read_weights
 from sepsearch.search.retraining import FinalPlan, FoldPlan
 from sepsearch.search.selection import Choice, SeedRun, choose_model
+from sepsearch.utils.progress import Steps, in_threads, one_torch_thread
 
 # Protocol of an instrument's test scores, by the rule of its split ("" for none).
 PROTOCOLS = {
@@ -28,17 +32,39 @@ PROTOCOLS = {
     "one title": "clips of one title",
     "shared clips": "clips it was trained on",
 }
+# Whose networks separate the others where the players are named: the chosen ones, or the reference network's.
+FINAL, REFERENCE = "final", "reference_final"
 
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """A chosen model, with the networks that are scored for it and the test ratio of each."""
+    """A chosen model, with the networks that are scored for it and the test ratio of each.
+
+    `network` is its own; `named` is FINAL or REFERENCE → test ratio with the players named.
+    """
 
     code: str
     choice: Choice
+    network: nn.Module
     candidates: Sequence[Candidate]
     ratios: Sequence[float]
     protocol: str
+    named: Mapping[str, float] = field(default_factory=dict)
+
+
+_Heard = tuple[_Evaluation, Sequence[tuple[ClipScore, Candidate]]]
+
+
+class Scores(NamedTuple):
+    """Scores by instrument, as `results.json` has them.
+
+    `candidates` has by instrument and then by finalist and seed those of every finalist's best seed, the chosen one's
+    among them. They are measured after all choices, so that a person can listen and choose; nothing is chosen by them.
+    """
+
+    final: dict[str, dict[str, Any]]
+    reference_final: dict[str, dict[str, Any]]
+    candidates: dict[str, dict[str, dict[str, Any]]]
 
 
 def score_models(
@@ -47,50 +73,81 @@ def score_models(
     finals: FinalPlan,
     folds: FoldPlan,
     folder: Path,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Scores:
     """Choose each instrument's model on validation data, score it once on test titles, save it with an audio sample.
 
     Args:
         finals, folds: plans that have finished.
         folder: of the run; gets `models`/<instrument> and `samples`/<instrument>.
-        advance: called with the number of pieces done.
-
-    Returns:
-        `final` and `reference_final` of `results.json`.
+        progress: called with (stage, steps done, steps in all).
     """
     titles = TestTitles(prepared.recordings, prepared.shards, prepared.index, prepared.rows)
-    evaluations = [
-        evaluation
-        for code in settings.instruments
-        for evaluation in _evaluations(code, prepared, titles, finals, folds)
-    ]
+    codes = settings.instruments
+    steps = Steps(lambda done, total: progress("losses of the finalists on the test titles", done, total), len(codes))
+    with one_torch_thread():
+        found = in_threads(lambda code: _evaluations(code, prepared, titles, finals, folds), codes, steps)
+        evaluations = _with_players_named([evaluation for of in found for evaluation in of], prepared)
     clip_scores = iter(
-        titles.listen([candidate for evaluation in evaluations for candidate in evaluation.candidates], advance)
+        titles.listen(
+            [candidate for evaluation in evaluations for candidate in evaluation.candidates],
+            lambda done, total: progress("separated audio of the test titles", done, total),
+        )
     )
-    final: dict[str, Any] = {}
-    reference_final: dict[str, Any] = {}
+    result = Scores({}, {}, {})
+    heard: dict[str, list[_Heard]] = {}
     for evaluation in evaluations:
         scores = [(score, candidate) for candidate in evaluation.candidates for score in next(clip_scores)]
-        row = _row(evaluation, prepared, [score for score, _ in scores])
-        if evaluation.code not in final:
-            network = load_weights(evaluation.choice.run, evaluation.code, evaluation.code)
-            card = model_card(evaluation.code, settings.name, prepared, evaluation.choice, row)
-            save_model(folder / "models" / evaluation.code, network, card)
-            _write_sample(folder / "samples" / evaluation.code, evaluation.code, titles, prepared, scores)
-            final[evaluation.code] = {**row, "model_uri": str(folder / "models" / evaluation.code)}
-        if evaluation.choice.finalist.reference and evaluation.code not in reference_final:
-            reference_final[evaluation.code] = row
-    return final, reference_final
+        heard.setdefault(evaluation.code, []).append((evaluation, scores))
+        _add_scores(result, evaluation, prepared, scores)
+    for code, of in heard.items():
+        _save_chosen(folder, of[0][0], prepared, result.final[code], settings.name)
+        _write_sample(folder / "samples" / code, code, titles, prepared, of)
+    return result
+
+
+def _add_scores(
+    result: Scores, evaluation: _Evaluation, prepared: PreparedData, scores: "Sequence[tuple[ClipScore, Candidate]]"
+) -> None:
+    """Add an evaluation's row: the first of an instrument is the chosen model's."""
+    code, choice = evaluation.code, evaluation.choice
+    plain = _row(evaluation, prepared, [score for score, _ in scores])
+    if code not in result.final:
+        result.final[code] = plain | _named_scores(evaluation, scores, FINAL)
+    if choice.finalist.reference and code not in result.reference_final:
+        result.reference_final[code] = plain | _named_scores(evaluation, scores, REFERENCE)
+    result.candidates.setdefault(code, {})[choice.run.id] = plain
+
+
+def _save_chosen(
+    folder: Path, evaluation: _Evaluation, prepared: PreparedData, row: dict[str, Any], search: str
+) -> None:
+    """Save an instrument's chosen model with its card, and put its path into its row."""
+    code, choice = evaluation.code, evaluation.choice
+    card = model_card(
+        prepared,
+        code,
+        choice.finalist.params,
+        search=search,
+        scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
+        seeds=choice.seeds,
+        seed=choice.run.seed,
+    )
+    save_model(folder / "models" / code, evaluation.network, card)
+    row["model_uri"] = str(folder / "models" / code)
 
 
 def _evaluations(
     code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan
 ) -> list[_Evaluation]:
-    """The instrument's model and then the reference network's, or one where they are the same."""
+    """The instrument's model, the reference network's, and every other finalist's best seed, each once."""
     chosen = choose_model(finals.runs, code, finals.finalists)
-    opponent = choose_model(finals.runs, code, [finalist for finalist in finals.finalists if finalist.reference])
-    choices = [choice for n, choice in enumerate((chosen, opponent)) if choice and not (n and choice == chosen)]
+    reference = [finalist for finalist in finals.finalists if finalist.reference]
+    choices: list[Choice] = []
+    for finalists in (finals.finalists, reference, *([finalist] for finalist in finals.finalists)):
+        choice = choose_model(finals.runs, code, finalists)
+        if choice and choice not in choices:
+            choices.append(choice)
     evaluations = [_ordinary(code, choice, prepared, titles) for choice in choices]
     if chosen and (left_out := _left_out(code, chosen, prepared, titles, folds)):
         evaluations[0] = left_out
@@ -102,7 +159,7 @@ def _ordinary(code: str, choice: Choice, prepared: PreparedData, titles: TestTit
     network = load_weights(choice.run, code, code)
     ratio = titles.ratio(network, pairs, prepared.baselines["test"]["identity"][code])
     return _Evaluation(
-        code, choice, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[prepared.rules.get(code, "")]
+        code, choice, network, [Candidate(code, network, pairs)], [ratio], PROTOCOLS[prepared.rules.get(code, "")]
     )
 
 
@@ -120,7 +177,44 @@ def _left_out(
         network = load_weights(run, fold.id, code)
         candidates.append(Candidate(code, network, fold.splits["test"]))
         ratios.append(titles.ratio(network, fold.splits["test"], prepared.fold_identity[fold.id]["test"]))
-    return _Evaluation(code, choice, candidates, ratios, LEFT_OUT)
+    return _Evaluation(code, choice, load_weights(choice.run, code, code), candidates, ratios, LEFT_OUT)
+
+
+def _with_players_named(evaluations: Sequence[_Evaluation], prepared: PreparedData) -> list[_Evaluation]:
+    """The same with test ratios with the players named, and candidates that are separated so, where that is possible.
+
+    Not where titles were left out in turn: then there are several networks, and others have seen the title.
+    """
+    found = list(evaluations)
+    chosen: dict[str, int] = {}
+    for number, one in enumerate(found):
+        chosen.setdefault(one.code, number)
+    reference = {one.code: number for number, one in enumerate(found) if one.choice.finalist.reference}
+    sets = {FINAL: chosen, REFERENCE: reference}
+    of = {name: {code: found[number].network for code, number in numbers.items()} for name, numbers in sets.items()}
+
+    def ratios_of(name: str) -> tuple[list[str], dict[str, float]]:
+        ordinary = [code for code, number in sets[name].items() if found[number].protocol != LEFT_OUT]
+        codes = nameable(prepared, of[name], ordinary)
+        return codes, named_ratios(prepared, of[name], codes)
+
+    for name, (codes, ratios) in zip(sets, in_threads(ratios_of, sets), strict=True):
+        networks, numbers = of[name], sets[name]
+        for code in codes:
+            one = found[numbers[code]]
+            (candidate,) = one.candidates
+            candidate = dataclasses.replace(candidate, ensembles={**candidate.ensembles, name: networks})
+            named = {**one.named, name: ratios[code]} if code in ratios else one.named
+            found[numbers[code]] = dataclasses.replace(one, candidates=[candidate], named=named)
+    return found
+
+
+def _named_scores(
+    evaluation: _Evaluation, scores: Sequence[tuple[ClipScore, Candidate]], ensemble: str
+) -> dict[str, float | None]:
+    """Scores with the players named, None where there are none: the keys of a row that no choice looks at."""
+    gain = over_titles([score for score, _ in scores], lambda score: score.named_gain(ensemble))
+    return {"named_test_ratio": evaluation.named.get(ensemble), "named_si_sdr_gain_db": gain}
 
 
 def load_weights(run: SeedRun, member: str, instrument: str) -> nn.Module:
@@ -156,6 +250,8 @@ def _row(evaluation: _Evaluation, prepared: PreparedData, scores: Sequence[ClipS
         "protocol": evaluation.protocol,
         "test_ratio": fmean(ratios) if ratios else None,
         "si_sdr_gain_db": audio["gain"]["si_sdr_db"],
+        # How little the mask does: an estimate that is the mixture at another level has no limit here.
+        "mixture_similarity_db": over_titles(scores, lambda score: score.similarity),
         "audio": audio,
         "discontinuities": choice.discontinuities,
         "model_uri": str(run.weights / f"{code}.safetensors") if run.weights else None,
@@ -163,15 +259,26 @@ def _row(evaluation: _Evaluation, prepared: PreparedData, scores: Sequence[ClipS
 
 
 def _write_sample(
-    folder: Path, code: str, titles: TestTitles, prepared: PreparedData, scores: Sequence[tuple[ClipScore, Candidate]]
+    folder: Path, code: str, titles: TestTitles, prepared: PreparedData, heard: "Sequence[_Heard]"
 ) -> None:
-    """Write the instrument's median clip; nothing where it never plays with others in the test titles."""
+    """Write the chosen model's median clip, and what the other candidates make of the same clip.
+
+    Nothing where the instrument never plays with others in the test titles.
+    """
+    (chosen, scores), *others = heard
     clip = typical_clip([score for score, _ in scores])
     if clip is None:
         return
     network = next(candidate.network for score, candidate in scores if score is clip)
     mixture, target = titles.waveforms(code, clip)
     front_end, constant = prepared.shards.front_end, prepared.shards.constant
+    candidates = []
+    for evaluation, own in others:
+        of_clip = [(s, c) for s, c in own if (s.piece, s.clip) == (clip.piece, clip.clip)]
+        for score, candidate in of_clip[:1]:
+            estimate = separate_waveform(candidate.network, front_end, constant, mixture)
+            db = score.db["si_sdr_db"]["estimate"]
+            candidates.append(CandidateEstimate(evaluation.choice.run.id, candidate.network, estimate, db))
     write_sample(
         folder,
         network=network,
@@ -181,23 +288,6 @@ def _write_sample(
         target=target,
         estimate=separate_waveform(network, front_end, constant, mixture),
         facts=titles.facts(code, clip),
-    )
-
-
-def model_card(code: str, search: str, prepared: PreparedData, choice: Choice, row: Mapping[str, Any]) -> ModelCard:
-    """Card of a model: front end, split, baselines, scores and origin."""
-    return ModelCard(
-        instrument=code,
-        config=make_config(choice.finalist.params),
-        front_end=prepared.shards.front_end,
-        constant=prepared.shards.constant,
-        split=prepared.split.titles(),
-        baselines={split: {n: of[code] for n, of in table.items()} for split, table in prepared.baselines.items()},
-        scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
-        caveat=prepared.caveats.get(code, ""),
-        fingerprint=prepared.shards.fingerprint,
-        seeds=choice.seeds,
-        seed=choice.run.seed,
-        search=search,
-        data=trained_on(prepared.dataset()),
+        chosen=chosen.choice.run.id,
+        candidates=candidates,
     )

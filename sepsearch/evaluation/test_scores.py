@@ -2,32 +2,38 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sepsearch.audio.metrics import sdr, si_sdr
-from sepsearch.audio.separation import oracle_waveform, separate_waveform
-from sepsearch.audio.spectrogram import FrontEnd
+from sepsearch.audio.separation import Audio, Separator, oracle_waveform, separate_stream, separate_waveform
+from sepsearch.audio.spectrogram import RATE, FrontEnd
+from sepsearch.audio.stft import NAMED
 from sepsearch.data.dataset import Pairs, RowIndex, Rows
 from sepsearch.data.recordings import Recordings, load_piece
 from sepsearch.data.shards import ShardSet
-from sepsearch.training.loop import evaluate
+from sepsearch.training.learner import evaluate
 from sepsearch.utils.progress import Steps, in_threads, one_torch_thread
 
 SIGNALS = ("mixture", "estimate", "oracle")
 MEASURES: dict[str, Callable[[Any, Any], float]] = {"si_sdr_db": si_sdr, "sdr_db": sdr}
+
+MOSTLY = 0.75  # of a clip: so long a target has to sound in one that is to be listened to
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A network to be scored: it separates `instrument` from the mixtures of the test examples `pairs`.
 
-    `front_end` and `constant` are those of its spectrograms; None for those of the data set.
+    `front_end` and `constant` are those of its spectrograms; None for those of the data set. `ensembles` are networks
+    by name and instrument, of all that play in the test pieces: with each it is separated once more, with the players
+    named.
     """
 
     instrument: str
@@ -35,22 +41,104 @@ class Candidate:
     pairs: Pairs
     front_end: FrontEnd | None = None
     constant: float | None = None
+    ensembles: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip of a piece, all players together. `db` is measure → signal → dB; NaN where it is undefined."""
+    """One clip of a piece, all players together. `db` is measure → signal → dB; NaN where it is undefined.
+
+    `similarity` is the SI-SDR of the estimate against the mixture, dB, which has no limit for a constant gain. `named`
+    is ensemble → SI-SDR of the estimate with the players named, dB. `sounding` is the share of the clip in which the
+    target sounds.
+    """
 
     piece: int
     clip: int
     title: str
     players: int
     db: Mapping[str, Mapping[str, float]]
+    similarity: float = math.nan
+    named: Mapping[str, float] = field(default_factory=dict)
+    sounding: float = 1.0
 
     @property
     def gain(self) -> float:
         """SI-SDR of the estimate less the mixture's, dB."""
         return self.db["si_sdr_db"]["estimate"] - self.db["si_sdr_db"]["mixture"]
+
+    def named_gain(self, ensemble: str) -> float:
+        """The same with the players named; NaN without."""
+        return self.named.get(ensemble, math.nan) - self.db["si_sdr_db"]["mixture"]
+
+
+class _Remembered:
+    """A network that gives its last result once more for equal rows, so that two estimates of a clip cost one pass."""
+
+    def __init__(self, network: nn.Module):
+        self._network = network.eval()
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self._last is None or not torch.equal(self._last[0], rows):
+            self._last = rows, self._network(rows)
+        return self._last[1]
+
+
+class _Clip:
+    """One clip of all players, and what several candidates need of it, which is computed once.
+
+    Args:
+        players: codes (player,).
+        waveforms: of the players, (player, sample), 48 kHz.
+        front_end: of the data set; likewise `constant`.
+    """
+
+    def __init__(self, players: NDArray[np.str_], waveforms: Audio, front_end: FrontEnd, constant: float):
+        self._players, self._waveforms = players, waveforms
+        self._front_end, self._constant = front_end, constant
+        self.mixture = waveforms.sum(axis=0)
+        self._networks: dict[int, _Remembered] = {}
+        self._references: dict[str, dict[str, dict[str, float]]] = {}
+        self._named: dict[tuple[int, ...], dict[str, Audio]] = {}
+
+    def target(self, instrument: str) -> Audio:
+        """The instrument's part (sample,)."""
+        part: Audio = self._waveforms[self._players == instrument].sum(axis=0)
+        return part
+
+    def references(self, instrument: str) -> dict[str, dict[str, float]]:
+        """Measure → "mixture" and "oracle" → dB: what is independent of the network."""
+        if instrument not in self._references:
+            target = self.target(instrument)
+            oracle = oracle_waveform(self._front_end, self._constant, self.mixture, target)
+            self._references[instrument] = {
+                name: {"mixture": measure(self.mixture, target), "oracle": measure(oracle, target)}
+                for name, measure in MEASURES.items()
+            }
+        return self._references[instrument]
+
+    def estimate(self, candidate: Candidate) -> Audio:
+        """What a candidate makes of the mixture (sample,)."""
+        front_end, constant = candidate.front_end or self._front_end, candidate.constant or self._constant
+        return separate_waveform(self._network(candidate.network), front_end, constant, self.mixture)
+
+    def named_estimate(self, instrument: str, networks: Mapping[str, nn.Module]) -> Audio:
+        """The same with the players named: `networks` has one for each of them."""
+        playing = {code: network for code, network in networks.items() if code in self._players}
+        key = tuple(id(network) for network in playing.values())
+        if key not in self._named:
+            separators = [
+                Separator(self._network(network), self._front_end, self._constant, code)
+                for code, network in playing.items()
+            ]
+            blocks = separate_stream(separators, RATE, [self.mixture[None]], NAMED)
+            voices = np.concatenate([voices[:, 0] for _, voices in blocks], axis=1)
+            self._named[key] = dict(zip(playing, voices, strict=True))
+        return self._named[key][instrument]
+
+    def _network(self, network: nn.Module) -> _Remembered:
+        return self._networks.setdefault(id(network), _Remembered(network))
 
 
 class TestTitles:
@@ -107,6 +195,7 @@ class TestTitles:
             "title": piece.title,
             "clip": score.clip,
             "players": [stem.instrument for stem in piece.stems],
+            "sounding_share": finite(score.sounding),
             "begin_seconds": score.clip * self._shards.front_end.clip_seconds,
             "mixture_si_sdr_db": db["mixture"],
             "si_sdr_db": db["estimate"],
@@ -125,28 +214,39 @@ class TestTitles:
         """(number of the candidate, score) for every clip of one piece."""
         title, front_end, constant = self._recordings.pieces[piece].title, self._shards.front_end, self._shards.constant
         players, waveforms = self._load(piece)
-        references: dict[tuple[str, int], dict[str, dict[str, float]]] = {}  # independent of the network
-        for number, candidate in enumerate(candidates):
-            own = players == candidate.instrument
-            mine = candidate.pairs.mixture[candidate.pairs.piece == piece]
-            for clip in [] if own.all() else np.unique(self._index.clip[mine]):
-                part = self._part(int(clip))
-                mixture, target = waveforms[:, part].sum(axis=0), waveforms[own, part].sum(axis=0)
-                key = candidate.instrument, int(clip)
-                if key not in references:
-                    oracle = oracle_waveform(front_end, constant, mixture, target)
-                    references[key] = {
-                        name: {"mixture": measure(mixture, target), "oracle": measure(oracle, target)}
-                        for name, measure in MEASURES.items()
-                    }
-                if not math.isfinite(references[key]["si_sdr_db"]["mixture"]):
-                    continue
-                own_front_end, own_constant = candidate.front_end or front_end, candidate.constant or constant
-                estimate = separate_waveform(candidate.network, own_front_end, own_constant, mixture)
-                db = {
-                    n: {**references[key][n], "estimate": measure(estimate, target)} for n, measure in MEASURES.items()
-                }
-                yield number, ClipScore(piece, int(clip), title, len(players), db)
+        wanted = [self._clips(piece, players, candidate) for candidate in candidates]
+        for number in sorted(set().union(*wanted)):
+            clip = _Clip(players, waveforms[:, self._part(number)], front_end, constant)
+            for place, candidate in enumerate(candidates):
+                if number in wanted[place] and (score := _score(clip, candidate)):
+                    yield place, ClipScore(piece, number, title, len(players), *score, wanted[place][number])
+
+    def _clips(self, piece: int, players: NDArray[np.str_], candidate: Candidate) -> dict[int, float]:
+        """The clips of a piece that a candidate is scored on, by number: the share in which the target sounds.
+
+        None where nobody else plays.
+        """
+        if (players == candidate.instrument).all():
+            return {}
+        targets = candidate.pairs.target[candidate.pairs.piece == piece]
+        clips, seconds = self._index.clip[targets], self._index.sound[targets]
+        # Several rows where several players play it: that of all of them sounds longest.
+        length = self._shards.front_end.clip_seconds
+        return {int(clip): float(seconds[clips == clip].max()) / length for clip in np.unique(clips)}
+
+
+def _score(clip: _Clip, candidate: Candidate) -> tuple[dict[str, dict[str, float]], float, dict[str, float]] | None:
+    """`db`, `similarity` and `named` of a clip; None where the SI-SDR of the mixture is undefined."""
+    references, target = clip.references(candidate.instrument), clip.target(candidate.instrument)
+    if not math.isfinite(references["si_sdr_db"]["mixture"]):
+        return None
+    estimate = clip.estimate(candidate)
+    db = {name: {**references[name], "estimate": measure(estimate, target)} for name, measure in MEASURES.items()}
+    named = {
+        name: si_sdr(clip.named_estimate(candidate.instrument, networks), target)
+        for name, networks in candidate.ensembles.items()
+    }
+    return db, si_sdr(estimate, clip.mixture), named
 
 
 def audio_table(scores: Sequence[ClipScore]) -> dict[str, Any]:
@@ -184,9 +284,14 @@ def over_titles(scores: Sequence[ClipScore], value: Callable[[ClipScore], float]
 
 
 def typical_clip(scores: Sequence[ClipScore]) -> ClipScore | None:
-    """The clip whose gain is the median (the upper one of two), neither the best nor the worst; None without clips."""
+    """The clip to listen to: with the median gain (the upper one of two) among those that the target mostly fills.
+
+    Mostly: for `MOSTLY` of the time, or where it does so in none, for as long as in any. None without clips.
+    """
     clips = sorted((score for score in scores if math.isfinite(score.gain)), key=lambda score: score.gain)
-    return clips[len(clips) // 2] if clips else None
+    longest = max((score.sounding for score in clips), default=0.0)
+    full = [score for score in clips if score.sounding >= min(MOSTLY, longest)]
+    return full[len(full) // 2] if full else None
 
 
 def finite(value: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sepsearch.distributed.nodes import Node, check_nodes
 from sepsearch.preflight.corner_configurations import corner_configs, difference, parameter_counts
 from sepsearch.preflight.estimates import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
+from sepsearch.search.protocol import Params
 from sepsearch.tracking.access import check_access, registry_notes
 from sepsearch.tracking.tracker import database_file, tracking_uri
 from sepsearch.utils.errors import UserError, no_space
@@ -23,10 +24,13 @@ from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.distributed.trainable import Task
+    from sepsearch.distributed.worker_pool import WorkerPool
+    from sepsearch.preflight.dry_run import DryRun
     from sepsearch.runs.record import Settings
     from sepsearch.search.protocol import Workers
     from sepsearch.search.space import Space
 
+NEAR = 0.5  # share of memory; where corners need more, all of them are tried
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,10 +44,11 @@ def preflight(
     *,
     time_budget: float | None = None,
     corners: bool = True,
+    pool: "WorkerPool | None" = None,
     patience: float | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Forecast:
-    """Check folders and disk, every node, and a batch of every corner of the space; Ray runs already.
+    """Check folders and disk, every node, and a batch of corners of the space; Ray runs already.
 
     Args:
         space: what will be searched.
@@ -54,6 +59,8 @@ def preflight(
         place: of the run, as all nodes see it.
         time_budget: of the search, in seconds.
         corners: whether to try the corners; without them (to go on with a run) no times are forecast.
+        pool: workers of the search, in which the first few corners are tried (see `corner_plan`); without it workers
+            are started for all corners.
         patience: seconds for a worker to be ready and for one configuration; `train_corners`' own by default.
         progress: called with (stage, steps done, steps in all).
 
@@ -67,10 +74,7 @@ def preflight(
     nodes = check_nodes(place, workers)
     if not corners:
         return Forecast(disk, settings.trials)
-    from sepsearch.preflight.dry_run import train_corners
-
-    advance = Steps(partial(progress, "trying the corners of the space"), len(configs))
-    tried = train_corners(task, configs, workers, advance, patience)
+    tried = _try(task, configs, nodes, workers, pool, patience, progress)
     notes = check_memory(tried.measured, nodes, workers, tried.gpu_memory)
     notes += task.data.gpu_notes(tried.gpu_memory)
     notes += registry_notes(settings.instruments)
@@ -78,7 +82,40 @@ def preflight(
     needed = max(m.gpu_bytes or m.host_bytes for m in tried.measured)
     if times.fitting == 0:
         notes.append("the time budget may be over before the first trial has ended: give it more with --time-budget")
-    return Forecast(disk, settings.trials, len(configs), needed, times, tuple(notes))
+    corners_of = (len(tried.measured), len(configs))
+    return Forecast(disk, settings.trials, corners_of, needed, times, tuple(notes))
+
+
+def _try(
+    task: "Task",
+    configs: Sequence[Params],
+    nodes: Sequence[Node],
+    workers: "Workers",
+    pool: "WorkerPool | None",
+    patience: float | None,
+    progress: Progress,
+) -> "DryRun":
+    """Train corners, in the search's own workers where there are some."""
+    from sepsearch.preflight.corner_plan import try_corners
+    from sepsearch.preflight.dry_run import train_corners
+
+    report = partial(progress, "trying the corners of the space")
+    if pool is None:
+        return train_corners(task, configs, workers, Steps(report, len(configs)), patience)
+
+    def is_near(measured: Sequence[Measured], gpu_memory: int) -> bool:
+        return near_memory(measured, nodes, workers, gpu_memory)
+
+    return try_corners(pool, task, configs, workers, is_near, report, patience)
+
+
+def near_memory(measured: Sequence[Measured], nodes: Sequence[Node], workers: "Workers", gpu_memory: int) -> bool:
+    """Whether trials at the corner that needs most would fill more than NEAR of a node's free memory, or of a GPU."""
+    host, gpu = max(m.host_bytes for m in measured), max(m.gpu_bytes for m in measured)
+    beside = max(1, math.floor(1 / workers.gpus + 1e-9)) if gpu_memory else 0
+    return beside * gpu > NEAR * gpu_memory or any(
+        node.trials * host > NEAR * node.memory[1] for node in nodes if node.memory
+    )
 
 
 def _job(space: "Space", settings: "Settings", task: "Task", workers: "Workers") -> Job:

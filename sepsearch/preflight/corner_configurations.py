@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sepsearch.models.families import config_params, count_parameters, make_config, make_network
-from sepsearch.search.configurations import configuration_key
+from sepsearch.models.families import count_parameters, make_config, make_network
+from sepsearch.search.configurations import configuration_key, ordered_names
 from sepsearch.search.protocol import Params
 from sepsearch.search.space import Parameter, Space, Value
 from sepsearch.utils.errors import UserError, reason_of
@@ -15,27 +15,28 @@ MOST_CORNERS = 64
 def corner_configs(space: Space, most: int = MOST_CORNERS) -> list[Params]:
     """Complete configurations that stand for the space, each once; the reference is the first.
 
-    They are the reference, the largest and the smallest of all numbers at once, and every parameter at each of its
-    corners with the others as the reference has them. Conditions hold as in the search: a conditional parameter is
-    tried where its condition is met, and has the network's default elsewhere.
+    They are the reference, the largest (of every family) and the smallest of all numbers at once, and every parameter
+    at each of its corners with the others as the reference has them. Conditions hold as in the search: a conditional
+    parameter is tried where its condition is met, and has the network's default elsewhere.
 
     Args:
         space: the search space.
         most: how many at most; parameters with many choices are then tried at some of them, both ends included.
     """
-    reference = config_params(space.reference())
-    extremes = [_at_ends(space, max), _at_ends(space, min)]
+    reference = space.reference_params()
+    largest, smallest = _at_ends(space, max), _at_ends(space, min)
+    extremes = [*({**largest, "family": family} for family in space.families), smallest]
     # Where the largest values do not meet a condition, what they leave out is tried with it.
-    extremes += [{**extremes[0], **parameter.when} for parameter in space.parameters.values() if parameter.when]
+    extremes += [{**largest, **space.conditions(name)} for name in space.parameters if space.parameters[name].when]
     configs: list[Params] = []
     longest = max((len(parameter.corners()) for parameter in space.parameters.values()), default=0)
     for kept in range(longest, 1, -1):
         singles = [
-            {**parameter.when, name: value}
+            {**space.conditions(name), name: value}
             for name, parameter in space.parameters.items()
             for value in _spread(parameter.corners(), kept)
         ]
-        configs = _unique([reference, *(complete_corner(space, chosen) for chosen in [{}, *extremes, *singles])])
+        configs = _unique([reference, *(complete_corner(space, chosen) for chosen in [*extremes, {}, *singles])])
         if len(configs) <= most:
             break
     return (configs or _unique([reference, complete_corner(space, {})]))[:most]
@@ -47,7 +48,7 @@ def complete_corner(space: Space, chosen: Params) -> Params:
     Where the space does not hold the reference's value of a parameter, it is the first that it does hold.
     """
     values: Params = {}
-    for name in sorted(space.parameters, key=lambda name: bool(space.parameters[name].when)):
+    for name in ordered_names(space):
         parameter = space.parameters[name]
         if all(values.get(other) == value for other, value in parameter.when.items()):
             values[name] = chosen[name] if name in chosen else _usual(space, name, parameter)
@@ -56,8 +57,8 @@ def complete_corner(space: Space, chosen: Params) -> Params:
 
 def _usual(space: Space, name: str, parameter: Parameter) -> Value:
     """The reference's value of a parameter where the space holds it, else the first that it does."""
-    value: Value = config_params(space.reference())[name]
-    return value if parameter.holds(value) else parameter.corners()[0]
+    value: Value | None = space.reference_params().get(name)
+    return value if value is not None and parameter.holds(value) else parameter.corners()[0]
 
 
 def _at_ends(space: Space, end: Callable[..., Any]) -> Params:

@@ -17,13 +17,14 @@ import torch
 
 from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.data.dataset import EVALUATION_BATCH, Dataset
+from sepsearch.data.joint_examples import join_pairs
 from sepsearch.distributed.nodes import death_reason
 from sepsearch.distributed.object_store import resident_data
 from sepsearch.models.families import count_parameters, make_config, make_network
 from sepsearch.preflight.corner_configurations import corner_error
 from sepsearch.preflight.estimates import NUMBER_BYTES, STATES, Measured
 from sepsearch.search.protocol import Params
-from sepsearch.training.loop import Member, TrainingFailed
+from sepsearch.training.members import Member, TrainingFailed
 from sepsearch.utils.errors import UserError, reason_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 4  # more would be waited for longer than they save
 CORNER_SECONDS = 300.0  # for a worker to start, or for a corner
+FEW = 4  # validation examples of an instrument that is not the first, on a CPU
 ROUNDS = 2  # of a corner: the first pays for what is done once per shape
 CUDA_CONTEXT_BYTES = 600 * 10**6  # of a process on a GPU, beside what torch's allocator holds
 
@@ -105,7 +107,7 @@ def _share(configs: Sequence[Params], actors: Sequence[Any], advance: Callable[[
     while len(trained) < len(configs):
         done, _ = ray.wait(list(running), num_returns=1, timeout=patience)
         if not done:
-            raise _late([configs[number] for _, number in running.values() if number >= 0], configs[0], patience)
+            raise corner_late([configs[number] for _, number in running.values() if number >= 0], configs[0], patience)
         actor, number = running.pop(done[0])
         result = _result(done[0], configs[number] if number >= 0 else None, configs[0])
         if number < 0:
@@ -136,7 +138,8 @@ def _result(reference_to: Any, params: Params | None, reference: Params) -> Any:
     return result
 
 
-def _late(params: Sequence[Params], reference: Params, patience: float) -> UserError:
+def corner_late(params: Sequence[Params], reference: Params, patience: float) -> UserError:
+    """The error for corners without an answer in time; none where no worker was ready."""
     if not params:
         return UserError(
             f"no worker was ready within {patience:g} s: the cluster is busy, or has no room for a trial:"
@@ -154,7 +157,7 @@ class Worker:
     def ready(self) -> int:
         """Bring the data here. Returns the bytes of memory of this worker's GPU, 0 without one."""
         torch.set_num_threads(self.task.threads)
-        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"))
+        self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"), self.task.gpu)
         return int(torch.cuda.get_device_properties(0).total_memory) if self.task.gpu else 0
 
     def measure(self, params: Params) -> Trained | str:
@@ -164,13 +167,17 @@ class Worker:
             return reason_of(error)
 
 
-def few_examples(data: Dataset) -> Dataset:
-    """The data set with one batch of validation examples per instrument: training is what is timed."""
+def few_examples(data: Dataset, gpu: bool = False) -> Dataset:
+    """The data set with one batch of validation examples: training is what is timed.
+
+    On a GPU one of every instrument; on a CPU, where that takes longer than the training, of the first one alone,
+    which is the one that trains there, and a few of the others.
+    """
     examples = {}
-    for code, sides in data.examples.items():
+    for number, (code, sides) in enumerate(data.examples.items()):
         validation = sides["validation"]
-        first = np.arange(min(EVALUATION_BATCH, len(validation)))
-        examples[code] = {**sides, "validation": validation.pick(first)}
+        most = EVALUATION_BATCH if gpu or not number else FEW
+        examples[code] = {**sides, "validation": validation.pick(np.arange(min(most, len(validation))))}
     return dataclasses.replace(data, examples=examples)
 
 
@@ -179,7 +186,8 @@ def measure(
 ) -> Trained:
     """Train a configuration for so many epochs of one batch each; times are medians without the first epoch.
 
-    On a GPU all of the unit's networks are trained, on a CPU the first one, and what the others would hold is added.
+    On a GPU all of the unit's networks are trained, and the one that all instruments share; otherwise, on a CPU, the
+    first one, and what the others would hold is added.
 
     Raises:
         Exception: whatever building or training the network raises, but not `TrainingFailed`.
@@ -187,14 +195,19 @@ def measure(
     gpu = data.rows.device.type == "cuda"
     config = make_config(params)
     parameters = _check_shape(make_network(config).to(data.rows.device), data)
-    members = [Member(code, 0) for code in (instruments if gpu else instruments[:1])]
-    examples = len(members) * config.batch_size
+    shared = config.training.heads == "all"
+    networks, trained = (1, 1) if shared else (len(instruments), len(instruments) if gpu else 1)
+    members = [Member(code, 0) for code in (instruments if gpu or shared else instruments[:1])]
+    # One batch an epoch; a network of several instruments would draw several to show each of them as many examples.
+    batches = join_pairs([data.examples[member.instrument]["train"] for member in members]).targets_per_example
+    batches = batches / len(members) if shared else 1.0
+    examples = len(members) * batches * config.training.batch_size
     validation = sum(len(data.examples[member.instrument]["validation"]) for member in members)
     _forget_peak(gpu)
     times: list[tuple[float, float, float]] = []
     wall, busy = time.perf_counter(), time.process_time()
     try:
-        for result in fit(config, data, members, epochs=rounds, batches_per_epoch=1):
+        for result in fit(config, data, members, epochs=rounds, batches_per_epoch=batches):
             training = examples / result.examples_per_second
             times.append((training, result.seconds - training, time.process_time() - busy))
             wall, busy = time.perf_counter(), time.process_time()
@@ -211,7 +224,7 @@ def measure(
         evaluation=evaluation / validation,
         # What the networks beside the first hold, and a checkpoint of all, twice while it is put together.
         # So few examples do not fill what streamed rows may take; on a GPU one block of them is on its way in the host.
-        host_bytes=_peak_host_bytes() + (3 * len(instruments) - len(members)) * state + data.rows.bytes_ahead,
+        host_bytes=_peak_host_bytes() + (3 * networks - trained) * state + data.rows.bytes_ahead,
         gpu_bytes=peak_bytes(gpu) + data.rows.bytes_ahead if gpu else 0,
     )
     return Trained(measured, training + evaluation, training + evaluation if gpu else cpu)

@@ -4,10 +4,11 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, geometric_mean, median
 
 from sepsearch.preflight.corner_configurations import complete_corner
 from sepsearch.search.asha import expected_epochs
+from sepsearch.search.configurations import sampled_names
 from sepsearch.search.protocol import Params
 from sepsearch.search.space import Space
 from sepsearch.utils.formatting import duration, size
@@ -94,7 +95,9 @@ class Disk:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What preflight found for so many trials. `times` is None and `corners` 0 where no corner was tried.
+    """What preflight found for so many trials. `times` is None where no corner was tried.
+
+    `corners`: how many were tried, and how many there are.
 
     `memory` is that of one worker at the corner that needs most, in bytes, on the GPU where there is one; `notes` are
     lines for the user, none of which stops the run.
@@ -102,7 +105,7 @@ class Forecast:
 
     disk: Disk
     trials: int
-    corners: int = 0
+    corners: tuple[int, int] = (0, 0)
     memory: int = 0
     times: Times | None = None
     notes: tuple[str, ...] = ()
@@ -116,7 +119,9 @@ class Forecast:
             if times.fitting is not None and times.fitting < self.trials:
                 search += f" (about {times.fitting} of {self.trials} trials fit in the time budget)"
             epoch = f"about {duration(times.epoch)} an epoch, {search}, finalists about {duration(times.finalists)}"
-            parts = [f"{self.corners} corner configurations fit (largest {size(self.memory)})", epoch, *parts]
+            tried, there = self.corners
+            of = f" of {there}" if tried < there else ""
+            parts = [f"{tried}{of} corner configurations fit (largest {size(self.memory)})", epoch, *parts]
         return f"preflight: {'; '.join(parts)}"
 
 
@@ -163,22 +168,38 @@ def _two_epochs(seconds: Sequence[tuple[Params, float]], space: Space) -> tuple[
     """Seconds of an epoch of the reference, and on average over the space, from those of corners, the reference first.
 
     Effects of several parameters are taken to multiply, and every parameter's is the mean over its choices, or over
-    both ends of its range. Conditional parameters count as the reference has them. Most parameters hardly change the
-    time, so the median corner is what ratios are taken to: a mistake in one time would count once a parameter.
+    both ends of its range. Conditional parameters count as the reference has them, other families by all their corners.
+    Most parameters hardly change the time, so the median corner is what ratios are taken to: a mistake in one time
+    would count once a parameter.
+    Where some parameter was not tried alone it is the middle of the corners at the ends of several ranges at once.
     """
     usual = complete_corner(space, {})
-    apart = [[name for name, value in params.items() if value != usual[name]] for params, _ in seconds]
-    base = median(value for (_, value), names in zip(seconds, apart, strict=True) if len(names) <= 1)
+    apart = [_differing(space, params, usual) for params, _ in seconds]
+    near = [
+        value for (_, value), names in zip(seconds, apart, strict=True) if len(names) <= 1 and "family" not in names
+    ]
+    base = median(near or [value for _, value in seconds])
     typical = base
     for name, parameter in space.parameters.items():
         values = parameter.ends if parameter.choices is None else parameter.choices
         alone = [sample for sample, names in zip(seconds, apart, strict=True) if names == [name]]
         ratios = [_ratio(value, base) for params, value in alone if params[name] in values]
-        if usual[name] in values:
+        if usual.get(name) in values:
             ratios.append(next((_ratio(value, base) for params, value in seconds if params == usual), 1.0))
         if ratios:
             typical *= fmean(ratios)
+    ends = [_ratio(value, base) for (_, value), names in zip(seconds, apart, strict=True) if len(names) > 1]
+    if ends and not space.parameters.keys() <= {name for names in apart if len(names) == 1 for name in names}:
+        typical = base * geometric_mean(ends)
     return base * _ratio(seconds[0][1], base), typical
+
+
+def _differing(space: Space, params: Params, usual: Params) -> list[str]:
+    """The parameters of a space that two configurations have differently, of those that are sampled for both."""
+    if params["family"] not in space.families:
+        return list(space.parameters)
+    both = set(sampled_names(space, params)) & set(sampled_names(space, usual))
+    return [name for name in space.parameters if name in both and params[name] != usual[name]]
 
 
 def _ratio(seconds: float, base: float) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.models.families import make_config
 from sepsearch.preflight.dry_run import CORNER_SECONDS, Worker, peak_bytes, train_corners
 from sepsearch.search.protocol import Params
-from sepsearch.training.loop import Member, TrainingFailed
+from sepsearch.training.members import Member, TrainingFailed
 from sepsearch.utils.formatting import size
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class _Trainer(Worker):
             next(self.epochs)
         except TrainingFailed:
             self._begin()  # a loss that is not finite is as much work as any other
-        return BATCHES * self.config.batch_size * len(self.task.instruments)
+        return BATCHES * self.config.training.batch_size * len(self.task.instruments)
 
     def train(self, start: float, seconds: float) -> tuple[float, int]:
         """Train from `start` (of `time.monotonic`) for so many seconds: examples a second, and peak memory in bytes."""

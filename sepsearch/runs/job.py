@@ -32,8 +32,8 @@ class Job:
     """A trial, a finalist with one seed, or a model that is trained without one title.
 
     `ratio` is the last epoch's, `ratios` that of each instrument, `seconds` how long it took. `state` is "running",
-    "completed", "stopped" or "failed". `jumps` counts discontinuities of losses. `history` has all epochs, if the
-    `RunState` keeps them.
+    "completed", "stopped" or "failed". `dead` are the instruments whose network puts out nothing but zeros. `jumps`
+    counts discontinuities of losses. `history` has all epochs, if the `RunState` keeps them.
     """
 
     id: str
@@ -47,11 +47,17 @@ class Job:
     epochs: int = 0
     ratio: float | None = None
     ratios: Mapping[str, float | None] = field(default_factory=dict)
+    dead: Sequence[str] = ()
     seconds: float = 0.0
     jumps: int = 0
     spared: bool = False
     retries: list[str] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def remark(self) -> str:
+        """What must be known about the ratio, such as "dead: vn"; "" for nothing."""
+        return f"dead: {', '.join(self.dead)}" if self.dead else ""
 
     @property
     def interrupted(self) -> bool:

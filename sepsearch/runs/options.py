@@ -2,44 +2,86 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sepsearch.data.instruments import parse_codes
 from sepsearch.search.shipped_spaces import space_path
-from sepsearch.utils.command_line import ArgumentParser, positive
+from sepsearch.utils.command_line import ArgumentParser, add_runs, positive
 from sepsearch.utils.errors import UserError
 
+Add = Callable[..., argparse.Action]  # a group's `add_argument`
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
+USAGE = ("--space FILE [options]", "--resume NAME [options]")
+EXAMPLES = (
+    ("--space laptop", "all of it on the demo ensemble, in minutes"),
+    ("--space detector --data URMP --name urmp --trials 200 --time-budget 8h", "own recordings, with a budget"),
+    (
+        "--space detector --data URMP --address auto --storage s3://bucket/runs --gpus-per-trial 0.25",
+        "on a Ray cluster, four trials on a GPU",
+    ),
+    ("--resume urmp", "go on after an interruption"),
+    ("--space laptop --quiet --json > results.json", "in a script: the content of results.json alone"),
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; `argv` without the program's name."""
-    parser = ArgumentParser(prog="python -m sepsearch.run", description=DESCRIPTION)
-    add = parser.add_argument
-    add("--space", type=space_path, help="space file, or one that comes with sepsearch: detector, laptop")
-    add("--data", type=Path, help="folder of recordings (URMP's layout or piece/vn.wav); the demo ensemble by default")
-    add("--name", help="name of the run and its folder; the space's name and the time by default")
-    add("--runs", type=Path, default=Path("runs"), help="where run folders go on this machine (default: runs)")
-    add("--storage", help="where all machines see the run: a shared folder, or a URI such as s3://bucket/runs")
-    add("--instruments", type=_codes, help="codes such as vn,vc; all that play by default")
-    add("--trials", type=positive, help="configurations to try; the space file's number by default")
-    add("--max-epochs", type=positive, help="no network is trained longer; the space file's numbers by default")
-    add("--time-budget", type=_seconds, help="for the trials, such as 90s, 10m or 2h; then the finalists are trained")
-    add("--seed", type=_seed, help="of the split, the sampler and the networks (default: 0)")
-    add("--workers", type=positive, help="trials at once; as many as fit by default (1: the same numbers every time)")
-    add("--cpus-per-trial", type=_share, help="default: 1")
-    add("--gpus-per-trial", type=_gpus, help="such as 0.25, or auto: measured; default: a quarter where there are GPUs")
-    add("--address", help="a Ray cluster to use, such as auto or head:6379; this machine alone by default")
-    add("--retries", type=_count, help="how often a trial is tried again after its worker died (default: 2)")
-    add("--resume", metavar="NAME", help="go on with a run that was interrupted or killed, with the same options")
-    add("--accept-changes", action="store_true", help="resume though space file, recordings or versions have changed")
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     if arguments.accept_changes and not arguments.resume:
         raise UserError("--accept-changes: expected with --resume: leave it out")
     return arguments
+
+
+def make_parser() -> ArgumentParser:
+    """The options in groups; those that are None unless given take a resumed run's own value, or the space file's."""
+    parser = ArgumentParser("run", DESCRIPTION, EXAMPLES, USAGE)
+    _add_search(parser.add_argument_group("what to search").add_argument)
+    _add_budget(parser.add_argument_group("budget").add_argument)
+    _add_machines(parser.add_argument_group("machines").add_argument)
+    _add_storage(parser.add_argument_group("names and storage").add_argument)
+    parser.add_argument_group("tracking", "MLflow is where MLFLOW_TRACKING_URI says (default: mlflow.db here).")
+    parser.add_general(json="print the content of results.json, once the run has ended,")
+    return parser
+
+
+def _add_search(add: Add) -> None:
+    space = "space file, or one that comes with sepsearch: detector, laptop (default: none; a resumed run has its own)"
+    add("--space", metavar="FILE", type=space_path, help=space)
+    data = "folder of recordings, URMP's layout or piece/vn.wav (default: the demo ensemble)"
+    add("--data", metavar="DIR", type=Path, help=data)
+    add("--instruments", metavar="CODES", type=_codes, help="instruments, such as vn,vc (default: all that play)")
+    add("--seed", metavar="N", type=_seed, help="seed of the split, the sampler and the networks (default: 0)")
+
+
+def _add_budget(add: Add) -> None:
+    add("--trials", metavar="N", type=positive, help="configurations to try (default: the space file's)")
+    add("--max-epochs", metavar="N", type=positive, help="no network is trained longer (default: the space file's)")
+    budget = "for the trials, such as 90s, 10m or 2h; then the finalists are trained (default: no limit)"
+    add("--time-budget", metavar="TIME", type=_seconds, help=budget)
+
+
+def _add_machines(add: Add) -> None:
+    address = "a Ray cluster to use, such as auto or head:6379 (default: this machine alone)"
+    add("--address", metavar="WHERE", help=address)
+    workers = "trials at once; with 1 the same numbers every time (default: as many as fit)"
+    add("--workers", metavar="N", type=positive, help=workers)
+    add("--cpus-per-trial", metavar="N", type=_share, help="CPUs, such as 0.5 (default: 1)")
+    gpus = "GPUs, such as 0.25, or auto: measured (default: 0.25 where there are GPUs)"
+    add("--gpus-per-trial", metavar="N", type=_gpus, help=gpus)
+    retries = "how often a trial is tried again after its worker died (default: 2)"
+    add("--retries", metavar="N", type=_count, help=retries)
+
+
+def _add_storage(add: Add) -> None:
+    add("--name", help="name of the run and its folder (default: the space's name and the time)")
+    add_runs(add)
+    storage = "where all machines see the run: a shared folder, or a URI such as s3://bucket/runs (default: --runs)"
+    add("--storage", metavar="WHERE", help=storage)
+    add("--resume", metavar="NAME", help="go on with a run that was interrupted or killed (default: a new run)")
+    add("--accept-changes", action="store_true", help="resume though space file, recordings or versions have changed")
 
 
 # How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.

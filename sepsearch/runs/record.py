@@ -45,10 +45,12 @@ def search_facts(settings: Settings, space: Space, prepared: "PreparedData") -> 
     }
 
 
-def journal_begin(journal: Journal, settings: Settings, space: Space, prepared: "PreparedData", seconds: float) -> None:
-    """The first event: all that the search depends on, and a name that no other run has."""
+def journal_begin(
+    journal: Journal, settings: Settings, space: Space, prepared: "PreparedData", reference: str, seconds: float
+) -> None:
+    """The first event: all that the search depends on, the reference's trial, and a name that no other run has."""
     identity = f"{settings.name}/{prepared.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
     run = hashlib.sha256(identity.encode()).hexdigest()[:16]
     facts = search_facts(settings, space, prepared)
     begin = {"event": "search", "format": FORMAT, "name": settings.name, "run": run}
-    journal.append(cast(SearchEvent, {**begin, **facts, "reference": "t0000", "seconds": seconds}))
+    journal.append(cast(SearchEvent, {**begin, **facts, "reference": reference, "seconds": seconds}))

@@ -193,6 +193,7 @@ class RunReducer:
         job = self.jobs[event["id"]]
         job.epochs, job.ratio, job.seconds = event["epoch"], event["ratio"], event.get("seconds") or 0.0
         job.ratios = {member["instrument"]: member.get("ratio") for member in event["members"]}
+        job.dead = [member["instrument"] for member in event["members"] if member.get("zero_share") == 1]
         job.jumps += sum(bool(member.get("discontinuity")) for member in event["members"])
         if self._history:
             while job.history and job.history[-1].epoch >= event["epoch"]:

@@ -11,6 +11,7 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.runs.state import RunState, reduce_events
+from sepsearch.runs.verdict import VOLUME, WORKS, Verdict, decibels, judge_models
 from sepsearch.search.events import FinalistRecord
 from sepsearch.search.journal import read_run
 from sepsearch.training.metrics import mean_and_sd, mean_interval
@@ -91,9 +92,15 @@ def _build(run: RunState) -> dict[str, Any]:
         "finalists": [_finalist(run, one, final) for one in run.configurations or ()],
         "final": final,
         "reference_final": scores["reference_final"] if scores else {},
+        "candidates": scores.get("candidates", {}) if scores else {},
+        "verdicts": {one.instrument: {"verdict": one.kind, "reason": one.reason} for one in _verdicts(final, search)},
         "champions": run.champions,
         "seconds": seconds,
     }
+
+
+def _verdicts(final: Mapping[str, Any], search: Mapping[str, Any]) -> list[Verdict]:
+    return judge_models(final, search["baselines"]["validation"]) if final else []
 
 
 def _trial(job: Job) -> dict[str, Any]:
@@ -105,6 +112,7 @@ def _trial(job: Job) -> dict[str, Any]:
         "epochs": job.epochs,
         "ratio": job.ratio,
         "ratios": job.ratios,
+        **({"dead": list(job.dead)} if job.dead else {}),
     }
 
 
@@ -138,33 +146,70 @@ def _finalist(run: RunState, configuration: FinalistRecord, final: Mapping[str, 
 
 
 def final_table(results: Mapping[str, Any], caveats: Mapping[str, str]) -> "Table":
-    """Instrument, identity loss, model loss, ratio mean ± sd over seeds, test ratio, SI-SDR gain, and two opponents."""
+    """Instrument, SI-SDR gain, ratio mean ± sd over seeds, test ratio, two opponents, losses; the best gain first."""
     from rich import box
     from rich.table import Table
 
     title = f"Final models of {results['name']}"
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("instrument", no_wrap=True)
-    headings = ("identity\nloss", "model\nloss", "ratio ± sd", "test\nratio", "SI-SDR\ngain, dB", "oracle's\ngain, dB")
-    for heading in (*headings, "constant\ngain", "reference\nnetwork", "as\nprinted"):
+    headings = ("SI-SDR\ngain, dB", "oracle's\ngain, dB", "ratio ± sd", "test\nratio", "constant\ngain")
+    for heading in (*headings, "reference\nnetwork", "as\nprinted", "identity\nloss", "model\nloss"):
         table.add_column(heading, justify="right")
-    for code, final in results["final"].items():
-        reference = results["reference_final"].get(code, {})
+    for verdict in judge_models(results["final"], results["baselines"]):
+        code = verdict.instrument
+        final, reference = results["final"][code], results["reference_final"].get(code, {})
         jumps = f" {final['discontinuities']}↯" if final["discontinuities"] else ""
         baselines = {name: losses[code] for name, losses in results["baselines"].items()}
         table.add_row(
-            f"{code:3} {INSTRUMENTS[code]}{'*' if code in caveats else ''}",
-            number(final["identity_loss"], 4),
-            number(final["val_loss"], 4),
+            f"{verdict.name}{'*' if code in caveats else ''}",
+            decibels(final["si_sdr_gain_db"]),
+            number(_oracle_gain(final), 1),
             f"{number(final['ratio_mean'])} ± {number(final['ratio_sd'])}{jumps}",
             number(final["test_ratio"]),
-            number(final["si_sdr_gain_db"], 1),
-            number(_oracle_gain(final), 1),
             number(baselines["gain"] / baselines["identity"] if baselines["identity"] else None),
             f"{number(reference.get('ratio_mean'))} ± {number(reference.get('ratio_sd'))}",
             number(REFERENCE_RATIOS[code]),
+            number(final["identity_loss"], 4),
+            number(final["val_loss"], 4),
+            style="green" if verdict.kind == WORKS else "dim" if verdict.kind == VOLUME else "",
         )
     table.caption = "\n".join(_notes(results, caveats))
+    return table
+
+
+def has_named_scores(final: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether any final model was scored with the players named; runs of earlier versions have none."""
+    keys = ("named_test_ratio", "named_si_sdr_gain_db")
+    return any(row.get(key) is not None for row in final.values() for key in keys)
+
+
+def named_table(results: Mapping[str, Any]) -> "Table | None":
+    """Test ratio and SI-SDR gain, plain and with the players named; None where nothing was scored so.
+
+    A table of its own: the final table is as wide as a terminal, and none of its other columns compares with these.
+    """
+    from rich import box
+    from rich.table import Table
+
+    if not has_named_scores(results["final"]):
+        return None
+    title = "With the players named (separate --players)"
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("instrument", no_wrap=True)
+    for heading in ("test\nratio", "players\nnamed", "SI-SDR\ngain, dB", "players\nnamed"):
+        table.add_column(heading, justify="right")
+    for code, final in results["final"].items():
+        gains = (final["si_sdr_gain_db"], final.get("named_si_sdr_gain_db"))
+        ratios = (final["test_ratio"], final.get("named_test_ratio"))
+        numbers = [number(ratio) for ratio in ratios] + [decibels(gain) for gain in gains]
+        table.add_row(INSTRUMENTS[code], *numbers)
+    table.caption = (
+        "players named: masks are divided by their sum over\n"
+        "the instruments that play. A dash: one of them has no\n"
+        "final model, or one that has seen the clips. Nothing\n"
+        "is chosen by these."
+    )
     return table
 
 
@@ -191,6 +236,10 @@ def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[s
         yield "↯: how often a loss jumped."
     out = [code for code, row in results["final"].items() if row.get("protocol") == LEFT_OUT]
     if out:
-        yield f"test ratio and gain of {', '.join(out)}: one title left out of training at a time."
+        yield f"test ratio and gain of {', '.join(map(_name, out))}: one title left out of training at a time."
     for code, text in caveats.items():
-        yield f"* {code}: {text}"
+        yield f"* {_name(code)}: {text}"
+
+
+def _name(code: str) -> str:
+    return INSTRUMENTS.get(code, code)

@@ -9,6 +9,7 @@ from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import is_there
 
 JOURNAL = "journal.jsonl"
+RAY_FOLDER = "ray"  # Ray Tune's own files
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Names of files and folders while they are written (`files`), and of what preflight tries.
 TEMPORARY = re.compile(r"\..+\.partial(-.*)?|\.preflight-.*")
@@ -38,7 +39,7 @@ def find_run(runs: Path, name: str, what: str) -> Path:
 
 def may_precede_journal(name: str) -> bool:
     """Whether a file of this name can be in the folder of a run without a first event."""
-    return name in ("space.yaml", JOURNAL) or name.startswith(".")
+    return name in ("space.yaml", JOURNAL, RAY_FOLDER) or name.startswith(".")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,15 +1,18 @@
 """State of a run at any point of its journal, and what follows from it."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 from sepsearch.runs.job import RUNNING, Job
 from sepsearch.runs.reducer import RunReducer
+from sepsearch.runs.verdict import baseline_ratio
 from sepsearch.search.events import Event, ScoresEvent
 from sepsearch.search.protocol import INTERRUPTED
 from sepsearch.search.selection import Choice, choose_model
 
 QUIET_SECONDS = 300.0  # that nothing was written: its process may be gone
 QUIET_EPOCHS = 3.0  # but epochs may be long
+SPEED_SPREAD = 0.15  # share by which epochs of other configurations are faster or slower, of the time left
 
 
 class RunState(RunReducer):
@@ -34,6 +37,13 @@ class RunState(RunReducer):
         """Ratios by instrument of the reference network's trial; empty before it has completed."""
         job = self.jobs.get(self.search.get("reference", ""))
         return job.ratios if job and job.state == "completed" else {}
+
+    def constant_gain(self) -> float | None:
+        """Ratio of the best constant gain on validation titles, mean over instruments; None without baselines."""
+        losses = self.search.get("baselines", {}).get("validation", {})
+        found = [baseline_ratio(losses, "gain", code) for code in self.codes]
+        ratios = [ratio for ratio in found if ratio is not None]
+        return sum(ratios) / len(ratios) if ratios else None
 
     @property
     def scored(self) -> ScoresEvent | None:
@@ -114,6 +124,21 @@ class RunState(RunReducer):
         """Training examples per second of all running jobs together, while they train."""
         return len(self.running) * self.throughput.examples_per_second(now)
 
+    def epochs_done(self) -> int:
+        """Epochs that the jobs of the present stage have done."""
+        return sum(job.epochs for job in self.jobs.values() if job.stage == self.stage)
+
+    def epochs_left(self) -> float:
+        """Estimate of the epochs that the present stage has still to do."""
+        running = [job for job in self.running.values() if job.stage == self.stage]
+        return self.states(self.stage)["waiting"] * self._expect(0) + sum(self._expect(job.epochs) for job in running)
+
+    def _expect(self, epochs: int) -> float:
+        """Estimate of the epochs left of a job of the present stage that has done so many."""
+        if self.stage == "search":
+            return self._length.left(epochs)
+        return float(int(self.search["settings"].get("final_epochs", 0)) - epochs)
+
     def remaining(self, now: float) -> tuple[float, float] | None:
         """Estimate of the seconds left for the stage, and of those for the finalists after it (0 if they run).
 
@@ -123,17 +148,30 @@ class RunState(RunReducer):
         if not speed or self.end or self.scores:
             return None
         running = [job for job in self.running.values() if job.stage == self.stage]
-        waiting, length = self.states(self.stage)["waiting"], self._length
         final = int(self.search["settings"].get("final_epochs", 0))
-        expect = length.left if self.stage == "search" else lambda epochs: final - epochs
         # The last ones run side by side, and each takes its own time.
-        alone = max((expect(job.epochs) * job.seconds for job in running), default=0.0)
-        left = max((waiting * expect(0) + sum(expect(job.epochs) for job in running)) / speed, alone)
+        alone = max((self._expect(job.epochs) * job.seconds for job in running), default=0.0)
+        left = max(self.epochs_left() / speed, alone)
         if self.stage != "search":
             return left, 0.0
         if budget := (self.search["settings"].get("options") or {}).get("time_budget"):
             left = min(left, max(0.0, budget - self.throughput.worked(now)))
-        return left, length.finalists * final / speed
+        return left, self._length.finalists * final / speed
+
+    def remaining_range(self, now: float) -> tuple[float, float] | None:
+        """Range of the seconds left for the stage: two standard deviations of its trials' epochs, and SPEED_SPREAD.
+
+        None where `remaining` is.
+        """
+        speed, left = self.throughput.rate(now), self.remaining(now)
+        if not speed or left is None:
+            return None
+        spread = 0.0
+        if self.stage == "search":
+            states = self.states("search")
+            spread = 2 * self._length.spread * math.sqrt(states["waiting"] + states["running"]) / speed
+        low, high = left[0] * (1 - SPEED_SPREAD) - spread, left[0] * (1 + SPEED_SPREAD) + spread
+        return max(0.0, low), high
 
 
 def reduce_events(events: Iterable[Event], history: bool = False) -> RunState:

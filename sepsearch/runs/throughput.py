@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
 from sepsearch.search.asha import expected_epochs
@@ -68,7 +69,7 @@ class SearchLength:
         self._settings: Mapping[str, Any] = {}
         self._space: Mapping[str, Any] = {}
         self._forecast: float | None = None
-        self._epochs = self._ended = 0
+        self._epochs = self._ended = self._squares = 0
 
     def begin(self, settings: Mapping[str, Any], space: Mapping[str, Any]) -> None:
         """Take the run's settings and space, as in the journal's first event."""
@@ -77,6 +78,7 @@ class SearchLength:
     def ended(self, epochs: int, trials: int = 1) -> None:
         """A trial has ended; with `trials` −1 and negative `epochs` that is taken back."""
         self._epochs += epochs
+        self._squares += trials * epochs * epochs
         self._ended += trials
 
     @property
@@ -97,6 +99,13 @@ class SearchLength:
         # As forecast before the first trial has ended, and more and more as those were that have.
         mean = (PRIOR * self._forecast + self._epochs) / (PRIOR + self._ended)
         return mean - epochs if epochs < mean else max(0.0, float(self._settings.get("epochs", 0)) - epochs)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the epochs of a trial; that of an even draw up to the full budget while few ended."""
+        if self._ended < PRIOR:
+            return float(self._settings.get("epochs", 0)) / sqrt(12)
+        return sqrt(max(0.0, self._squares / self._ended - (self._epochs / self._ended) ** 2))
 
     def _expected(self) -> float:
         """Expected epochs of a trial under the rungs; the full budget if the space cannot be read."""

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recording_fixtures import write_plain_tree
 from sample_files import FACTS, FRONT_END, waveforms, write
 from torch import nn
 
 from sepsearch.audio.spectrogram import clip_spectra, subset_rows
-from sepsearch.evaluation.audio_samples import PANELS, read_sample, read_samples
+from sepsearch.evaluation.audio_samples import PANELS, example_mixture, read_sample, read_samples
 from sepsearch.utils.errors import UserError
 
 
@@ -90,6 +91,12 @@ def damage_card(folder, **changes):
     (folder / "sample.json").write_text(json.dumps(card))
 
 
+def test_a_sample_of_an_earlier_version_does_not_say_how_long_its_target_sounds(tmp_path):
+    folder = write(tmp_path / "samples" / "vn")
+    damage_card(folder, sounding_share="absent")
+    assert read_samples(tmp_path)["vn"].facts["sounding_share"] is None
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -120,3 +127,11 @@ def test_damage_is_one_line_that_names_the_file(tmp_path, harm, said):
     assert said in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mixture_to_try_a_model_on_is_its_test_clip_else_one_of_the_recordings_else_none(tmp_path):
+    write_plain_tree(tmp_path / "data" / "mine", {"a": ["vn", "vc"], "b": ["vn", "mix"]}, 0.3)
+    write(tmp_path / "samples" / "vn")
+    assert example_mixture(tmp_path, "vn", str(tmp_path / "data")) == tmp_path / "samples" / "vn" / "mixture.mp3"
+    assert example_mixture(tmp_path, "vc", str(tmp_path / "data")) == tmp_path / "data" / "mine" / "b" / "mix.wav"
+    assert example_mixture(tmp_path, "vc", str(tmp_path / "nowhere")) is None

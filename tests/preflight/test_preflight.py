@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from stored_task import stored_task
 from synthetic import synthetic_data
 
+from sepsearch.data.dataset import EVALUATION_BATCH, Dataset, Pairs
 from sepsearch.distributed import nodes
 from sepsearch.distributed.nodes import Node, check_nodes, look_around
-from sepsearch.models.families import count_parameters, make_config, make_network
+from sepsearch.models.families import config_params, count_parameters, make_config, make_network
 from sepsearch.preflight import corner_configurations, dry_run
 from sepsearch.preflight.checks import check_folders, check_memory, preflight
 from sepsearch.preflight.corner_configurations import corner_configs, difference, parameter_counts
@@ -33,7 +35,8 @@ from sepsearch.preflight.estimates import (
 from sepsearch.search.asha import MANY, expected_epochs
 from sepsearch.search.protocol import Workers
 from sepsearch.search.space import load_space, parse_space
-from sepsearch.training.loop import TrainingFailed, fit
+from sepsearch.training.loop import fit
+from sepsearch.training.members import TrainingFailed
 from sepsearch.utils import storage
 from sepsearch.utils.errors import UserError, no_space
 from sepsearch.utils.storage import open_storage
@@ -52,6 +55,17 @@ def one_line(error) -> str:
     return text
 
 
+def test_a_corner_is_validated_on_one_batch_and_on_a_cpu_on_a_few_examples_of_the_other_instruments():
+    pairs = Pairs(np.arange(100), np.arange(100), np.zeros(100, np.int64))
+    data = Dataset(None, {code: {"train": pairs, "validation": pairs} for code in ("vn", "vc", "fl")}, {})
+
+    def counts(gpu):
+        return [len(sides["validation"]) for sides in dry_run.few_examples(data, gpu).examples.values()]
+
+    assert counts(gpu=False) == [EVALUATION_BATCH, dry_run.FEW, dry_run.FEW]
+    assert counts(gpu=True) == [EVALUATION_BATCH] * 3
+
+
 # Corners
 
 
@@ -60,14 +74,14 @@ def test_every_choice_and_both_ends_of_every_range_are_in_a_corner_of_the_spaces
     searched = load_space(SPACES / f"{name}.yaml")
     configs = corner_configs(searched)
     for key, parameter in searched.parameters.items():
-        assert set(parameter.corners()) <= {params[key] for params in configs}
+        assert set(parameter.corners()) <= {params[key] for params in configs if key in params}
     assert len(configs) <= corner_configurations.MOST_CORNERS
 
 
 def test_the_reference_is_the_first_corner_and_none_comes_twice():
     searched = load_space(SPACES / "detector.yaml")
     configs = corner_configs(searched)
-    assert configs[0] == searched.complete({})
+    assert configs[0] == config_params(make_config({}))
     assert len({repr(sorted(params.items())) for params in configs}) == len(configs)
 
 
@@ -75,7 +89,7 @@ def test_a_conditional_parameter_is_tried_where_its_condition_holds_and_has_the_
     condition = {"choices": [32, 64], "when": {"detector_layers": 2}}
     configs = corner_configs(space({"detector_layers": [1, 2], "detector_width": condition}))
     widths = {layers: {c["detector_width"] for c in configs if c["detector_layers"] == layers} for layers in (1, 2)}
-    assert widths == {1: {128}, 2: {32, 64}}
+    assert widths == {1: {0}, 2: {32, 64}}
 
 
 def test_the_largest_of_all_numbers_together_is_a_corner_and_so_is_the_smallest():
@@ -83,6 +97,11 @@ def test_the_largest_of_all_numbers_together_is_a_corner_and_so_is_the_smallest(
     pairs = [(params["filters"], params["batch_size"]) for params in configs]
     assert (32, 64) in pairs
     assert (8, 16) in pairs
+
+
+def test_the_largest_and_the_smallest_follow_the_reference_because_the_first_few_are_tried_first():
+    configs = corner_configs(space({"filters": [8, 16, 32], "batch_size": [16, 24, 64]}))
+    assert [(params["filters"], params["batch_size"]) for params in configs[1:3]] == [(32, 64), (8, 16)]
 
 
 def test_what_the_largest_numbers_leave_out_by_a_condition_is_tried_with_the_condition():
@@ -117,7 +136,7 @@ def test_networks_are_counted_as_they_will_be_built():
 
 def test_a_corner_that_no_network_can_be_built_from_is_named(monkeypatch):
     def build(config):
-        if config.filters == 24:
+        if config.network.filters == 24:
             raise ValueError("kernel larger than input\nand more")
         return make_network(config)
 
@@ -198,6 +217,19 @@ def test_a_node_that_sees_the_folder_is_told_with_its_memory_and_nothing_is_left
     total, unused = node.memory
     assert 0 < unused <= total
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_is_the_only_node_is_looked_at_without_starting_a_worker(ray_workers, tmp_path, monkeypatch):
+    seen = []
+
+    def look(room, token):
+        seen.append(os.getpid())
+        return {"problem": "", "versions": nodes.versions(), "memory": (2, 1)}
+
+    monkeypatch.setattr(nodes, "look_around", look)
+    (node,) = check_nodes(open_storage(tmp_path), ray_workers)
+    assert seen == [os.getpid()]
+    assert node.memory == (2, 1)
 
 
 def answer(problem: str = "", **other):
@@ -286,7 +318,7 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
     )
     count = len(corner_configs(searched))
     assert [done for _, done, _ in told] == list(range(count + 1))
-    assert found.corners == count
+    assert found.corners == (count, count)
     assert 50e6 < found.memory < 5e9
     assert found.times.search > found.times.trial > found.times.epoch > 0
     assert found.times.fitting == 4
@@ -304,7 +336,7 @@ def test_preflight_without_corners_trains_nothing(task, ray_workers, tmp_path, m
 
 
 def failing_fit(config, data, members, **settings):
-    if config.filters == 2:
+    if config.network.filters == 2:
         raise RuntimeError("out of memory\nTraceback …")
     yield SimpleNamespace(examples_per_second=1.0, seconds=1.0)
 
@@ -318,7 +350,7 @@ def test_a_corner_that_raises_is_one_line_that_names_it(task, ray_workers):
 
 
 def dying_fit(config, data, members, **settings):
-    if config.filters == 2:
+    if config.network.filters == 2:
         os._exit(1)
     yield SimpleNamespace(examples_per_second=1.0, seconds=1.0)
 
@@ -339,7 +371,7 @@ def test_workers_that_find_no_room_are_waited_for_only_so_long(task, ray_workers
 
 
 def reference(**changes) -> dict:
-    return {**load_space(SPACES / "laptop.yaml").complete({}), "filters": 1, "batch_size": 4, **changes}
+    return {**config_params(make_config({})), "filters": 1, "batch_size": 4, **changes}
 
 
 def test_a_network_whose_output_is_no_spectrogram_is_refused(monkeypatch):
@@ -490,7 +522,7 @@ def test_checkpoints_hold_four_numbers_a_parameter_twice_while_they_are_replaced
 
 
 def test_the_forecast_is_one_line():
-    found = Forecast(Disk(210_000_000, 0, 0), 100, 23, 1_200_000_000, Times(14.0, 60.0, 3600.0, 180.0, 31))
+    found = Forecast(Disk(210_000_000, 0, 0), 100, (23, 23), 1_200_000_000, Times(14.0, 60.0, 3600.0, 180.0, 31))
     assert found.line() == (
         "preflight: 23 corner configurations fit (largest 1.2 GB); about 14 s an epoch, search about 60 min"
         " (about 31 of 100 trials fit in the time budget), finalists about 3 min; checkpoints at most 210 MB"

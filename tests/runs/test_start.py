@@ -343,7 +343,9 @@ def test_what_a_process_killed_before_the_first_event_leaves_does_not_hold_the_n
     folder.mkdir(parents=True)
     for name in ("space.yaml", "journal.jsonl", ".mlflow.lock", ".journal.jsonl.lock", ".space.yaml.k3f9x_2a.partial"):
         (folder / name).write_text("")
+    (folder / "ray" / "jobs").mkdir(parents=True)  # Ray Tune's, which starts before the run begins
     begin = new(tmp_path)
     new_journal(begin).close()
-    assert sorted(path.name for path in folder.iterdir()) == [".journal.jsonl.lock", ".mlflow.lock", "journal.jsonl"]
+    left = [".journal.jsonl.lock", ".mlflow.lock", "journal.jsonl", "ray"]
+    assert sorted(path.name for path in folder.iterdir()) == left
     begin.close()
