@@ -1,17 +1,34 @@
 """`python -m sepsearch.promote`: make a model that a person picked the champion of its instrument."""
 
-import argparse
-from pathlib import Path
-
 from sepsearch.data.instruments import INSTRUMENTS, instrument_code
-from sepsearch.utils.command_line import ArgumentParser
+from sepsearch.utils.command_line import ArgumentParser, add_runs, add_uri
 from sepsearch.utils.errors import UserError, exit_on_user_error
+from sepsearch.utils.output import OUTPUT, write_json, write_note
 from sepsearch.utils.terminal_text import write_line
+
+DESCRIPTION = "Make a model that you picked the champion of its instrument: what `separate` takes by default."
+EXAMPLES = (
+    ("urmp/c1-s2 --instrument vn", "a finalist and seed of a run"),
+    ("urmp --instrument vn", "the model that the run has chosen"),
+    ("models:/sepsearch-vn/3 --instrument vn", "back to a version of MLflow's registry"),
+)
+
+
+def make_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = ArgumentParser("promote", DESCRIPTION, EXAMPLES)
+    models = "models:/sepsearch-vn/3, a run's name such as demo/c1-s2, or its id in MLflow"
+    parser.add_argument("run", metavar="RUN", help=f"{models}; the name of a search means the model it chose")
+    parser.add_argument("--instrument", metavar="CODE", required=True, help="such as vn")
+    add_runs(parser.add_argument)
+    add_uri(parser.add_argument)
+    parser.add_general(json="print what has changed")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Check a model, register it if need be, move the alias to it, and print what has changed. Raises `UserError`."""
-    arguments = _parse(argv)
+    arguments = make_parser().parse_args(argv)
     code = instrument_code(arguments.instrument)
     if code not in INSTRUMENTS:
         raise UserError(f"--instrument {code!r}: unknown, expected one of {', '.join(INSTRUMENTS)}")
@@ -21,21 +38,14 @@ def main(argv: list[str] | None = None) -> None:
 
     uri = arguments.uri or tracking_uri()
     with existing_store(uri, "does not promote the model") as client:
-        for line in Promotion(client, uri, arguments.runs, code).run(arguments.run):
-            write_line(line)
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(
-        prog="python -m sepsearch.promote",
-        description="Make a model that you picked the champion of its instrument: what `separate` takes by default.",
-    )
-    models = "models:/sepsearch-vn/3, a run's name such as demo/c1-s2, or its id in MLflow"
-    parser.add_argument("run", metavar="RUN", help=f"{models}; the name of a search means the model it chose")
-    parser.add_argument("--instrument", required=True, help="code, such as vn")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
-    parser.add_argument("--uri", help="MLflow's address; MLFLOW_TRACKING_URI or mlflow.db here by default")
-    return parser.parse_args(argv)
+        done = Promotion(client, uri, arguments.runs, code).run(arguments.run)
+        if OUTPUT.json:
+            write_json(done.facts())
+            return
+        first, *more = done.lines()
+        write_line(first)
+        for line in more:
+            write_note(line)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def compare_on(prepared: "PreparedData") -> Compare:
 
 def _ratios(prepared: "PreparedData", code: str, *models: Model) -> list[float]:
     """Losses on the validation examples over the identity's loss."""
-    from sepsearch.training.loop import evaluate
+    from sepsearch.training.learner import evaluate
 
     identity = prepared.baselines["validation"]["identity"][code]
     losses = [evaluate(network, prepared.rows, prepared.examples[code]["validation"])[0] for network, _ in models]

@@ -1,9 +1,11 @@
 """Descriptions (Markdown) of MLflow's runs: search, finalist and seed, final model; and lines about champions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.data.instruments import INSTRUMENTS, file_name
+from sepsearch.runs.verdict import RULES, judge_models, verdict_sentences
 from sepsearch.search.events import ScoresEvent, SearchEvent
 from sepsearch.tracking.mlflow_internals import VIEW_TAG, saved_view
 from sepsearch.tracking.records import LONGEST_TAG
@@ -12,16 +14,22 @@ from sepsearch.utils.errors import one_line
 from sepsearch.utils.formatting import number
 from sepsearch.utils.programs import program
 
-NOTE = """A run per search; its children are trials (`t0004`), finalists by configuration and seed (`c0-s2`), and for
-every instrument its final model (`vn`), with pictures and audio under Artifacts. `ratio` is validation loss / identity
-loss: below 1 is better than handing the mixture through; `final_ratio/vn` is that of the weights that were kept.
+NOTE = """**Final models** of every instrument, with audio to play: view *Final models*; all candidates of one
+instrument: views *Violin*, *Cello* and so on (above on the right, or `…/runs?viewStateShareKey=sepsearch-vn`).
 
-**Views**, above on the right, have columns for each kind of run. Filters: `tags.stage = 'search'`, `'trial'` or
-`'finalist'`; of finalists `tags.instrument = 'vn'` finds the violin model of every search, `'all'` the finalists by
-seed. Sort by a metric: sorted by date, MLflow hides children behind their search.
+A run per search; its children are trials (`t0004`), finalists by configuration and seed (`c0-s2`), and for every
+instrument a run of each finalist's best seed (`violin · c0-s2`), with picture and audio of one clip under Artifacts.
+`ratio` is validation loss / identity loss: below 1 is better than handing the mixture through. Test scores were
+measured after all choices.
+
+Filters: `tags.stage = 'search'`, `'trial'`, `'finalist'` or `'candidate'`; `tags.instrument = 'vn'` finds the violin
+models of every search. Sort by a metric: sorted by date, MLflow hides children behind their search.
 
 `python -m sepsearch.promote RUN --instrument vn` makes a run's model the champion; RUN is a run's id or `search/c0-s2`.
 """
+MODELS_VIEW = "sepsearch-models"
+_CHOICE = """metrics.ratio metrics.si_sdr_gain_db metrics.test_ratio metrics.constant_gain_ratio tags.chosen
+        tags.verdict tags.sepsearch.name"""
 # Key → name, filter, and columns, by the first of which the runs are sorted.
 VIEWS = {
     "searches": """Searches; tags.stage = 'search';
@@ -33,29 +41,48 @@ VIEWS = {
     "finalists": """Finalists and seeds; tags.stage = 'finalist' and tags.instrument = 'all';
         metrics.final_ratio_mean tags.sepsearch.name tags.chosen tags.eliminated metrics.discontinuities
         metrics.final_ratio/vn""",
-    "models": """Final models; tags.stage = 'finalist' and tags.instrument != 'all';
-        metrics.ratio tags.sepsearch.name tags.unit metrics.ratio_mean metrics.ratio_sd metrics.test_ratio
-        metrics.constant_gain_ratio metrics.si_sdr_gain_db metrics.oracle_si_sdr_gain_db""",
+    "models": f"Final models; tags.stage = 'finalist' and tags.instrument != 'all'; {_CHOICE}",
+    **{code: f"{name.capitalize()}; tags.instrument = '{code}'; {_CHOICE}" for code, name in INSTRUMENTS.items()},
 }
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model beside its scores.
+
+    Args:
+        chosen: whether it is the search's choice.
+        verdict: in words; "" for a candidate.
+        gain: ratio of the best constant gain, on validation titles.
+        caveat: how to read the scores; "" for an instrument with enough titles.
+    """
+
+    chosen: bool
+    verdict: str
+    gain: float | None
+    caveat: str
 
 
 def describe(search: SearchEvent, scores: ScoresEvent | None, models: Mapping[str, str]) -> str:
     """Description of a search; `scores` is None until its end."""
     lines = []
     if scores:
+        verdicts = judge_models(scores["final"], search["baselines"].get("validation", {}))
+        lines += [f"**{' '.join(verdict_sentences(verdicts))}**", ""]
         lines += [
-            "| instrument | ratio | mean ± sd of seeds | test ratio | SI-SDR gain | oracle's gain | reference network "
+            "| instrument | SI-SDR gain | oracle's gain | ratio | mean ± sd of seeds | test ratio | reference network "
             "| model |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for code, row in scores["final"].items():
+        for verdict in verdicts:
+            code, row = verdict.instrument, scores["final"][verdict.instrument]
             reference = scores["reference_final"].get(code, {}).get("ratio")
             oracle = audio_number(row, "oracle_gain", "si_sdr_db")
             spread = f"{number(row['ratio_mean'])} ± {number(row['ratio_sd'])}"
-            cells = [INSTRUMENTS.get(code, code), f"**{number(row['ratio'])}**", spread, number(row["test_ratio"])]
-            cells += [decibels(row["si_sdr_gain_db"]), decibels(oracle), number(reference), models.get(code, "")]
+            cells = [verdict.name, f"**{decibels(row['si_sdr_gain_db'])}**", decibels(oracle), number(row["ratio"])]
+            cells += [spread, number(row["test_ratio"]), number(reference), models.get(code, "")]
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "Ratio = validation loss / identity loss: below 1 is better than no separation.", ""]
+        lines += ["", f"Ratio = validation loss / identity loss: below 1 is better than no separation. {RULES}", ""]
     data, settings = search["dataset"], search["settings"]
     lines.append(
         f"{data['pieces']} pieces, {data['clips']} clips, {data['rows']} rows from {data['source']}; "
@@ -91,40 +118,60 @@ def describe_finalist(name: str, job: str, ratios: Mapping[str, float], chosen: 
     return "\n".join(lines)[:LONGEST_TAG]
 
 
-def describe_final(name: str, code: str, job: str, row: Mapping[str, Any], gain: float | None, caveat: str) -> str:
-    """Description of an instrument's final model.
+def describe_final(name: str, code: str, job: str, row: Mapping[str, Any], facts: "ModelFacts") -> str:
+    """Description of an instrument's final model, or of another candidate.
 
     Args:
         name: of the search.
         code: the instrument.
         job: the finalist and seed whose weights it has.
-        row: of `scores`.final.
-        gain: ratio of the best constant gain, on validation titles.
-        caveat: how to read the scores; "" for an instrument with enough titles.
+        row: its scores.
+        facts: what else is known.
     """
     interval = row.get("ratio_interval")
     spread = f"{number(row.get('ratio_mean'))} ± {number(row.get('ratio_sd'))} over {len(row.get('seeds', []))} seeds"
     if interval:
         spread += f" (interval {number(interval[0])} to {number(interval[1])})"
     oracle = audio_number(row, "oracle_gain", "si_sdr_db")
+    instrument = INSTRUMENTS.get(code, code)
+    what = f"The {instrument} model that `{name}` chose on validation titles: weights of `{job}`."
+    if not facts.chosen:
+        what = f"A candidate of `{name}` for the {instrument} that was not chosen: weights of `{job}`."
     lines = [
-        f"The {INSTRUMENTS.get(code, code)} model that `{name}` chose on validation titles: weights of `{job}`.",
+        *([f"**{facts.verdict}**", ""] if facts.verdict else []),
+        what,
         "",
         "| | |",
         "|---|---|",
         f"| ratio (validation loss / identity loss; below 1 is better than none) | **{number(row.get('ratio'))}** |",
         f"| its configuration | {spread} |",
-        f"| best constant gain | {number(gain)} |",
+        f"| best constant gain | {number(facts.gain)} |",
         f"| test ratio, measured once | {number(row.get('test_ratio'))} |",
         f"| SI-SDR gain on test titles | {decibels(row.get('si_sdr_gain_db'))} |",
         f"| the oracle mask's gain | {decibels(oracle)} |",
+        *_named(row),
         "",
-        "Picture and audio: tab Artifacts, `spectrograms.png` and `audio/`. "
-        f"To use it: `python -m sepsearch.separate mix.wav --instrument {code} -o {code}.wav`.",
+        "Picture and audio: tab Artifacts, `spectrograms.png` and `audio/`; all candidates have the same clip. "
+        + (
+            f"To use it: `python -m sepsearch.separate mix.wav --instrument {file_name(code)}`."
+            if facts.chosen
+            else f"To use it: `python -m sepsearch.promote {name}/{job} --instrument {code}`."
+        ),
     ]
-    if caveat:
-        lines += ["", f"**Read with care:** {caveat}."]
+    if facts.caveat:
+        lines += ["", f"**Read with care:** {facts.caveat}."]
     return "\n".join(lines)[:LONGEST_TAG]
+
+
+def _named(row: Mapping[str, Any]) -> list[str]:
+    """Lines of a table: the scores with the players named, where there are any."""
+    ratio, gain = row.get("named_test_ratio"), row.get("named_si_sdr_gain_db")
+    if ratio is None and gain is None:
+        return []
+    return [
+        f"| with the players named (`--players`): test ratio | {number(ratio)} |",
+        f"| with the players named: SI-SDR gain on test titles | {decibels(gain)} |",
+    ]
 
 
 def audio_number(row: Mapping[str, Any], part: str, measure: str) -> float | None:
@@ -146,6 +193,7 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
         outcome: `Outcome.facts` of the registry.
         uri: MLflow's address where the command needs it.
     """
+    instrument = INSTRUMENTS.get(code, code)
     version, before, now, why = (outcome[key] for key in ("version", "before", "now", "why"))
 
     def promote(which: str) -> str:
@@ -155,10 +203,10 @@ def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None)
     if now == before:
         kept = f"version {now} stays champion" if now else "no champion"
         command = "" if now == version else f"; to choose version {version}: {promote(version)}"
-        return one_line(f"{code}: {kept}; version {version}: {why}") + command
+        return one_line(f"{instrument}: {kept}; version {version}: {why}") + command
     undo = f"; to undo: {promote(before)}" if before else ""
     return (
-        one_line(f"{code}: champion is version {now}, before: {f'version {before}' if before else 'none'}; {why}")
+        one_line(f"{instrument}: champion is version {now}, before: {f'version {before}' if before else 'none'}; {why}")
         + undo
     )
 

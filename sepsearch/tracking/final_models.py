@@ -1,9 +1,9 @@
 """Mapping of the end of a search to MLflow: finalists with what they were chosen for, and a run per instrument.
 
-The run of an instrument, named by its code, holds its final model: configuration, ratios, test scores, a picture and
+The run of an instrument, "violin · c0-s1", holds its final model: configuration, ratios, test scores, a picture and
 audio to listen to. So `tags.stage = 'finalist' and tags.instrument = 'vn'` finds the violin model of every search, and
-with `tags.instrument = 'all'` every finalist and seed. A run per finalist, seed and instrument would be hundreds, and
-say nothing that `final_ratio/vn` of the finalist's run does not.
+with `tags.instrument = 'all'` every finalist and seed. The other finalists' best seeds have such runs of stage
+'candidate', with the same clip; of other seeds `final_ratio/vn` of the finalist's run has all that is known.
 """
 
 import math
@@ -13,13 +13,16 @@ from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.state import RunState
+from sepsearch.runs.verdict import Verdict, baseline_ratio, judge_models, verdict_sentences
 from sepsearch.search.events import EliminatedEvent, JobEndEvent, ScoresEvent
 from sepsearch.search.selection import SeedRun
-from sepsearch.tracking.descriptions import audio_number, describe_final, describe_finalist
+from sepsearch.tracking.descriptions import ModelFacts, audio_number, describe_final, describe_finalist
 from sepsearch.tracking.records import Work, flat
 from sepsearch.training.metrics import mean_and_sd
 
 AUDIO = ("mixture", "target", "estimate")
+DIGITS = 4  # of metrics to choose by; the journal has all
+NAMED_SCORES = ("named_test_ratio", "named_si_sdr_gain_db")  # with the players named; older journals lack them
 
 
 class FinalRuns:
@@ -34,10 +37,12 @@ class FinalRuns:
     def __init__(self, run: Callable[[str, int], Work], folder: Path | None, state: RunState):
         self._run, self._folder, self._state = run, folder, state
         self._chosen: dict[str, str] = {}  # instrument → finalist and seed
-        self._wanted: dict[str, int] = {}  # instruments whose audio is still to be sent → time
+        self._ended: dict[str, int] = {}  # finalist and seed → time
+        self._wanted: dict[str, dict[str, str]] = {}  # instruments whose audio is still to be sent → finalist → run
 
     def end(self, event: JobEndEvent, now: int) -> None:
         """Numbers to choose by: the ratios of the weights that were kept, and their mean over instruments."""
+        self._ended[event["id"]] = now
         if event.get("weights"):
             run, ratios = self._run(event["id"], now), self._ratios(event["id"])
             for code, ratio in ratios.items():
@@ -57,18 +62,27 @@ class FinalRuns:
                 self._run(id, now).tags["eliminated"] = event["reason"]
 
     def scores(self, event: ScoresEvent, now: int) -> None:
-        """A run per instrument, and what each finalist was chosen for."""
+        """A run per instrument and candidate, and what each finalist was chosen for."""
+        baselines = self._state.search["baselines"].get("validation", {})
+        verdicts = {one.instrument: one for one in judge_models(event["final"], baselines)}
         chosen = {code: chosen_run(self._state.finals, code, row) for code, row in event["final"].items()}
         self._chosen = {code: id for code, id in chosen.items() if id}
         for code, id in self._chosen.items():
             row, run = event["final"][code], self._run(id, now)
             run.tags[f"chosen.{code}"] = "true"
-            for key in ("test_ratio", "si_sdr_gain_db"):
+            for key in ("test_ratio", "si_sdr_gain_db", *NAMED_SCORES):
                 run.metric(f"{key}/{code}", row.get(key), now)
-            self._final(code, self._state.finals[id], row, event["reference_final"].get(code, {}), now)
-            self._wanted[code] = now
+            reference = event["reference_final"].get(code, {})
+            verdict = verdicts[code]
+            self._model(code, code, self._state.finals[id], row, reference, verdict)
+            self._wanted[code] = {id: code}
+            for other, scores in event.get("candidates", {}).get(code, {}).items():
+                if other != id and other in self._state.finals:
+                    key = self._wanted[code][other] = f"{code}/{other}"
+                    self._model(key, code, self._state.finals[other], scores, reference, None)
         for id in sorted(set(self._chosen.values())):
-            self._run(id, now).tags["chosen"] = ", ".join(c for c in self._chosen if self._chosen[c] == id)
+            names = [INSTRUMENTS.get(code, code) for code in self._chosen if self._chosen[code] == id]
+            self._run(id, now).tags["chosen"] = ", ".join(names)
             self._describe(id, now)
 
     def registered(self, models: Mapping[str, str], now: int) -> None:
@@ -90,33 +104,52 @@ class FinalRuns:
 
         samples = read_samples(self._folder)
         for code in sorted(self._wanted.keys() & samples.keys()):
-            run = self._run(code, self._wanted.pop(code))
-            run.files["spectrograms.png"] = png(sample_figure(samples[code]))
-            for name in AUDIO:
-                run.files[f"audio/{name}.mp3"] = (self._folder / "samples" / code / f"{name}.mp3").read_bytes()
+            sample = samples[code]
+            for job, key in self._wanted.pop(code).items():
+                if (own := sample if key == code else sample.candidates.get(job)) is None:
+                    continue
+                run = self._run(key, 0)
+                run.files["spectrograms.png"] = png(sample_figure(own))
+                for name in AUDIO:
+                    run.files[f"audio/{name}.mp3"] = own.audio[name].read_bytes()
 
-    def _final(self, code: str, of: SeedRun, row: Mapping[str, Any], reference: Mapping[str, Any], now: int) -> None:
-        """The run of an instrument's final model, whose weights are those of the finalist and seed `of`."""
-        run, search = self._run(code, now), self._state.search
+    def _model(
+        self,
+        key: str,
+        code: str,
+        of: SeedRun,
+        row: Mapping[str, Any],
+        reference: Mapping[str, Any],
+        verdict: Verdict | None,
+    ) -> None:
+        """The run `key` of a model with the weights of the finalist and seed `of`; `verdict`: of the chosen one."""
+        # As long as the training that gave it its weights, which MLflow shows as its duration.
+        ended = self._ended.get(of.id, self._run(of.id, 0).start)
+        run, search = self._run(key, self._run(of.id, ended).start), self._state.search
+        run.name = f"{INSTRUMENTS.get(code, code)} · {of.id}"
         run.params |= flat(row.get("params", of.finalist.params))
         caveat = search["caveats"].get(code, "")
         run.tags |= {
-            "stage": "finalist",
+            "stage": "finalist" if verdict else "candidate",
             "instrument": code,
             "instrument_name": INSTRUMENTS.get(code, code),
             "unit": of.id,
             "configuration": of.finalist.id,
             "seed": str(of.seed),
             "state": "completed",
+            "chosen": "yes" if verdict else "no",
         }
+        run.tags |= {"verdict": verdict.kind} if verdict else {}
         run.tags |= {"reference": "true"} if of.finalist.reference else {}
         run.tags |= {key: text for key, text in (("caveat", caveat), ("protocol", row.get("protocol"))) if text}
-        gain = _ratio(search["baselines"].get("validation", {}), "gain", code)
+        gain = baseline_ratio(search["baselines"].get("validation", {}), "gain", code)
         epoch = of.members[code].epoch if code in of.members else None
-        for key, value in _numbers(row, reference, gain, epoch).items():
-            run.metric(key, value, now)
-        run.tags["mlflow.note.content"] = describe_final(search["name"], code, of.id, row, gain, caveat)
-        run.status = ("FINISHED", now)
+        for name, value in _numbers(row, reference, gain, epoch).items():
+            run.metric(name, round(value, DIGITS) if isinstance(value, float) else value, ended)
+        words = " ".join(verdict_sentences([verdict])) if verdict else ""
+        facts = ModelFacts(bool(verdict), words, gain, caveat)
+        run.tags["mlflow.note.content"] = describe_final(search["name"], code, of.id, row, facts)
+        run.status = ("FINISHED", ended)
 
     def _describe(self, id: str, now: int) -> None:
         run, name = self._state.finals[id], self._state.search["name"]
@@ -140,19 +173,13 @@ def chosen_run(runs: Mapping[str, SeedRun], code: str, row: Mapping[str, Any]) -
     return next((id for id, run in runs.items() if code in run.members and run.members[code].val_loss == loss), None)
 
 
-def _ratio(losses: Mapping[str, Any], baseline: str, code: str) -> float | None:
-    """Loss of a baseline / identity loss."""
-    identity, loss = (losses.get(name, {}).get(code) for name in ("identity", baseline))
-    return loss / identity if identity and loss is not None else None
-
-
 def _numbers(
     row: Mapping[str, Any], reference: Mapping[str, Any], gain: float | None, epoch: int | None
 ) -> dict[str, Any]:
     """The columns of an instrument's run."""
     low, high = row.get("ratio_interval") or (None, None)
     keys = ("ratio", "ratio_mean", "ratio_sd", "test_ratio", "val_loss", "identity_loss", "discontinuities")
-    numbers = {key: row.get(key) for key in keys} | {"si_sdr_gain_db": row.get("si_sdr_gain_db")}
+    numbers = {key: row.get(key) for key in (*keys, "si_sdr_gain_db", *NAMED_SCORES)}
     numbers |= {
         "ratio_low": low,
         "ratio_high": high,

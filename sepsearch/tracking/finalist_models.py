@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.models.card import UNSCORED
-from sepsearch.models.families import BINS, FRAMES, make_config, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model, trained_on
 from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL

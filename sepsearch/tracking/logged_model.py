@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.models.card import model_text
-from sepsearch.models.families import BINS, FRAMES, config_params
+from sepsearch.models.families import config_params
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard
 
 CHECKSUM = "weights_sha256"  # tag by which a model that was logged before is found

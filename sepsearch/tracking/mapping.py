@@ -17,7 +17,7 @@ from sepsearch.search.events import (
     TrialEvent,
 )
 from sepsearch.tracking.descriptions import describe
-from sepsearch.tracking.final_models import FinalRuns
+from sepsearch.tracking.final_models import NAMED_SCORES, FinalRuns
 from sepsearch.tracking.records import PARENT, Work, flat, yaml_bytes
 from sepsearch.training.metrics import mean_and_sd
 
@@ -171,6 +171,8 @@ class Projection:
         # A trial that Ctrl-C ended goes on when the run is resumed: it was killed, not stopped by ASHA.
         run = self._close(job.id, now, "interrupted" if job.interrupted else job.state)
         run.tags |= {"reason": job.reason, "epochs": str(event["epochs"])}
+        if job.dead:
+            run.tags["dead"] = ", ".join(job.dead)
         if weights := event.get("weights"):
             run.tags["weights"] = weights
         if event["event"] == "final_end":
@@ -192,7 +194,7 @@ class Projection:
         run, final, reference = self._run(PARENT, now), event["final"], event["reference_final"]
         for code, scores in final.items():
             run.metric(f"final_ratio/{code}", scores["ratio"], now)
-            for key in ("test_ratio", "si_sdr_gain_db", "identity_loss"):
+            for key in ("test_ratio", "si_sdr_gain_db", "identity_loss", *NAMED_SCORES):
                 run.metric(f"{key}/{code}", scores.get(key), now)
         for code, scores in reference.items():
             run.metric(f"reference_ratio/{code}", scores["ratio"], now)

@@ -21,6 +21,44 @@ EXAMPLES = "models:/sepsearch-vn/3, a run's name such as demo/c1-s2, or its id i
 
 
 @dataclass(frozen=True)
+class Promoted:
+    """What a promotion has changed: versions of `name` in MLflow, `old` None where there was none."""
+
+    name: str
+    code: str
+    new: Any
+    old: Any = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether another version is champion now."""
+        return self.old is None or str(self.old.version) != str(self.new.version)
+
+    def lines(self) -> Iterator[str]:
+        """Lines that say so; the first is the result."""
+        if not self.changed:
+            yield f"{self.name}: version {self.new.version} is the champion already, nothing has changed"
+            return
+        before = f"version {self.old.version}" if self.old else "none"
+        yield f"{self.name}@{CHAMPION}: {before} → version {self.new.version}"
+        if self.old:
+            yield f"  before: {_facts(self.old)}"
+        yield f"  now:    {_facts(self.new)}"
+        if self.old and self.old.tags.get("fingerprint") != self.new.tags.get("fingerprint"):
+            yield "  they were trained on different recordings: their ratios cannot be compared"
+        yield f"  searches leave it there from now on; to use it: --model models:/{self.name}@{CHAMPION}, the default"
+        if self.old:
+            back = f"models:/{self.name}/{self.old.version} --instrument {self.code}"
+            yield f"to go back: python -m sepsearch.promote {back}"
+
+    def facts(self) -> dict[str, Any]:
+        """The same as plain values, with keys as docs/command-line.md lists them."""
+        versions = {"before": self.old, "now": self.new}
+        found = {key: one and {"version": str(one.version), "tags": dict(one.tags)} for key, one in versions.items()}
+        return {"model": self.name, "instrument": self.code, "alias": CHAMPION, "changed": self.changed, **found}
+
+
+@dataclass(frozen=True)
 class Promotion:
     """Making a model champion of the instrument `code`, in the MLflow of `client`; `runs` holds the folders of runs."""
 
@@ -29,26 +67,16 @@ class Promotion:
     runs: Path
     code: str
 
-    def run(self, given: str) -> Iterator[str]:
-        """Promote a model, and yield lines that say what has changed."""
+    def run(self, given: str) -> Promoted:
+        """Promote a model, unless it is champion already."""
         name = PREFIX + self.code
         new = self._registered(given) if given.startswith("models:") else self._candidate(given)
         before = self.client.get_registered_model(name).aliases.get(CHAMPION)
-        version = str(new.version)
-        if before is not None and str(before) == version:
-            yield f"{name}: version {version} is the champion already, nothing has changed"
-            return
         old = self.client.get_model_version(name, str(before)) if before is not None else None
-        pick_champion(self.client, name, version)
-        yield f"{name}@{CHAMPION}: {f'version {before}' if old else 'none'} → version {version}"
-        if old:
-            yield f"  before: {_facts(old)}"
-        yield f"  now:    {_facts(new)}"
-        if old and old.tags.get("fingerprint") != new.tags.get("fingerprint"):
-            yield "  they were trained on different recordings: their ratios cannot be compared"
-        yield f"  searches leave it there from now on; to use it: --model models:/{name}@{CHAMPION}, the default"
-        if old:
-            yield f"to go back: python -m sepsearch.promote models:/{name}/{before} --instrument {self.code}"
+        done = Promoted(name, self.code, new, old)
+        if done.changed:
+            pick_champion(self.client, name, str(new.version))
+        return done
 
     def _registered(self, given: str) -> Any:
         """A version that is registered already, checked."""
@@ -103,10 +131,11 @@ class Promotion:
         raise UserError(f"RUN {given!r}: no such run, expected {EXAMPLES}; searches here: {names}")
 
     def _job(self, name: str) -> str:
-        """The finalist and seed of a child run's name; "" for an instrument's own run, which the search chose."""
+        """The finalist and seed of a child run's key: "c0-s2", "vn/c0-s2", or "vn", the chosen one's, for ""."""
+        name, _, candidate = name.partition("/")
         if name in INSTRUMENTS and name != self.code:
             raise UserError(f"RUN: a model of {name}, expected one of {self.code}: change --instrument or RUN")
-        return "" if name == self.code else name
+        return candidate if name == self.code else name
 
     def _only(self, job: str, folders: list[Path]) -> Path:
         """The only search that has a job of this id."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import JOURNAL
@@ -106,6 +106,19 @@ class Rebuild:
         if isinstance(self.journal, str):
             text += f"; no models registered: {self.journal}"
         return text
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What was done, as plain values, with keys as docs/command-line.md lists them."""
+        return {
+            "name": name,
+            "mlflow": without_password(self.uri),
+            "runs": self.wanted,
+            "recorded": self.recorded,
+            "registered": self.registered,
+            "not_registered": self.journal if isinstance(self.journal, str) else None,
+            "champions": self.notes,
+            "problems": self.problems,
+        }
 
     def _steps(self, stage: str, total: int) -> Callable[[], object]:
         return Steps(lambda done, total: self.progress(stage, done, total), total)

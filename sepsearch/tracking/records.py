@@ -13,10 +13,14 @@ LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 
 @dataclass
 class Work:
-    """What is still to be written of one MLflow run. Times are in ms; a metric is (key, value, time, step)."""
+    """What is still to be written of one MLflow run. Times are in ms; a metric is (key, value, time, step).
+
+    `name` is shown for a run that is made; its id, where it is "".
+    """
 
     id: str
     start: int
+    name: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)

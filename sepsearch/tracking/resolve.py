@@ -8,7 +8,7 @@ from torch import nn
 
 from sepsearch.audio.spectrogram import BINS, FRAMES
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.models.saved_model import CARD, ModelCard, load_model
+from sepsearch.models.saved_model import CARD, PROVISIONAL_FOLDER, ModelCard, load_model
 from sepsearch.tracking.champion import CHAMPION
 from sepsearch.tracking.registry import PREFIX, resolve_model
 from sepsearch.tracking.server_errors import without_password
@@ -48,7 +48,7 @@ def _model_folders(codes: Sequence[str] | None, model: str) -> dict[str, Path]:
     """Instrument → folder of its model; the instrument is "" where none was asked for."""
     if model.startswith("models:/") or is_there(Path(model) / CARD):
         return dict.fromkeys(codes or [""], resolve_model(model))
-    for parent in (Path(model) / "models", Path(model)):
+    for parent in (Path(model) / "models", Path(model) / PROVISIONAL_FOLDER, Path(model)):
         there = {code: parent / code for code in INSTRUMENTS if is_there(parent / code / CARD)}
         if there:
             if missing := [code for code in codes or () if code not in there]:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sepsearch.search.events import Event
+from sepsearch.tracking.descriptions import MODELS_VIEW
 from sepsearch.tracking.mapping import Projection
 from sepsearch.tracking.mlflow_internals import DATABASE_LOGGER, limit_database_retries
 from sepsearch.tracking.records import PARENT
@@ -24,10 +25,13 @@ from sepsearch.tracking.turn import Turn
 from sepsearch.tracking.writer import Writer
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.home import home_problem
+from sepsearch.utils.output import library_level
+from sepsearch.utils.programs import program
 from sepsearch.utils.terminal_text import write_line
 
 # Seconds to wait for a response where MLflow is away; a failure within this time is tried again at once.
 PATIENCE = 5.0
+UI_PORT = 5000
 
 
 def tracking_uri() -> str:
@@ -46,13 +50,20 @@ def database_file(uri: str) -> Path | None:
 
 
 def ui_command(uri: str | None = None) -> str:
-    """Command that shows the runs at a `uri`, or at `tracking_uri()`; for a server, its address."""
+    """Command that opens the runs at a `uri`, or at `tracking_uri()`; for a server, its address."""
     uri = uri or tracking_uri()
     if served(uri):
         return without_password(uri)
-    if uri == _default_uri():
-        uri = "sqlite:///mlflow.db"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000"
+    return f"{program('python')} -m sepsearch.ui" + ("" if uri == tracking_uri() else f" --uri {shlex.quote(uri)}")
+
+
+def models_page(uri: str, experiment: str, port: int = UI_PORT) -> str:
+    """Address of the view of final models of an experiment; of a file's runs, as `sepsearch.ui` shows them.
+
+    MLflow opens other pages by default, and has no link to saved views on them.
+    """
+    server = without_password(uri).rstrip("/") if served(uri) else f"http://127.0.0.1:{port}"
+    return f"{server}/#/experiments/{experiment}/runs?viewStateShareKey={MODELS_VIEW}"
 
 
 def import_mlflow() -> Any:
@@ -70,8 +81,8 @@ def import_mlflow() -> Any:
         raise UserError(f"MLflow needs a home folder, and {home_problem()}: set HOME to a folder") from error
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(DATABASE_LOGGER).setLevel(logging.ERROR)  # three lines for every failed connection
+        logging.getLogger(name).setLevel(library_level(logging.WARNING))
+    logging.getLogger(DATABASE_LOGGER).setLevel(library_level(logging.ERROR))  # three lines for every failed connection
     return mlflow
 
 
@@ -155,6 +166,11 @@ class Tracker:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+
+    @property
+    def page(self) -> str:
+        """Address of the view of final models; "" where nothing was written yet."""
+        return models_page(self.uri, self._writer.experiment) if self._writer.experiment else ""
 
     @property
     def away(self) -> bool:

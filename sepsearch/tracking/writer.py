@@ -14,6 +14,7 @@ from typing import Any
 
 from sepsearch.search.events import SearchEvent
 from sepsearch.tracking.descriptions import experiment_tags
+from sepsearch.tracking.mlflow_internals import VIEW_TAG
 from sepsearch.tracking.records import LONGEST_TAG, PARENT, Work
 from sepsearch.tracking.server_errors import first_line, is_refusal, refused_status, served, user_name
 from sepsearch.tracking.turn import Turn
@@ -112,6 +113,7 @@ class Writer:
         experiment = client.get_experiment_by_name(name)
         if experiment:
             self.experiment = experiment.experiment_id
+            _renew_views(client, experiment)
         else:
             self.experiment = client.create_experiment(name, self.location(name), experiment_tags())
         found = _runs_by_key(client, self.experiment, search_run)
@@ -133,7 +135,7 @@ class Writer:
             tags |= {"mlflow.user": _user(self.client), "mlflow.source.name": "sepsearch"}
             if run.id != PARENT:
                 tags["mlflow.parentRunId"] = self._parent(search)
-            made = self.client.create_run(self.experiment, run.start, tags, run.id or search["name"])
+            made = self.client.create_run(self.experiment, run.start, tags, run.name or run.id or search["name"])
             self.known[key] = _Known(made.info.run_id, tags=dict(tags), steps=set())
         return self.known[key]
 
@@ -209,6 +211,18 @@ class Writer:
         else:
             self.client.set_terminated(known.run_id, status, now)
         known.status = run.status
+
+
+def _renew_views(client: Any, experiment: Any) -> None:
+    """Save this version's views in an experiment of an earlier one; left out without the permission to."""
+    for key, text in experiment_tags().items():
+        if key.startswith(VIEW_TAG) and experiment.tags.get(key) != text:
+            try:
+                client.set_experiment_tag(experiment.experiment_id, key, text)
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                return
 
 
 def _runs_by_key(client: Any, experiment: str, search_run: str) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from torch import nn
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.monitoring.messages import champion_line
 from sepsearch.search.space import parse_space
@@ -33,7 +33,7 @@ from sepsearch.tracking.champion import (
 from sepsearch.tracking.registry import find_version, register_model
 from sepsearch.utils.errors import UserError
 
-CONFIG = ReferenceConfig(filters=2, activation="silu")
+CONFIG = make_config({"filters": 2, "activation": "silu"})
 FRONT_END = FrontEnd(clip_seconds=1.0)
 
 
@@ -262,12 +262,12 @@ def test_a_model_that_gives_no_numbers_leaves_the_champion(prepared, own):
 def test_a_line_says_what_the_champion_was_and_is_and_the_command_that_restores_it():
     facts = {"name": "sepsearch-vn", "version": "5", "before": "4", "now": "5", "why": "ratio 0.412 against 0.436"}
     line = champion_line("vn", facts)
-    assert line.startswith("vn: champion is version 5, before: version 4; ratio 0.412 against 0.436; to undo: ")
+    assert line.startswith("violin: champion is version 5, before: version 4; ratio 0.412 against 0.436; to undo: ")
     assert line.endswith("-m sepsearch.promote models:/sepsearch-vn/4 --instrument vn")
     line = champion_line("vn", {**facts, "now": "4", "why": "ratio 1.5\nand more"}, "http://host")
-    assert line.startswith("vn: version 4 stays champion; version 5: ratio 1.5 and more; to choose version 5: ")
+    assert line.startswith("violin: version 4 stays champion; version 5: ratio 1.5 and more; to choose version 5: ")
     assert line.endswith("-m sepsearch.promote models:/sepsearch-vn/5 --instrument vn --uri http://host")
-    assert champion_line("vn", {**facts, "before": None, "now": None}).startswith("vn: no champion; version 5: ")
+    assert champion_line("vn", {**facts, "before": None, "now": None}).startswith("violin: no champion; version 5: ")
     assert champion_line("vn", {**facts, "before": None}).endswith("before: none; ratio 0.412 against 0.436")
 
 
