@@ -6,10 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepsearch.runs.run_folder import JOURNAL
+from sepsearch.utils.run_lock import seems_locked
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sepsearch.monitoring.terminal import Hints
+
+
+GETTING_READY = "getting ready"  # a run that is locked and has no journal yet
 
 
 class Watched:
@@ -88,18 +94,45 @@ def watch(watched: Watched, hints: "Callable[[], Hints]", console: "Console", ev
             live.update(make_view(watched.run, watched.now, hints(), console))
 
 
+def wait_for_begin(folder: Path, console: "Console", every: float, once: bool) -> bool:
+    """Wait while the run of a folder gets ready: it is locked and has no journal yet.
+
+    Args:
+        folder: of the run.
+        console: on a terminal this waits there; elsewhere, and with `once`, it prints a line.
+        every: seconds between two looks.
+        once: do not wait.
+
+    Returns:
+        Whether there may be a journal now.
+    """
+
+    def ready() -> bool:
+        return (folder / JOURNAL).exists() or not seems_locked(folder / JOURNAL)
+
+    text = f"{folder.name} gets ready: recordings are read, Ray starts, corners of the space are tried"
+    if ready():
+        return True
+    if once or not console.is_terminal:
+        console.print(text, markup=False, soft_wrap=True)
+        return False
+    with console.status(text):
+        while not ready():
+            time.sleep(every)
+    return True
+
+
 def local_hints(folder: Path) -> "Hints":
     """What to type for a run whose folder is on this machine."""
     from sepsearch.monitoring.messages import resume_command
     from sepsearch.monitoring.terminal import Hints
     from sepsearch.reporting.page import PAGE
     from sepsearch.tracking.tracker import ui_command
-    from sepsearch.utils.programs import program
 
     page, end = folder / PAGE, []
     if page.exists():
         end.append(f"curves, sounds, why these models won: {page}")
-    end.append(f"runs, curves and models: {ui_command().replace('mlflow ', program('mlflow') + ' ', 1)}")
+    end.append(f"runs, curves and models: {ui_command()}")
     return Hints(resume_command(folder), end)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.data.instruments import file_name
 from sepsearch.tracking.descriptions import champion_line
 from sepsearch.utils.programs import program
 
@@ -33,18 +34,28 @@ def token_command() -> str:
     return (f"RAY_AUTH_TOKEN_PATH={shlex.quote(path)} " if path else "") + f"{program('ray')} get-auth-token"
 
 
+def dashboard_line(address: str, job: str) -> str:
+    """The line with the address of this driver's page in Ray's dashboard, by its job id."""
+    return (
+        f"Ray dashboard: {address}/#/jobs/{job} (asks once for a token: {token_command()}; its Metrics tab needs"
+        " Prometheus and Grafana: cluster/monitoring)"
+    )
+
+
 def _named(folder: Path) -> str:
     return folder.name if folder.parent == Path("runs") else f"{folder.name} --runs {folder.parent}"
 
 
-def tell_begin(session: "Session", concurrent: int, settings: "Settings", begin: "Begin", console: "Console") -> None:
-    """Print the dashboard's address, the size of the search, and the command that resumes it."""
+def tell_begin(
+    session: "Session", concurrent: int, settings: "Settings", begin: "Begin", reference: str, console: "Console"
+) -> None:
+    """Print the dashboard's address if it runs already, the size of the search, and the command that resumes it."""
     if session.dashboard:
-        console.print(f"Ray dashboard: {session.dashboard} (asks once for a token: {token_command()})", soft_wrap=True)
+        console.print(dashboard_line(session.dashboard, session.job), soft_wrap=True)
     codes = ", ".join(settings.instruments)
     console.print(
         f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
-        " t0000 is the reference network",
+        f" {reference} is the reference network",
         soft_wrap=True,
     )
     console.print(f"to go on after an interruption or a crash: {resume_command(begin.folder)}", soft_wrap=True)
@@ -71,29 +82,47 @@ def tell_interrupted(folder: Path, console: "Console") -> None:
 
 
 def tell_end(
-    results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], arrived: bool, console: "Console"
+    results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], page: str, console: "Console"
 ) -> None:
-    """Print the final table, where results are, and the next commands. `arrived`: all of it is in MLflow."""
-    from sepsearch.runs.results import final_table
-    from sepsearch.tracking.tracker import ui_command
+    """Print a verdict on each model, the final table, where results are, and the next commands.
+
+    `page` is MLflow's address of the final models, "" where not all of the run is in MLflow.
+    """
+    from sepsearch.runs.results import final_table, named_table
+    from sepsearch.runs.verdict import judge_models, verdict_sentences
+    from sepsearch.tracking.server_errors import served
+    from sepsearch.tracking.tracker import tracking_uri, ui_command
 
     if results["final"]:
+        for sentence in verdict_sentences(judge_models(results["final"], results["baselines"])):
+            console.print(sentence, style="bold", highlight=False, soft_wrap=True)
         console.print(final_table(results, caveats))
+        if named := named_table(results):
+            console.print(named)
     console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"curves, sounds, why these models won: {folder / 'report.html'}", soft_wrap=True)
-    if arrived:
-        ui = ui_command().replace("mlflow ", f"{program('mlflow')} ", 1)
-        console.print(f"runs, curves and models: {ui}", soft_wrap=True)
+    if page:
+        start = "" if served(tracking_uri()) else f"{ui_command()} opens "
+        console.print(f"listen and choose, in MLflow: {start}{page}", soft_wrap=True, markup=False)
     else:
         line = f"not all of this run is in MLflow; once it answers: {track_command(folder)}"
         console.print(line, soft_wrap=True)
     for code, outcome in results["champions"].items():
         console.print(champion_line(code, outcome), soft_wrap=True, markup=False)
     if results["final"]:
-        code = next(iter(results["final"]))
-        outcome = results["champions"].get(code, {})
-        # Without --model it takes the champion, and this run's model need not have become that.
-        model = "" if outcome.get("now") == outcome.get("version") else f" --model {shlex.quote(str(folder))}"
-        line = f"{program('python')} -m sepsearch.separate mix.wav --instrument {code}{model} -o {code}.wav"
-        console.print(f"separate: {line}", soft_wrap=True)
+        console.print(f"separate: {separate_command(results, folder)}", soft_wrap=True, markup=False)
+
+
+def separate_command(results: Mapping[str, Any], folder: Path) -> str:
+    """Command that separates a mixture that is there with the run's best model."""
+    from sepsearch.evaluation.audio_samples import example_mixture
+    from sepsearch.runs.verdict import best_instrument
+
+    code = best_instrument(results["final"], results["baselines"])
+    outcome = results["champions"].get(code, {})
+    # Without --model it takes the champion, and this run's model need not have become that.
+    model = "" if outcome.get("now") == outcome.get("version") else f" --model {shlex.quote(str(folder))}"
+    mixture = example_mixture(folder, code, results["dataset"].get("source", ""))
+    what = shlex.quote(str(mixture)) if mixture else "RECORDING"
+    return f"{program('python')} -m sepsearch.separate {what} --instrument {file_name(code)}{model}"

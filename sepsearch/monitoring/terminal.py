@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.reporting.plots import short
+from sepsearch.monitoring.console import DOING
+from sepsearch.reporting.parameter_plots import short
 from sepsearch.runs.state import RunState
+from sepsearch.runs.verdict import baseline_ratio
 from sepsearch.utils.errors import one_line
 from sepsearch.utils.formatting import duration, number
 
@@ -24,11 +26,6 @@ BAR = 20
 MOST_RUNNING = 8
 SOON_SECONDS = 15.0
 WHAT = {"search": "trials", "finalists": "finalists", "leave-one-title-out": "left out"}
-DOING = {
-    "search": "searching",
-    "finalists": "retraining the finalists",
-    "leave-one-title-out": "training without single titles",
-}
 AFTER = {"search": "the trials", "finalists": "the finalists", "leave-one-title-out": "those that have begun"}
 COLOURS = {"running": "cyan", "completed": "green", "failed": "red"}
 
@@ -226,7 +223,7 @@ def _rungs(run: RunState) -> Table | None:
 def _instruments(run: RunState, width: int) -> Table | None:
     """The best ratio of every instrument beside those that it must beat; of finalists over the seeds that are done."""
     validation = run.search.get("baselines", {}).get("validation", {})
-    gains = {code: _ratio(validation, "gain", code) for code in run.codes}
+    gains = {code: baseline_ratio(validation, "gain", code) for code in run.codes}
     opponents = ["constant\ngain", "reference\nnetwork"]
     if run.scores:
         headings = ["Final models", "ratio ± sd", "test\nratio", "SI-SDR\ngain, dB", *opponents]
@@ -282,11 +279,6 @@ def _spread(mean: float | None, sd: float | None, seeds: int) -> str:
 def _beside(text: str, ratio: float | None, gain: float | None) -> Styled:
     """A ratio, which stands out if it is better than that of a constant gain."""
     return Styled(text, style="bold green" if ratio is not None and ratio < (gain or math.inf) else "")
-
-
-def _ratio(validation: Mapping[str, Any], baseline: str, code: str) -> float | None:
-    loss, identity = (validation.get(name, {}).get(code) for name in (baseline, "identity"))
-    return loss / identity if loss is not None and identity else None
 
 
 def _failures(run: RunState) -> Table | None:
