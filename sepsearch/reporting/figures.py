@@ -9,12 +9,15 @@ from markupsafe import Markup
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.evaluation.audio_samples import PANELS
+from sepsearch.reporting import parameter_plots as draw_parameters
 from sepsearch.reporting import plots as draw
+from sepsearch.reporting import traces
 from sepsearch.reporting.importance import Importance, importances, judged_trials
-from sepsearch.reporting.plots import Axis, Curve, Judged, Point
+from sepsearch.reporting.parameter_plots import Axis, Point
+from sepsearch.reporting.plots import Curve, Judged
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.style import MUTED, PALE, REFERENCE, SERIES, VARIABLES, panel_figure, svg
-from sepsearch.reporting.tables import baseline_ratio, finals
+from sepsearch.reporting.tables import baseline_ratio, finals, test_gain
 from sepsearch.runs.job import Job
 
 MOST_AXES = 12  # of the parallel coordinates; the others matter least
@@ -72,6 +75,7 @@ def final_picture(facts: RunFacts) -> Picture | None:
         others = {
             "reference network": _finite(reference.get("ratio_mean")),
             "constant gain": baseline_ratio(facts, "gain", code),
+            "constant gain, test titles": test_gain(facts, code),
             "silence": baseline_ratio(facts, "zero", code),
             "oracle": baseline_ratio(facts, "oracle", code),
         }
@@ -82,7 +86,7 @@ def final_picture(facts: RunFacts) -> Picture | None:
     if not rows:
         return None
     label = f"Ratios of the final models of {len(rows)} instruments; the table below has the numbers."
-    return Picture(svg(draw.ratio_figure(rows), "final", label))
+    return Picture(svg(draw.ratio_figure(rows), "final", label, traces.ratio_traces(rows)))
 
 
 def curve_pictures(facts: RunFacts) -> list[Picture]:
@@ -103,33 +107,40 @@ def curve_pictures(facts: RunFacts) -> list[Picture]:
             bold = job.id == chosen
             epochs, losses = [epoch for epoch, _ in points], [_finite(loss) for _, loss in points]
             mark = final.get("epoch") if bold else None
-            curves.append(Curve(epochs, losses, by_id.get(job.configuration, MUTED), bold, own, mark))
+            curves.append(Curve(epochs, losses, by_id.get(job.configuration, MUTED), bold, own, mark, job.id))
         if curves:
             name = INSTRUMENTS.get(code, code)
             label = f"Validation loss of {name} by epoch: {len(curves)} networks, {jumps} discontinuities."
             figure = draw.curve_figure(name, curves, _finite(identity.get(code)))
-            pictures.append(Picture(svg(figure, f"curve-{code}", label), key=code))
+            pictures.append(Picture(svg(figure, f"curve-{code}", label, traces.curve_traces(curves)), key=code))
     return pictures
 
 
-def sample_pictures(facts: RunFacts, code: str) -> list[Picture]:
-    """The four spectrograms of an instrument's sample."""
+def sample_pictures(facts: RunFacts, code: str) -> dict[str, Picture]:
+    """The spectrograms of an instrument's sample by their names: those of PANELS, and what else it has."""
     name, sample = INSTRUMENTS.get(code, code), facts.samples[code]
-    texts = dict(zip(PANELS, ("of the mixture", "of the target", "that the network predicts", "mask"), strict=True))
-    return [
-        Picture(svg(panel_figure(sample, panel), f"{panel}-{code}", f"Spectrogram {texts[panel]}, {name}."))
-        for panel in PANELS
-    ]
+    texts = dict(
+        zip(PANELS, ("of the mixture", "of the target", "that the network predicts", "as a mask"), strict=True)
+    )
+    return {
+        panel: Picture(
+            svg(panel_figure(sample, panel), f"{panel}-{code}", f"Spectrogram {texts.get(panel, panel)}, {name}.")
+        )
+        for panel in sample.spectrograms
+    }
 
 
 def rung_picture(facts: RunFacts) -> Picture | None:
     """Ratios of all trials by epoch; None before the first epoch is done."""
     by_id = colours(facts)
+    names = {one.get("trial", ""): f"{one.get('trial', '')} ({one['id']})" for one in facts.finalists}
+    names[facts.reference] = f"{facts.reference} (reference)"
     curves = []
     for job in facts.shown.values():
         epochs = [one.epoch for one in job.history]
         values = [_finite(one.ratio) for one in job.history]
-        curves.append((Curve(epochs, values, by_id.get(job.id, PALE), job.id in by_id), job.state))
+        name = names.get(job.id, job.id)
+        curves.append((Curve(epochs, values, by_id.get(job.id, PALE), job.id in by_id, name=name), job.state))
     if not any(curve.epochs for curve, _ in curves):
         return None
     last = max(curve.epochs[-1] for curve, _ in curves if curve.epochs)
@@ -137,7 +148,7 @@ def rung_picture(facts: RunFacts) -> Picture | None:
     rungs = list(facts.audit.rungs.values) if facts.audit else []
     figure = draw.rung_figure(curves, rungs, max(last, budget if isinstance(budget, int) else 1))
     label = f"Ratio by epoch of {len(curves)} trials, with {len(rungs)} rungs as vertical lines."
-    return Picture(svg(figure, "rungs", label))
+    return Picture(svg(figure, "rungs", label, traces.curve_traces([curve for curve, _ in curves])))
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,7 @@ def mattered(facts: RunFacts) -> Mattered | None:
             continue
         job = facts.trials.get(id, Job(id, "search", {}))
         value = trial.value if trial.value is not None else math.nan
-        points.append(Point(trial.params, value, by_id.get(id, MUTED), job.state != "completed"))
+        points.append(Point(trial.params, value, by_id.get(id, MUTED), job.state != "completed", id))
     axes = _axes(facts)
     found = importances(facts.audit.study)
     order = [one.name for one in found]
@@ -176,10 +187,12 @@ def mattered(facts: RunFacts) -> Mattered | None:
     if len(points) >= 2:
         for number, axis in enumerate(axes):
             label = f"Ratio of {len(points)} trials against {axis.name}."
-            slices.append(Picture(svg(draw.slice_figure(axis, points), f"slice-{number}", label)))
+            figure, named = draw_parameters.slice_figure(axis, points), traces.slice_traces(axis, points)
+            slices.append(Picture(svg(figure, f"slice-{number}", label, named)))
         shown = axes[:MOST_AXES]
         label = f"{len(points)} trials as lines through {len(shown)} parameters to their ratios."
-        parallel = Picture(svg(draw.parallel_figure(shown, points), "parallel", label))
+        figure, named = draw_parameters.parallel_figure(shown, points), traces.parallel_traces(shown, points)
+        parallel = Picture(svg(figure, "parallel", label, named))
     return Mattered(found, slices, parallel, len(points) - stopped, stopped, outside)
 
 

@@ -8,19 +8,22 @@ from typing import Any
 from markupsafe import Markup
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.evaluation.audio_samples import VOICES
 from sepsearch.reporting import figures, tables, trial_tables
 from sepsearch.reporting import text as say
 from sepsearch.reporting.plots import JUMP, WORST
 from sepsearch.reporting.run_data import RunFacts, gather_facts
 from sepsearch.reporting.style import FLOOR_DB
+from sepsearch.runs.results import has_named_scores
 from sepsearch.runs.run_folder import JOURNAL
+from sepsearch.runs.verdict import RULES, judge_models, verdict_sentences
 from sepsearch.training.metrics import JUMP_SHARE, JUMP_SPREADS, RECENT
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.formatting import number
 
 PAGE = "report.html"
+SCRIPTS = ("clips.js", "compare.js", "hover.js", "tables.js")
+PICTURE_OF = {"estimate": "prediction"}  # others have the panel of their own name
 MANY_TRIALS = 30  # a longer table is folded
 JUMP_TEXT = (
     f"It is a step up by more than {JUMP_SPREADS:g} times the spread of the loss’s last {RECENT} steps and more than"
@@ -51,12 +54,13 @@ def render(facts: RunFacts) -> str:
     parts = files("sepsearch.reporting") / "templates"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
-    own = {kind: Markup((parts / f"report.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js")}
     return template.render(
-        css=own["css"],
-        script=own["js"],
+        css=Markup((parts / "report.css").read_text(encoding="utf-8")),
+        script=Markup("\n".join((parts / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         name=facts.name,
         state=say.state(facts),
+        verdict=verdict_sentences(judge_models(facts.results["final"], facts.results["baselines"])),
+        rules=RULES,
         lead=say.lead(facts),
         problems=facts.problems,
         jump=JUMP,
@@ -83,11 +87,13 @@ def _result(facts: RunFacts) -> dict[str, Any]:
         "final_picture": figures.final_picture(facts),
         "audio": tables.audio_table(facts),
         "ensembles": tables.ensemble_table(facts),
+        "named": has_named_scores(final),
         "jumps": any(one.get("discontinuities") for one in shown),
         "protocols": [(name, one) for name, one in protocols if one != tables.TITLES],
         "caveats": [(tables.label(code), text) for code, text in facts.caveats.items()],
         "two_seeds": any(len(one.get("seeds") or []) == 2 for one in final.values()),
         "no_result": "No model has been chosen yet: that happens after the finalists are retrained.",
+        "sample_rule": say.sample_rule(facts),
         "samples": [_sample(facts, code) for code in facts.samples],
     }
 
@@ -101,20 +107,33 @@ def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
     decibels = {
         key: tables.figure(about[key], 1).text for key in ("mixture_si_sdr_db", "si_sdr_db", "oracle_si_sdr_db")
     }
+    share = about.get("sounding_share")
+    sounds = f"; it sounds for {number(100 * share, 0)} % of the time" if share is not None else ""
     gain = tables.DASH
     if about["si_sdr_db"] is not None and about["mixture_si_sdr_db"] is not None:
         gain = tables.signed(about["si_sdr_db"] - about["mixture_si_sdr_db"]).text
-    voices = [{"name": voice, "data": base64.b64encode(sample.audio[voice].read_bytes()).decode()} for voice in VOICES]
+    pictures = figures.sample_pictures(facts, code)
+    # Whatever the sample has beyond mixture, target and estimate, such as other candidates, becomes a column, too.
+    clips = [
+        {
+            "name": voice,
+            "data": base64.b64encode(path.read_bytes()).decode(),
+            "picture": pictures[PICTURE_OF.get(voice, voice)].markup
+            if PICTURE_OF.get(voice, voice) in pictures
+            else "",
+        }
+        for voice, path in sample.audio.items()
+    ]
     return {
         "code": code,
         "name": INSTRUMENTS.get(code, code),
-        "facts": f"{about['title']} ({about['piece']}), from second {begin}; playing: {players}",
+        "facts": f"{about['title']} ({about['piece']}), from second {begin}; playing: {players}{sounds}",
         "numbers": (
             f"SI-SDR: mixture {decibels['mixture_si_sdr_db']} dB, estimate {decibels['si_sdr_db']} dB (gain {gain} dB),"
             f" oracle {decibels['oracle_si_sdr_db']} dB"
         ),
-        "voices": voices,
-        "pictures": figures.sample_pictures(facts, code),
+        "seconds": sample.front_end.clip_seconds,
+        "clips": [*clips, {"name": "mask", "data": "", "picture": pictures["mask"].markup}],
     }
 
 

@@ -1,13 +1,13 @@
-"""Curves, ratios and parameters of a run as figures of matplotlib."""
+"""Curves and ratios of a run as figures of matplotlib."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sepsearch.reporting.style import INK, MUTED, PALE, PAPER, REFERENCE, SERIES, new_figure, style
+from sepsearch.reporting.style import INK, MUTED, PALE, REFERENCE, SERIES, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 JUMP = "↯"
 IDENTITY = "identity: doing nothing"
-MANY = 20  # points of one choice would hide each other
+MANY_NAMES = 40  # lines that are named in a figure
+NAMES_OF_LABEL = 3  # in a label for lines that end together
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values by epoch of one network or trial. `jumps` are the epochs of discontinuities, `mark` the chosen epoch."""
+    """Values by epoch of one network or trial, `name`. `jumps` are epochs of discontinuities, `mark` the chosen one."""
 
     epochs: Sequence[int]
     values: Sequence[float]
@@ -28,6 +29,7 @@ class Curve:
     bold: bool = False
     jumps: Sequence[int] = ()
     mark: int | None = None
+    name: str = ""
 
     def at(self, epoch: int) -> float:
         """The value after an epoch; NaN if there is none."""
@@ -61,7 +63,7 @@ def curve_figure(title: str, curves: Sequence[Curve], identity: float) -> "Figur
             values.append(identity)
             # What is far worse than doing nothing need not be seen.
             values = [min(value, 1.6 * identity) for value in values]
-        _limit(axes, values)
+        set_limits(axes, values)
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation loss")
@@ -96,15 +98,39 @@ def rung_figure(curves: Sequence[tuple[Curve, str]], rungs: Sequence[int], epoch
                 )
         axes.axhline(1.0, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         values = [value for curve, _ in curves for value in curve.values if math.isfinite(value)]
-        _limit(axes, [min(value, 1.5) for value in values] + [1.0])
+        set_limits(axes, [min(value, 1.5) for value in values] + [1.0])
         axes.set_xlim(0.8 if epochs > 1 else 0.5, max(epochs, 1) + 0.2 * (epochs > 1) + 0.5 * (epochs <= 1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("ratio: loss / identity loss")
         _whole_epochs(axes)
+        _name_ends(axes, [curve for curve, _ in curves])
         return figure
 
 
-def _limit(axes: "Axes", values: Sequence[float]) -> None:
+def _name_ends(axes: "Axes", curves: Sequence[Curve]) -> None:
+    """Write every line's name at its end, the bold ones' first; names that would cover each other become one label."""
+    low, high = axes.get_ylim()
+    labels: list[tuple[int, float, str, list[str]]] = []  # epoch, value, colour, names
+    for curve in sorted(curves, key=lambda curve: not curve.bold)[:MANY_NAMES]:
+        ends = [(e, v) for e, v in zip(curve.epochs, curve.values, strict=True) if math.isfinite(v)]
+        if not ends or not low <= ends[-1][1] <= high:
+            continue
+        epoch, value = ends[-1]
+        near = [one for one in labels if one[0] == epoch and abs(value - one[1]) < 0.045 * (high - low)]
+        if near:
+            near[0][3].append(curve.name)
+        else:
+            labels.append((epoch, value, MUTED if curve.colour == PALE else curve.colour, [curve.name]))
+    for epoch, value, colour, names in labels:
+        more = f" +{len(names) - NAMES_OF_LABEL}" if len(names) > NAMES_OF_LABEL else ""
+        text = ", ".join(names[:NAMES_OF_LABEL]) + more
+        axes.annotate(
+            text, (epoch, value), (6, 0), textcoords="offset points", color=colour, fontsize=7, va="center", zorder=8
+        )
+
+
+def set_limits(axes: "Axes", values: Sequence[float]) -> None:
+    """Limits of the vertical axis with a margin around the values."""
     if values:
         low, high = min(values), max(values)
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
@@ -133,6 +159,7 @@ class Judged:
 RIVALS = {
     "reference network": ("D", REFERENCE),
     "constant gain": ("|", INK),
+    "constant gain, test titles": ("|", MUTED),
     "silence": ("x", MUTED),
     "oracle": ("4", MUTED),
 }
@@ -163,128 +190,4 @@ def ratio_figure(rows: Sequence[Judged]) -> "Figure":
         axes.set_xlabel("ratio: loss / identity loss; smaller is better")
         axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
         figure.legend(loc="outside lower center", ncols=4, columnspacing=1.4, handletextpad=0.4)
-        return figure
-
-
-@dataclass(frozen=True)
-class Point:
-    """A trial among its parameters: the value it was judged by, and how it is drawn."""
-
-    params: Mapping[str, Any]
-    value: float
-    colour: str
-    hollow: bool = False  # it was stopped: its value is that of its last epoch
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A parameter: its choices, or the ends of its range."""
-
-    name: str
-    choices: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 1.0
-    log: bool = False
-
-    def place(self, value: Any) -> float:
-        """Where a value lies, from 0 to 1; NaN for one that the parameter cannot take."""
-        if self.choices:
-            if value not in self.choices:
-                return math.nan
-            return (self.choices.index(value) + 0.5) / len(self.choices)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return math.nan
-        scale = math.log if self.log else float
-        if self.log and value <= 0:
-            return math.nan
-        return (scale(value) - scale(self.low)) / ((scale(self.high) - scale(self.low)) or 1)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """(place, label) of some values."""
-        values: Sequence[Any] = self.choices
-        if not values and self.log:
-            values = [self.low, math.sqrt(self.low * self.high), self.high]
-        elif not values:
-            values = [self.low, (self.low + self.high) / 2, self.high]
-        return [(self.place(value), short(value)) for value in values]
-
-
-def short(value: Any, longest: int = 24) -> str:
-    """A parameter's value or name for people, in at most so many characters."""
-    if isinstance(value, float):
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
-    text = str(value)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def slice_figure(axis: Axis, points: Sequence[Point]) -> "Figure":
-    """Ratios of trials against one parameter; those that do not have it are left out."""
-    with style():
-        figure = new_figure(2.6, 1.9, (0.55, 0.28, 0.12, 0.27))
-        axes = figure.subplots()
-        spread = 0.5 / len(axis.choices) if axis.choices and len(points) > MANY else 0.0
-        for number, point in enumerate(points):
-            if axis.name in point.params:
-                aside = (number * 0.618 % 1 - 0.5) * spread
-                axes.plot(
-                    [axis.place(point.params[axis.name]) + aside],
-                    [point.value],
-                    "o",
-                    color=point.colour,
-                    markersize=5 if len(points) <= MANY else 4,
-                    zorder=2 if point.colour == MUTED else 3,
-                    markerfacecolor="none" if point.hollow else point.colour,
-                )
-        ticks = axis.ticks()
-        axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
-        axes.set_xlim(-0.06, 1.06)
-        _limit(axes, [point.value for point in points])
-        axes.set_title(short(axis.name, 28))
-        axes.set_ylabel("ratio")
-        return figure
-
-
-def parallel_figure(axes_of: Sequence[Axis], points: Sequence[Point]) -> "Figure":
-    """Every trial as a line through its parameters to its ratio; the better, the stronger. None: it has it not."""
-    with style():
-        columns = len(axes_of) + 1
-        figure = new_figure(max(6.0, 1.05 * columns), 3.6, (0.1, 0.05, 0.1, 0.05))
-        axes = figure.subplots()
-        axes.set_axis_off()
-        ranked = sorted(points, key=lambda point: -point.value)
-        best, worst = ranked[-1].value, ranked[0].value
-        power, faint = 2 + min(6.0, len(ranked) / 15), max(0.1, 0.4 - len(ranked) / 200)
-        for number, point in enumerate(ranked):
-            heights = [axis.place(point.params.get(axis.name)) for axis in axes_of]
-            heights = [height if math.isfinite(height) else -0.1 for height in heights]
-            heights.append((point.value - best) / ((worst - best) or 1))
-            strength = ((number + 1) / len(ranked)) ** power
-            axes.plot(
-                range(columns),
-                heights,
-                color=point.colour,
-                alpha=faint + (1 - faint) * strength,
-                linewidth=0.8 + 1.6 * strength,
-                linestyle=(0, (3, 2)) if point.hollow else "-",
-            )
-        result = Axis("ratio", low=best, high=worst if worst > best else best + 1)
-        for column, axis in enumerate([*axes_of, result]):
-            axes.plot([column, column], [0, 1], color=MUTED, linewidth=0.9, zorder=0)
-            name = short(axis.name, 30).replace("_", "_\n") if len(axis.name) > 12 else axis.name
-            axes.annotate(name, (column, 1.05), ha="center", va="bottom", fontsize=8, color=INK)
-            for place, label in axis.ticks():
-                axes.annotate(
-                    label,
-                    (column, place),
-                    (4, 0),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=MUTED,
-                    va="center",
-                    bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
-                )
-        if any(axis.name not in point.params for axis in axes_of for point in points):
-            axes.annotate("none", (-0.08, -0.1), ha="right", va="center", fontsize=8, color=MUTED)
-        axes.set_xlim(-0.3, columns - 0.4)
-        axes.set_ylim(-0.16, 1.3)
         return figure

@@ -52,28 +52,68 @@ def print_roster(console: "Console", manifest: Facts) -> None:
             line(console, f"- {note}")
 
 
-def _print_instruments(console: "Console", manifest: Facts) -> None:
+def instrument_facts(manifest: Facts) -> dict[str, Facts]:
+    """By instrument's code: stems, pieces, titles, titles that no take connects, seconds, share that sounds, caveat."""
     group_of = {title: number for number, group in enumerate(manifest["title_groups"]) for title in group}
     playing: dict[str, list[tuple[Facts, Facts]]] = defaultdict(list)
     for piece in manifest["pieces"]:
         for stem in piece["stems"]:
             playing[stem["instrument"]].append((piece, stem))
-    rows, caveats = [], set()
+    found = {}
     for code in sorted(playing, key=list(INSTRUMENTS).index):
         parts = playing[code]
         titles = {piece["title"] for piece, _ in parts}
-        apart = len({group_of[title] for title in titles})
-        caveat = _caveat(code, parts, group_of)
-        caveats.add(caveat)
         seconds = sum(stem["seconds"] for _, stem in parts)
-        sounding = sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds
-        together = f" ({apart} apart)" if apart < len(titles) else ""
-        amounts = (len(parts), len({piece["name"] for piece, _ in parts}), f"{len(titles)}{together}")
-        shares = (f"{seconds / 60:.1f}", f"{sounding:.0%}")
-        rows.append([f"{code}  {INSTRUMENTS[code]}", *map(str, amounts), *shares, caveat])
+        found[code] = {
+            "stems": len(parts),
+            "pieces": len({piece["name"] for piece, _ in parts}),
+            "titles": len(titles),
+            "titles_apart": len({group_of[title] for title in titles}),
+            "seconds": seconds,
+            "sounding": sum(stem["sounding"] * stem["seconds"] for _, stem in parts) / seconds,
+            "caveat": _caveat(code, parts, group_of),
+        }
+    return found
+
+
+def recordings_facts(manifest: Facts, shards: ShardSet) -> Facts:
+    """What `print_roster` and `print_shards` print, with keys as docs/command-line.md lists them."""
+    pieces = [
+        {
+            "name": piece["name"],
+            "title": piece["title"],
+            "players": [stem["instrument"] for stem in piece["stems"]],
+            "seconds": piece["seconds"],
+            "clips": piece["shard"]["clips"],
+            "rows": piece["shard"]["rows"],
+            "mixture": piece["mixture"],
+        }
+        for piece in manifest["pieces"]
+    ]
+    set_facts = {"fingerprint": shards.fingerprint, "folder": shards.folder, "built": shards.built, "rows": shards.rows}
+    return {
+        "source": manifest["source"],
+        "pieces": pieces,
+        "instruments": instrument_facts(manifest),
+        "shared_takes": spanning_takes(manifest["shared_takes"]),
+        "title_groups": manifest["title_groups"],
+        "notes": [*manifest["notes"], *_mixture_notes(manifest["pieces"])],
+        "shards": set_facts
+        | {"bytes": sum(piece["shard"]["bytes"] for piece in manifest["pieces"]), "front_end": manifest["front_end"]},
+    }
+
+
+def _print_instruments(console: "Console", manifest: Facts) -> None:
+    rows = []
+    facts = instrument_facts(manifest)
+    for code, one in facts.items():
+        together = f" ({one['titles_apart']} apart)" if one["titles_apart"] < one["titles"] else ""
+        amounts = (str(one["stems"]), str(one["pieces"]), f"{one['titles']}{together}")
+        shares = (f"{one['seconds'] / 60:.1f}", f"{one['sounding']:.0%}")
+        rows.append([f"{code}  {INSTRUMENTS[code]}", *amounts, *shares, one["caveat"]])
     heading(console, "By instrument")
     _table(console, ["instrument", "#stems", "#pieces", "#titles", "#minutes", "#sounds", "caveat"], rows)
-    for caveat in sorted(caveats - {""}):
+    for caveat in sorted({one["caveat"] for one in facts.values()} - {""}):
         line(console, RULES.get(caveat, NOTHING))
     if any("apart" in row[3] for row in rows):
         line(console, "apart: titles that share takes count as one, since no split separates them")

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from sepsearch.search.events import FinalistRecord
 from sepsearch.search.journal import read_run
 from sepsearch.utils.errors import UserError, one_line
 
+MOST_CANDIDATES = 4  # of an instrument's clip: each is 0.2 MB
 MOST_SHOWN = 1000  # trials; a page of 10,000 is larger than browsers take with ease
 
 
@@ -128,7 +129,16 @@ def gather_facts(folder: Path) -> RunFacts:
     samples = {}
     for code, path in sample_folders(folder).items():
         try:
-            samples[code] = read_sample(path)
+            samples[code] = _with_candidates(read_sample(path))
         except UserError as error:
             problems.append(f"The sample of {code} is not shown: {one_line(error)}.")
     return RunFacts(folder, run, build_results(run), audit, samples, problems)
+
+
+def _with_candidates(sample: Sample) -> Sample:
+    """The sample with the estimates and predictions of other candidates beside its own, MOST_CANDIDATES at most."""
+    audio, spectrograms = dict(sample.audio), dict(sample.spectrograms)
+    for name, candidate in list(sample.candidates.items())[:MOST_CANDIDATES]:
+        audio[name] = candidate.audio["estimate"]
+        spectrograms[name] = candidate.spectrograms["prediction"]
+    return replace(sample, audio=audio, spectrograms=spectrograms)

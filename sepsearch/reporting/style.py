@@ -5,7 +5,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sepsearch.audio.reading import RATE
 from sepsearch.audio.spectrogram import BINS, FrontEnd, band_matrix, expand
 from sepsearch.evaluation.audio_samples import PANELS, Sample
+from sepsearch.reporting.hover import Trace, hover_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,13 +74,14 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def svg(figure: "Figure", key: str, label: str) -> Markup:
+def svg(figure: "Figure", key: str, label: str, traces: Sequence[Trace] = ()) -> Markup:
     """A figure as an SVG element for a page whose style has `VARIABLES`.
 
     Args:
         figure: drawn in the colours of this module.
         key: makes ids unique within the page.
         label: description for screen readers.
+        traces: what the page's script shows of its values; with some it takes the keyboard's focus.
     """
     import matplotlib
 
@@ -96,7 +98,8 @@ def svg(figure: "Figure", key: str, label: str) -> Markup:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     box = re.search(r'viewBox="0 0 ([0-9.]+)', text)
     width = float(box[1]) if box else 0.0
-    head = f'<svg role="img" aria-label="{escape(label)}" style="--width: {width:.0f}" viewBox='
+    values = f' tabindex="0" data-values="{escape(hover_data(figure, traces))}"' if traces else ""
+    head = f'<svg role="img" aria-label="{escape(label)}"{values} style="--width: {width:.0f}" viewBox='
     return Markup(re.sub(r"\s*\n\s*", "\n", re.sub(r"<svg[^>]*? viewBox=", lambda _: head, text, count=1)))
 
 
@@ -124,10 +127,12 @@ def sample_figure(sample: Sample) -> "Figure":
 
 
 def panel_figure(sample: Sample, name: str) -> "Figure":
-    """One of the four of `sample_figure`, without a scale."""
+    """One of the four of `sample_figure`, without scale and title; the style sheet knows its margins (.panel .span)."""
     with style():
-        figure = new_figure(3.4, 2.4, (0.62, 0.45, 0.08, 0.25))
-        _draw_panel(figure.subplots(), sample, name)
+        figure = new_figure(3.4, 2.3, (0.7, 0.45, 0.08, 0.08))
+        axes = figure.subplots()
+        _draw_panel(axes, sample, name)
+        axes.set_title("")
         return figure
 
 

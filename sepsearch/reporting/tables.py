@@ -10,7 +10,7 @@ from typing import Any
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.plots import JUMP
 from sepsearch.reporting.run_data import RunFacts
-from sepsearch.runs.results import REFERENCE_RATIOS
+from sepsearch.runs.results import LEFT_OUT, REFERENCE_RATIOS, has_named_scores
 from sepsearch.utils.formatting import number
 
 TITLES = "test titles"  # the usual protocol
@@ -107,16 +107,33 @@ def baseline_ratio(facts: RunFacts, name: str, code: str) -> float:
     return loss / identity if loss is not None and identity else math.nan
 
 
+def test_gain(facts: RunFacts, code: str) -> float:
+    """The constant gain's loss over the identity's on the test titles, beside which a test ratio stands.
+
+    NaN where a journal has none, or where titles were left out in turn: then those of the test split are not the ones
+    that were scored.
+    """
+    if (facts.results["final"].get(code, {}).get("protocol") or TITLES) == LEFT_OUT:
+        return math.nan
+    test = facts.search.get("baselines", {}).get("test", {})
+    loss, identity = (test.get(name, {}).get(code) for name in ("gain", "identity"))
+    return loss / identity if loss is not None and identity else math.nan
+
+
 def final_table(facts: RunFacts) -> Table:
     """Final models beside baselines and the reference network."""
+    named = has_named_scores(facts.results["final"])
+    hint = "the test ratio where every mask is divided by the sum of those of all that play (separate --players)"
     headings = columns(
         "instrument",
         "#ratio ± sd: validation titles, mean and standard deviation over seeds",
-        "#95 % interval: Student's, of the mean over seeds",
+        "#95 % interval: Student's, of the geometric mean over three seeds or more",
         "#test ratio: the chosen seed on test titles, measured once",
+        "#constant gain, test titles: the gain that is best for the training titles, on the test titles",
+        *([f"#test ratio, players named: {hint}"] if named else []),
         "#identity: the mixture unchanged",
         "#silence: output of zeros",
-        "#constant gain: the mixture times the best constant",
+        "#constant gain: the mixture times the constant that is best for the training titles",
         "#oracle: the mask computed from the target",
         "#reference network: its configuration (Iyer 2021) retrained here, mean ± sd over seeds",
         "#as published: Iyer's own figure, tuned on the test data: not the same protocol",
@@ -131,6 +148,8 @@ def final_table(facts: RunFacts) -> Table:
                 _spread(final, strong=True),
                 _interval(final.get("ratio_interval")),
                 figure(final.get("test_ratio"), strong=True),
+                figure(test_gain(facts, code)),
+                *([figure(final.get("named_test_ratio"))] if named else []),
                 figure(1.0),
                 *(figure(baseline_ratio(facts, name, code)) for name in ("zero", "gain", "oracle")),
                 _spread(facts.results["reference_final"].get(code, {})),
@@ -161,10 +180,15 @@ def _measured(audio: Mapping[str, Any], key: str) -> list[Cell]:
 
 
 def audio_table(facts: RunFacts) -> Table | None:
-    """SI-SDR and SDR of mixture, estimate and oracle, on test titles; None where nothing was measured."""
+    """SI-SDR and SDR of mixture, estimate and oracle, on test titles; None where nothing was measured.
+
+    With the players named there is one more gain, behind the others.
+    """
+    named = has_named_scores(facts.results["final"])
     headings = columns("instrument", "#titles", "#clips")
     for group in ("SI-SDR, dB", "SDR, dB"):
         headings += columns(*(f"#{text}" for text in MEASURES.values()), group=group)
+    headings += columns("#SI-SDR gain: dB", group="players named") if named else []
     rows = []
     for code, final in finals(facts):
         audio = final.get("audio") or {}
@@ -172,7 +196,8 @@ def audio_table(facts: RunFacts) -> Table | None:
             audio = {"gain": {"si_sdr_db": final["si_sdr_gain_db"]}}
         if audio:
             counts = [figure(audio.get(count), 0) for count in ("titles", "clips")]
-            rows.append([Cell(label(code)), *counts, *_measured(audio, "si_sdr_db"), *_measured(audio, "sdr_db")])
+            row = [Cell(label(code)), *counts, *_measured(audio, "si_sdr_db"), *_measured(audio, "sdr_db")]
+            rows.append([*row, *([signed(final.get("named_si_sdr_gain_db"))] if named else [])])
     caption = "Separated audio of the test titles, dB: medians over titles of medians over clips. Larger is better."
     return Table(caption, headings, rows) if rows else None
 

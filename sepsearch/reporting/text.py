@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.data.instruments import INSTRUMENTS, file_name
+from sepsearch.evaluation.audio_samples import example_mixture
+from sepsearch.evaluation.test_scores import MOSTLY
 from sepsearch.reporting.figures import MOST_AXES, Mattered
 from sepsearch.reporting.run_data import RunFacts
-from sepsearch.reporting.tables import finals
+from sepsearch.runs.verdict import best_instrument
 from sepsearch.utils.formatting import duration
 
 FEW_TRIALS, SOME_TRIALS = 10, 30  # that ran all epochs: below, importance is unreliable, or only a hint
@@ -25,6 +27,17 @@ def when(time: float) -> str:
 def count(amount: int, what: str) -> str:
     """ "1 trial", "2 trials"."""
     return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
+def sample_rule(facts: RunFacts) -> str:
+    """By which rule the clips to listen to were chosen; runs before this version took all test clips."""
+    middle = "the one with the median SI-SDR gain: neither the best nor the worst."
+    if any(sample.facts.get("sounding_share") is None for sample in facts.samples.values()):
+        return f"Of an instrument’s test clips it is {middle}"
+    return (
+        f"Of the test clips in which the instrument sounds for at least {100 * MOSTLY:g} % of the time (where there is"
+        f" none, of those in which it sounds longest) it is {middle}"
+    )
 
 
 def ending(facts: RunFacts) -> str:
@@ -133,8 +146,10 @@ def commands(facts: RunFacts) -> list[tuple[str, str]]:
     commands.append(("This report again:", f"python -m sepsearch.report {name}{runs}"))
     commands.append(("The same search under other samplers and rungs:", f"python -m sepsearch.replay {name}{runs}"))
     if facts.results["final"]:
-        code = finals(facts)[0][0]
-        line = f"python -m sepsearch.separate mix.wav --instrument {shlex.quote(code)} -o voices"
+        code = best_instrument(facts.results["final"], facts.results["baselines"])
+        mixture = example_mixture(facts.folder, code, facts.results["dataset"].get("source", ""))
+        what = shlex.quote(str(mixture)) if mixture else "RECORDING"
+        line = f"python -m sepsearch.separate {what} --instrument {shlex.quote(file_name(code))}"
         commands.append((f"Separate a recording ({INSTRUMENTS.get(code, code)}):", line))
     return commands
 

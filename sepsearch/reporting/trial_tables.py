@@ -2,10 +2,11 @@
 
 import math
 
-from sepsearch.reporting.plots import short
+from sepsearch.reporting.parameter_plots import short
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.tables import DASH, Cell, Table, columns, figure
 from sepsearch.runs.job import Job
+from sepsearch.search.configurations import sampled_names
 from sepsearch.utils.formatting import number
 
 
@@ -54,12 +55,16 @@ def _param(facts: RunFacts, job: Job, name: str) -> Cell:
 
 def _applies(facts: RunFacts, job: Job, name: str) -> bool:
     """Whether the conditions of a parameter hold."""
-    parameter = facts.audit.space.parameters.get(name) if facts.audit else None
-    return parameter is None or all(job.params.get(other) == value for other, value in parameter.when.items())
+    space = facts.audit.space if facts.audit else None
+    return space is None or name not in space.parameters or name in sampled_names(space, job.params)
 
 
 def why(facts: RunFacts, job: Job) -> str:
-    """Reason of a trial's end; for one stopped at a rung with its rank and the cut-off."""
+    """Reason of a trial's end; for one stopped at a rung with its rank and the cut-off; and which networks are dead."""
+    return "; ".join(part for part in (_end_reason(facts, job), job.remark) if part)
+
+
+def _end_reason(facts: RunFacts, job: Job) -> str:
     last = facts.audit.stops.get(job.id) if facts.audit else None
     if last is None or "rung" not in job.reason:
         return job.reason

@@ -1,153 +1,37 @@
 """The report page: whole in any state of a run, text where the journal has text, and nothing from elsewhere."""
 
 import base64
+import dataclasses
 import itertools
+import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from event_fixtures import journal, members, story, until, write_run
+from event_fixtures import journal, story, until, write_run
+from report_story import SPACE, whole_story
+from sample_files import Half, waveforms
 from sample_files import write as write_sample
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd, band_matrix
-from sepsearch.evaluation.audio_samples import read_sample
+from sepsearch.evaluation.audio_samples import CandidateEstimate, read_sample
 from sepsearch.report import main
+from sepsearch.reporting.hover import Trace
 from sepsearch.reporting.importance import importances
-from sepsearch.reporting.page import write_report
+from sepsearch.reporting.page import render, write_report
+from sepsearch.reporting.plots import Curve, curve_figure, rung_figure
 from sepsearch.reporting.run_data import gather_facts
 from sepsearch.reporting.rung_audit import audit_rungs
-from sepsearch.reporting.style import INK, decibels, hertz_ticks, new_figure, style, svg
+from sepsearch.reporting.style import INK, PALE, SERIES, decibels, hertz_ticks, new_figure, style, svg
 from sepsearch.reporting.tables import audio_table, curse_table, ensemble_table, final_table
+from sepsearch.reporting.tables import test_gain as gain_of_test_titles
 from sepsearch.reporting.trial_tables import failure_table, rung_table, trial_table
-from sepsearch.search.space import parse_space
 from sepsearch.utils.errors import UserError
 
-SPACE = {
-    "parameters": {
-        "filters": {"choices": [8, 16]},
-        "detector_layers": {"choices": [1, 2]},
-        "detector_width": {"choices": [64, 128], "when": {"detector_layers": 2}},
-        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-    },
-    "search": {"trials": 5, "epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
-    "final": {"configurations": 1, "seeds": 2, "epochs": 4},
-}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'$x_1$"
-# Ratio by epoch of each trial; t0003 is stopped at the first rung.
-CURVES = {"t0000": [0.9, 0.8, 0.7, 0.6], "t0001": [0.8, 0.7, 0.6, 0.5], "t0002": [0.7, 0.6, 0.5, 0.4], "t0003": [0.85]}
-
-
-def params(**changes):
-    return parse_space(SPACE, "here").complete(changes)
-
-
-def audio(gain):
-    five = {
-        name: {"si_sdr_db": value, "sdr_db": None}
-        for name, value in {"mixture": 0.0, "estimate": gain, "oracle": 12.0, "gain": gain, "oracle_gain": 12.0}.items()
-    }
-    return {"titles": 2, "clips": 5, **five, "by_players": {"3": {"titles": 1, "clips": 2, **five}}}
-
-
-def score(ratio, **changes):
-    return {
-        "params": params(),
-        "seeds": [1, 2],
-        "identity_loss": 1.0,
-        "val_loss": ratio,
-        "ratio": ratio,
-        "ratio_mean": ratio,
-        "ratio_sd": 0.01,
-        "ratio_interval": [ratio - 0.125, ratio + 0.125],
-        "test_ratio": ratio + 0.1,
-        "si_sdr_gain_db": -2.5,
-        "discontinuities": 0,
-        "model_uri": "here",
-        "configuration": "c0",
-        "seed": 1,
-        "epoch": 2,
-        "protocol": "test titles",
-        "audio": audio(-2.5),
-        **changes,
-    }
-
-
-def whole_story(text="plain"):
-    """Four trials (one stopped, one failed beside them), two finalists with two seeds, a jump, scores."""
-    losses = {"identity": {"vn": 1.0, "vc": 1.0}, "zero": {"vn": 1.25}, "gain": {"vn": 0.75}, "oracle": {"vn": 0.0625}}
-    yield (
-        "search",
-        {
-            "name": f"duets {text}",
-            "run": "abc",
-            "space": SPACE,
-            "reference": "t0000",
-            "seconds": 1.0,
-            "settings": {
-                "name": text,
-                "seed": 0,
-                "trials": 5,
-                "epochs": 4,
-                "final_epochs": 4,
-                "instruments": ["vn", "vc"],
-                "options": {"data": text},
-            },
-            "versions": {"sepsearch": "0.1+abc", text: text},
-            "dataset": {
-                "source": text,
-                "pieces": 4,
-                "clips": 9,
-                "rows": 27,
-                "fingerprint": text,
-                "split": {"train": [text, "Minuet"], "validation": ["Largo"], "test": []},
-            },
-            "baselines": {"validation": losses},
-            "caveats": {"vc": f"one title only {text}"},
-        },
-    )
-    for number, (id, ratios) in enumerate(CURVES.items()):
-        yield "trial", {"id": id, "params": params(filters=8 if number % 2 else 16, learning_rate=1e-3 * (number + 1))}
-        for epoch, ratio in enumerate(ratios, 1):
-            yield "epoch", {"id": id, "epoch": epoch, "ratio": ratio, "members": members(epoch)}
-        end = ("stopped", "stopped at rung 1") if len(ratios) == 1 else ("completed", "")
-        yield "trial_end", {"id": id, "state": end[0], "reason": end[1], "epochs": len(ratios)}
-    yield "trial", {"id": "t0004", "params": params(filters=8)}
-    yield "retry", {"id": "t0004", "reason": f"worker died {text}", "epochs": 0, "attempt": 1}
-    yield "trial_end", {"id": "t0004", "state": "failed", "reason": f"NaN {text}", "epochs": 0}
-    chosen = [("c0", "t0002", False), ("c1", "t0000", True)]
-    yield (
-        "finalists",
-        {
-            "seconds": 2.0,
-            "configurations": [
-                {"id": id, "trial": trial, "params": params(filters=8), "reference": reference}
-                for id, trial, reference in chosen
-            ],
-        },
-    )
-    for id, _, _ in chosen:
-        for seed in (1, 2):
-            unit = f"{id}-s{seed}"
-            yield "final", {"id": unit, "configuration": id, "seed": seed, "params": params(filters=8)}
-            for epoch in (1, 2, 3, 4):
-                jump = unit == "c1-s2" and epoch == 3
-                of = members(epoch, seed, discontinuity=jump)
-                yield "final_epoch", {"id": unit, "epoch": epoch, "ratio": of[0]["ratio"], "members": of}
-            yield "final_end", {"id": unit, "state": "completed", "reason": "", "epochs": 4, "weights": None}
-    fold = {"id": "f0", "instrument": "vc", "title": "Largo", "configuration": "c0", "seed": 1, "params": params()}
-    yield "fold", fold
-    yield "fold_end", {"id": "f0", "state": "failed", "reason": f"dead {text}", "epochs": 0, "weights": None}
-    yield (
-        "scores",
-        {
-            "seconds": 3.0,
-            "final": {"vn": score(0.4), "vc": score(0.3, protocol=f"leave one title out {text}", ratio_sd=None)},
-            "reference_final": {"vn": score(0.5, discontinuities=1), "vc": score(0.6)},
-        },
-    )
-    yield "end", {"state": "finished"}
 
 
 class Page(HTMLParser):
@@ -283,6 +167,7 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
             "0.400 ± 0.010",
             "0.275 to 0.525",
             "0.500",
+            "0.500",
             "1.000",
             "1.250",
             "0.750",
@@ -290,9 +175,56 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
             "0.500 ± 0.010 1↯",
             "0.437",
         ],
-        ["vc cello*†", "0.300 ± –", "0.175 to 0.425", "0.400", "1.000", "–", "–", "–", "0.600 ± 0.010", "0.434"],
+        [
+            "vc cello*†",
+            "0.300 ± –",
+            "0.175 to 0.425",
+            "0.400",
+            "0.500",
+            "1.000",
+            "–",
+            "–",
+            "–",
+            "0.600 ± 0.010",
+            "0.434",
+        ],
     ]
     assert [cell.text for cell in table.foot][:4] == ["mean", "0.350", "", "0.450"]
+
+
+def test_where_titles_were_left_out_in_turn_there_is_no_constant_gain_of_the_test_titles(tmp_path):
+    events = journal(whole_story())
+    (scores,) = (event for event in events if event["event"] == "scores")
+    scores["final"]["vc"]["protocol"] = "leave one title out"
+    facts = gather_facts(write_run(tmp_path / "duets", events))
+    assert gain_of_test_titles(facts, "vn") == 0.5
+    assert math.isnan(gain_of_test_titles(facts, "vc"))
+
+
+@pytest.fixture
+def named(tmp_path):
+    """The page of the same run, whose violin was scored with the players named, and its facts."""
+    events = journal(whole_story())
+    (scores,) = (event for event in events if event["event"] == "scores")
+    scores["final"]["vn"] |= {"named_test_ratio": 0.321, "named_si_sdr_gain_db": 4.0}
+    scores["final"]["vc"] |= {"named_test_ratio": None, "named_si_sdr_gain_db": None}
+    page = build(tmp_path / "duets", events)
+    return page, gather_facts(tmp_path / "duets")
+
+
+def test_scores_with_the_players_named_are_columns_of_their_own(named, facts):
+    page, named = named
+    for table, column, text in ((final_table, 5, "0.321"), (audio_table, 13, "+4.0")):
+        plain, found = table(facts), table(named)
+        assert [heading for n, heading in enumerate(found.headings) if n != column] == list(plain.headings)
+        assert [row[:column] + row[column + 1 :] for row in texts(found)] == texts(plain)
+        assert [row[column] for row in texts(found)] == [text, "–"]
+    assert final_table(named).headings[5].text == "test ratio, players named"
+    assert "Players named: the same test titles" in page.text
+
+
+def test_a_page_of_a_journal_without_such_scores_does_not_speak_of_them(page):
+    assert "layers named" not in page.text
 
 
 def test_marks_of_the_final_table_are_explained(page):
@@ -370,6 +302,40 @@ def test_a_sample_has_three_players_with_the_bytes_of_its_files(run, page):
         assert kind == "data:audio/mpeg;base64"
         assert base64.b64decode(data) == (run / "samples" / "vn" / f"{voice}.mp3").read_bytes()
     assert "mixture 0.5 dB, estimate 4.2 dB (gain +3.8 dB), oracle – dB" in page.text
+
+
+def test_the_other_finalists_estimates_of_a_clip_are_read_with_it(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    _, _, estimate = waveforms()
+    other = CandidateEstimate("c1-s2", Half(), estimate, 2.0)
+    write_sample(folder / "samples" / "vn", chosen="c0-s1", candidates=[other])
+    sample = gather_facts(folder).samples["vn"]
+    assert list(sample.audio) == ["mixture", "target", "estimate", "c1-s2"]
+    assert sample.audio["c1-s2"].name == "estimate-c1-s2.mp3"
+    assert "c1-s2" in sample.spectrograms
+    page = Page(write_report(folder).read_text())
+    assert "c1-s2" in page.text
+
+
+def test_every_candidate_of_a_sample_has_a_column_with_its_sound_and_its_picture(facts):
+    sample = facts.samples["vn"]
+    audio = {**sample.audio, "c1-s2": sample.audio["target"]}
+    spectrograms = {**sample.spectrograms, "c1-s2": sample.spectrograms["target"]}
+    more = dataclasses.replace(sample, audio=audio, spectrograms=spectrograms)
+    page = Page(render(dataclasses.replace(facts, samples={"vn": more})))
+    names = [player["aria-labelledby"] for player in page.all("audio")]
+    assert names == [f"voice-vn-{name}" for name in ("mixture", "target", "estimate", "c1-s2")]
+    assert "Spectrogram c1-s2, violin." in page.attributes("aria-label")
+
+
+def test_the_rule_by_which_a_clip_was_chosen_is_that_of_the_version_that_chose_it(facts, page):
+    assert "sounds for at least 75 % of the time" in page.text
+    assert "; it sounds for 88 % of the time" in page.text
+    sample = facts.samples["vn"]
+    older = dataclasses.replace(sample, facts={**sample.facts, "sounding_share": None})
+    text = Page(render(dataclasses.replace(facts, samples={"vn": older}))).text
+    assert "Of an instrument’s test clips it is the one with the median SI-SDR gain" in text
+    assert "of the time" not in text
 
 
 def test_a_damaged_sample_is_named_and_the_rest_of_the_page_is_there(tmp_path):
@@ -458,6 +424,25 @@ def test_a_figure_takes_its_colours_from_the_page_and_its_text_stays_text():
     assert "$x_1$ &lt;b&gt;" in drawing
     assert 'aria-label="says &#34;this&#34; &amp; &lt;that&gt;"' in drawing
     assert "<style" not in drawing
+
+
+def test_lines_that_end_together_have_one_label_with_the_finalists_name_first():
+    grey = [(Curve([1, 2], [0.9, 0.5], PALE, name=f"t{number}"), "completed") for number in range(4)]
+    apart = (Curve([1], [0.9], PALE, name="stopped"), "stopped")
+    bold = (Curve([1, 2], [0.8, 0.5], SERIES[0], bold=True, name="best"), "completed")
+    axes = rung_figure([*grey, apart, bold], [1], 2).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["best, t0, t1 +2", "stopped"]
+
+
+def test_hover_values_lie_where_the_figure_draws_them():
+    curve = Curve([1, 2, 3], [0.5, math.nan, 0.25], SERIES[0], name="c0-s1")
+    figure = curve_figure("violin", [curve], 1.0)
+    drawing = svg(figure, "one", "losses", [Trace("c0-s1", curve.epochs, curve.values)])
+    found = json.loads(Page(drawing).all("svg")[0]["data-values"])
+    assert found["traces"] == [["c0-s1", [1, 2, 3], [0.5, None, 0.25], ""]]
+    a, b, c, d = found["map"]
+    x, y = map(float, re.search(r'<path d="M ([\d.]+) ([\d.]+)\s*"?[^>]*stroke: var\(--s0\)', drawing).groups())
+    assert (a * 1 + b, c * 0.5 + d) == pytest.approx((x, y), abs=0.1)
 
 
 @pytest.mark.parametrize("front_end", PRESETS.values(), ids=PRESETS)

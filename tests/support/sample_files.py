@@ -14,6 +14,7 @@ FACTS = {
     "clip": 3,
     "players": ["vn", "vc"],
     "begin_seconds": 3.0,
+    "sounding_share": 0.875,
     "mixture_si_sdr_db": 0.5,
     "si_sdr_db": 4.25,
     "oracle_si_sdr_db": float("nan"),

@@ -4,6 +4,7 @@ PARAMETERS = """
 parameters:
   filters: {filters}
   head: [relu, mask]
+  heads: [one, all]
   learning_rate: {{low: 1e-3, high: 1e-2, log: true}}
 front_end: {{clip_seconds: 1.0}}
 """

@@ -22,9 +22,10 @@ from sepsearch.data.splits import split_titles
 from sepsearch.distributed import object_store
 from sepsearch.distributed.object_store import store_shards
 from sepsearch.distributed.session import ENVIRONMENT
-from sepsearch.models.families import ReferenceConfig
+from sepsearch.models.families import make_config
 from sepsearch.search.protocol import Workers
-from sepsearch.training.loop import Member, fit
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member
 
 STORE = 80 * 10**6  # Ray takes no less than 75 MB
 PIECES, CLIPS = 15, 70
@@ -45,7 +46,7 @@ def write_shards(folder, rows, pieces):
 
 def train(data, seed):
     """Every number of a short training."""
-    config = ReferenceConfig(filters=2, head="mask", batch_size=16)
+    config = make_config({"filters": 2, "head": "mask", "batch_size": 16})
     members = [Member("vn", seed), Member("vc", seed)]
     numbers = []
     for result in fit(config, data, members, epochs=EPOCHS, batches_per_epoch=BATCHES):
@@ -109,13 +110,13 @@ def main(folder: Path) -> None:
     watch = Watch()
     watch.start()
     told = []
-    stored = store_shards("small", shards, examples, identity, Workers(2, 1.0, 0.0), lambda *step: told.append(step))
+    data = Dataset(rows, examples, identity)
+    stored = store_shards("small", shards, data, Workers(2, 1.0, 0.0), lambda *step: told.append(step))
     run = ray.remote(num_cpus=1)(work)
     answers = ray.get([run.remote(stored, seed) for seed in (0, 1)])
     watch.end()
     on_disk = sum(path.stat().st_size for path in object_store.spill_folder().glob("ray_spilled_objects*/*"))
     ray.shutdown()
-    data = Dataset(rows, examples, identity)
     print(
         json.dumps(
             {
