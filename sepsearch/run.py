@@ -1,9 +1,13 @@
 """`python -m sepsearch.run`: recordings and a search space in, the best network for every instrument out."""
 
+import json
 import sys
 
-from sepsearch.runs.options import parse_arguments
+from sepsearch.runs.options import make_parser, parse_arguments
 from sepsearch.utils.errors import EXIT_FAILED, EXIT_INTERRUPTED, exit_on_user_error
+from sepsearch.utils.output import OUTPUT, write_json
+
+__all__ = ["main", "make_parser"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -14,12 +18,16 @@ def main(argv: list[str] | None = None) -> None:
     from sepsearch.runs.start import new_run, resumed_run
     from sepsearch.utils.terminal_console import make_console
 
-    console = make_console()
+    console = make_console(error=OUTPUT.json)
+    console.quiet = OUTPUT.quiet
     begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
     try:
         state = rebuild_outputs(begin, console) if begin.past.finished else run_search(arguments, begin, console)
     finally:
         begin.close()
+    results = begin.folder / "results.json"
+    if OUTPUT.json and results.exists():
+        write_json(json.loads(results.read_bytes()))
     if state != "finished":
         sys.exit(EXIT_INTERRUPTED if state == "interrupted" else EXIT_FAILED)
 

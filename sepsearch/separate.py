@@ -1,72 +1,86 @@
 """Instruments out of recordings, as audio files of the recording's length, rate and channels.
 
-    python -m sepsearch.separate mix.wav --instrument vn -o vn.wav
-    python -m sepsearch.separate concert.flac encore.flac --instrument vn,vc -o voices --residual
+    python -m sepsearch.separate concert.mp3
+    python -m sepsearch.separate concerts '*.flac' --instrument violin,cello -o voices --residual --format flac
+    python -m sepsearch.separate mix.wav --instrument violin -o violin.wav
+    ffmpeg -i film.mp4 -f wav - | python -m sepsearch.separate - --instrument violin -o - | play -
 
-The second writes voices/concert/vn.wav, vc.wav and residual.wav, and the same for encore. A recording
-is written as a whole or not at all.
+The first writes separated/concert/violin.wav, cello.wav, … for the instruments that play in it. A recording is written
+as a whole or not at all. Where it is known who plays, `--players` says so:
+
+    python -m sepsearch.separate quartet.wav --instrument violin --players violin,viola,cello -o violin.wav
 """
 
-import argparse
 from pathlib import Path
 
-from sepsearch.audio.reading import RATE
-from sepsearch.audio.streams import FORMATS, open_sound, written_bytes
-from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.pipeline.separate_files import SHORTEST, Job, check_all, codes_of, is_file, separate_job, targets_of
+from sepsearch.audio.formats import FORMATS
+from sepsearch.data.instruments import known_instruments
+from sepsearch.pipeline.separate_files import PLAYS, separate_all
+from sepsearch.pipeline.separate_inputs import OUTPUT
 from sepsearch.utils.command_line import ArgumentParser
-from sepsearch.utils.errors import UserError, exit_on_user_error
-from sepsearch.utils.files import require_space
-from sepsearch.utils.progress import one_torch_thread
-from sepsearch.utils.terminal_text import write_line
+from sepsearch.utils.errors import exit_on_user_error
+
+DESCRIPTION = "Pull instruments out of recordings."
+EXAMPLES = (
+    ("concert.mp3", "those that play, to separated/concert"),
+    ("concerts '*.flac' --instrument violin,cello -o voices --residual", "two of many recordings, and the rest"),
+    ("quartet.wav --instrument violin --players violin,viola,cello -o violin.wav", "it is known who plays"),
+    ("mix.wav --instrument violin --model runs/urmp -o violin.wav", "the model of a run"),
+)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Pull instruments out of recordings."""
-    arguments = _parse_arguments(argv)
-    codes = codes_of(arguments.instrument)
-    kind = arguments.format or (arguments.output.suffix.lower().lstrip(".") if is_file(arguments.output) else "wav")
-    jobs = [
-        Job(open_sound(path), target, is_file(arguments.output)) for path, target in targets_of(arguments, codes, kind)
-    ]
-    for job in jobs:
-        if job.sound.frames * RATE < SHORTEST * job.sound.rate:
-            raise UserError(
-                f"{job.sound.path}: expected at least {SHORTEST / RATE:.3f} s of audio, found {job.sound.seconds:.3f} s"
-            )
-
-    from sepsearch.tracking.resolve import choose_models
-
-    models = choose_models(codes, arguments.model)
-    if len(models) > 1 and is_file(arguments.output):
-        raise UserError(f"-o {arguments.output}: expected a folder for {len(models)} instruments, found a file's name")
-    residual = arguments.residual or arguments.share
-    needed = sum(written_bytes(job.sound, kind) for job in jobs) * (len(models) + residual)
-    require_space(arguments.output, needed, "what is written", "free some space, or choose -o on another disk")
-    # One thread separates at a hundred times real time; two are slower where other processes use the machine.
-    with one_torch_thread():
-        peaks = check_all(jobs)
-        for job, peak in zip(jobs, peaks, strict=True):
-            for line in separate_job(job, models, kind, residual, arguments.share, peak):
-                write_line(line)
+    separate_all(make_parser().parse_args(argv))
 
 
-def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(prog="python -m sepsearch.separate", description=main.__doc__)
+def make_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = ArgumentParser("separate", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("mixture", type=Path, nargs="+", help="WAV, FLAC, OGG or AIFF; any length and rate, mono or stereo")
-    add("--instrument", required=True, help=f"all, or some of {', '.join(INSTRUMENTS)}, such as vn,vc")
-    target = "folder that gets a new one for every recording; or a new file .wav or .flac for one instrument"
-    add("-o", "--output", type=Path, required=True, help=target)
+    mixture = (
+        "audio files (whatever libsndfile reads: WAV, FLAC, MP3, OGG, AIFF, …) of any length and rate, mono or stereo;"
+        " folders of them; patterns such as 'live/**/*.wav'; or - for a WAV file on standard input"
+    )
+    add("mixture", nargs="+", help=mixture)
+    least = f"{PLAYS:.0%}".replace("%", "%%")
+    instrument = (
+        f"all, or some of {known_instruments()}, by code or name, such as vn,cello (default: those that play, by their"
+        f" voices: at least {least} of the recording's energy)"
+    )
+    add("--instrument", help=instrument)
+    target = (
+        "folder that gets a new one for every recording; or a new file .wav, .flac or .mp3 for one instrument; or - for"
+        f" one on standard output (default: {OUTPUT})"
+    )
+    add("-o", "--output", type=Path, default=Path(OUTPUT), help=target)
+    add("--overwrite", action="store_true", help="replace what was separated before, where it has the same name")
+    add = parser.add_argument_group("what is written").add_argument
     add("--residual", action="store_true", help="write the recording less its separated instruments, too")
-    share = "divide the sound, so that no part of it is in two outputs at full level; writes the residual, too"
+    share = (
+        "others may play, too: where the written voices would add up to more than the recording, divide the sound"
+        " among them; writes the residual, too"
+    )
     add("--share", action="store_true", help=share)
+    add = parser.add_argument_group("models").add_argument
+    named = (
+        "only these play, such as vn,va,cello: run all of their models and divide all of the sound among them, so that"
+        " they add up to the recording; closer where it is true, wrong where others play; not with --share"
+        " (default: others may play, too)"
+    )
+    add("--players", help=named)
     model = (
         "a model's folder, a run's (runs/demo), an exported one, or a registered model such as models:/sepsearch-vn/3"
     )
-    add("--model", help=f"{model}; the instruments' champions by default")
-    add("--format", choices=sorted(FORMATS), help="wav: 32-bit floats, which hold any level (default); flac: 24 bits")
-    return parser.parse_args(argv)
+    add("--model", help=f"{model} (default: the instruments' champions)")
+    add = parser.add_argument_group("files").add_argument
+    kinds = (
+        "wav: 32-bit floats, which hold any level; flac: 24 bits; mp3: about 250 kbit/s for two channels"
+        " (default: as -o is named, or else wav)"
+    )
+    add("--format", choices=list(FORMATS), help=kinds)
+    parser.add_general()
+    return parser
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.distributed.ray_folder import ray_folder
 from sepsearch.monitoring.messages import tell_end, tell_interrupted, tell_resume
-from sepsearch.pipeline.execution import getting_ready, look_at_cluster, run_stages, write_page
+from sepsearch.pipeline.early_start import EarlyStart, look_at_cluster
+from sepsearch.pipeline.execution import get_ready, run_stages, write_page
 from sepsearch.runs.folder import publish_run
 from sepsearch.runs.results import write_results
-from sepsearch.runs.run_folder import discard_unbegun
+from sepsearch.runs.run_folder import RAY_FOLDER, discard_unbegun
 from sepsearch.runs.start import Begin, changed_facts, limited_settings, new_journal, resumed_settings
 from sepsearch.search.events import FORMAT
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.files import write_atomically
+from sepsearch.utils.progress import Progress
 from sepsearch.utils.storage import open_storage
 
 if TYPE_CHECKING:
@@ -44,14 +46,14 @@ def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") 
         look_at_cluster(begin)
     else:
         ray_folder()
-    prepared = _prepare(arguments, begin, console)
-    settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, prepared)
-    settings, note = limited_settings(begin, settings)
-    if note:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    changed = _changes(arguments, begin, settings, prepared) if begin.journal else {}
-    with contextlib.ExitStack() as stack:
-        ready = None if begin.past.scored else stack.enter_context(getting_ready(settings, begin, prepared, console))
+    with contextlib.closing(EarlyStart(begin)) as start:
+        prepared = _prepare(arguments, begin, console)
+        settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, prepared)
+        settings, note = limited_settings(begin, settings)
+        if note:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
+        changed = _changes(arguments, begin, settings, prepared) if begin.journal else {}
+        ready = None if begin.past.scored else get_ready(settings, begin, prepared, start, console)
         return _record(begin, ready.settings if ready else settings, prepared, changed, ready, console, clock)
 
 
@@ -67,6 +69,7 @@ def _record(
     """Open the journal, run the stages and write the end; before this nothing is written."""
     from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
+    from sepsearch.utils.terminal_console import show_result
 
     tracker = Tracker(
         on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True), folder=begin.folder
@@ -78,7 +81,8 @@ def _record(
         if not begin.journal or "space" in changed:
             _keep_space_file(begin)
         with _stopping_on_interrupt(stop, console):
-            _begin_journal(journal, begin, settings, prepared, tracker, changed, time.monotonic() - clock)
+            reference = ready.reference if ready else str(begin.past.search.get("reference", ""))
+            _begin_journal(journal, begin, settings, prepared, tracker, changed, reference, time.monotonic() - clock)
             tell_resume(begin, settings, console)
             state = run_stages(settings, begin, prepared, journal, ready, stop, tracker, console)
     except BaseException as error:
@@ -86,16 +90,17 @@ def _record(
         with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
             _end(journal, begin, tracker, state)
         raise
-    results, arrived = _end(journal, begin, tracker, state)
+    results, page = _end(journal, begin, tracker, state)
     if state == "finished":
         # Ray Tune's own state and checkpoints: of use only while the run goes on.
-        for name in ("ray", "checkpoints"):
+        for name in (RAY_FOLDER, "checkpoints"):
             shutil.rmtree(begin.folder / name, ignore_errors=True)
         (begin.storage / "checkpoints").remove_all()
+    show_result(console)
     if state == "interrupted":
         tell_interrupted(begin.folder, console)
     else:
-        tell_end(results, begin.folder, prepared.caveats, arrived, console)
+        tell_end(results, begin.folder, prepared.caveats, page, console)
     return state
 
 
@@ -107,16 +112,16 @@ def _keep_space_file(begin: Begin) -> None:
         begin.storage.write("space.yaml", content)
 
 
-def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tuple[dict[str, Any], bool]:
+def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tuple[dict[str, Any], str]:
     """Write the last event, the results and the published files; a run that has not begun leaves no file.
 
     Returns:
-        The content of `results.json`, and whether all of the run is in MLflow.
+        The content of `results.json`, and MLflow's address of the models; "" where not all of the run is there.
     """
     try:
         if not journal.begun:
             tracker.close()
-            return {}, False
+            return {}, ""
         journal.append({"event": "end", "state": state})
     finally:
         if not begin.journal:
@@ -124,14 +129,20 @@ def _end(journal: "Journal", begin: Begin, tracker: "Tracker", state: str) -> tu
             if not journal.begun:
                 discard_unbegun(begin.folder)
     results = write_results(begin.folder)
-    arrived = tracker.close() and all(m["model_uri"].startswith("models:") for m in results["final"].values())
+    with Progress() as progress:
+        stage = "sending the rest of the run to MLflow"
+        progress(stage, 0, 1)
+        sent = tracker.close()
+        progress(stage, 1, 1)
+    arrived = sent and all(m["model_uri"].startswith("models:") for m in results["final"].values())
     publish_run(begin.storage, begin.folder)
-    return results, arrived
+    return results, tracker.page if arrived else ""
 
 
 def rebuild_outputs(begin: Begin, console: "Console") -> str:
     """Write the outputs of a finished run again from its journal: results, report, MLflow."""
     from sepsearch.tracking.tracker import Tracker
+    from sepsearch.utils.terminal_console import show_result
 
     tracker = Tracker(
         on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True), folder=begin.folder
@@ -139,12 +150,13 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
     for event in begin.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
-    shutil.rmtree(begin.folder / "ray", ignore_errors=True)
+    shutil.rmtree(begin.folder / RAY_FOLDER, ignore_errors=True)
     results = write_results(begin.folder)
     write_page(None, begin.folder, console)
     arrived = tracker.close() and begin.past.registered
     publish_run(begin.storage, begin.folder)
-    tell_end(results, begin.folder, begin.past.search["caveats"], arrived, console)
+    show_result(console)
+    tell_end(results, begin.folder, begin.past.search["caveats"], tracker.page if arrived else "", console)
     return "finished"
 
 
@@ -155,6 +167,7 @@ def _begin_journal(
     prepared: "PreparedData",
     tracker: "Tracker",
     changed: dict[str, Any],
+    reference: str,
     seconds: float,
 ) -> None:
     """Write the first event, of the run or of this process, and send all earlier ones to MLflow."""
@@ -166,7 +179,7 @@ def _begin_journal(
     if begin.journal:
         journal.append({"event": "resume", "format": FORMAT, "units": begin.past.unfinished(), "changed": changed})
     else:
-        journal_begin(journal, settings, begin.space, prepared, seconds)
+        journal_begin(journal, settings, begin.space, prepared, reference, seconds)
 
 
 def _changes(
@@ -181,7 +194,7 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
     """Recordings (the demo ensemble without --data), shards, split, baselines."""
     from sepsearch.data.preparation import prepare
     from sepsearch.data.prepared import gather_data
-    from sepsearch.utils.progress import Progress
+    from sepsearch.reporting.recordings_report import merge_notes
 
     before = begin.past.search.get("settings", {})
     storage = open_storage(begin.options["storage"]) if begin.options["storage"] else None
@@ -206,7 +219,11 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         soft_wrap=True,
         markup=False,
     )
-    for note in (*prepared.notes, *(f"{code}: {text}" for code, text in prepared.caveats.items())):
+    for note in (
+        *merge_notes(recordings.notes),
+        *prepared.notes,
+        *(f"{code}: {text}" for code, text in prepared.caveats.items()),
+    ):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     return prepared
 

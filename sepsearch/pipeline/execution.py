@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from sepsearch.monitoring.messages import resume_command, tell_begin
 from sepsearch.runs.options import AUTO
 from sepsearch.runs.run_files import scored_files
 from sepsearch.runs.start import Begin
-from sepsearch.search.events import ScoresEvent
+from sepsearch.search.events import Event, ScoresEvent
 from sepsearch.utils.errors import StorageFault, UserError
+from sepsearch.utils.terminal_text import write_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from sepsearch.data.prepared import PreparedData
     from sepsearch.distributed.session import Session
     from sepsearch.distributed.trainable import Task
+    from sepsearch.distributed.worker_pool import WorkerPool
     from sepsearch.monitoring.console import Screen
+    from sepsearch.pipeline.early_start import EarlyStart
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.record import Settings
     from sepsearch.search.journal import Journal
@@ -38,88 +42,69 @@ GROWTH_SECONDS = 1800.0  # for a cloud to give a machine, and the machine to be 
 class Ready:
     """A run that can start: Ray runs, the shards are in its object store, preflight has passed.
 
-    `settings` are the run's, with what was measured in place of `auto`.
+    `settings` are the run's, with what was measured in place of `auto`; `reference` is the reference network's trial;
+    `pool` has the workers of all stages; `show_dashboard` starts Ray's dashboard and says its address. `forecast` is
+    preflight's estimate of the search's seconds; None where no corner was tried.
     """
 
     workers: "Workers"
     task: "Task"
     settings: "Settings"
+    reference: str
+    pool: "WorkerPool | None" = None
+    show_dashboard: Callable[[Callable[[str], None]], None] = lambda say: None
+    forecast: float | None = None
 
 
-def look_at_cluster(begin: Begin) -> None:
-    """Check that the cluster answers, has room for a trial, and that its nodes see the run's storage.
-
-    Preflight repeats it after the shards are made, which can take long.
-
-    Raises:
-        UserError: something would stop the run.
-    """
-    from sepsearch.distributed.nodes import check_nodes
-    from sepsearch.distributed.session import ray_session
-
-    options = begin.options
-    automatic = options["gpus_per_trial"] == AUTO
-    gpus = None if automatic else options["gpus_per_trial"]
-    with ray_session(options["address"]) as session:
-        if automatic and session.grows and not session.gpus:
-            raise UserError(
-                "--gpus-per-trial auto: it is measured on a GPU, and the cluster, which grows on demand, has none yet:"
-                " give a number, such as 0.25"
-            )
-        check_nodes(begin.storage, session.workers(options["cpus_per_trial"], gpus, options["workers"]))
-
-
-@contextlib.contextmanager
-def getting_ready(
-    settings: "Settings", begin: Begin, prepared: "PreparedData", console: "Console"
-) -> "Iterator[Ready]":
-    """Start Ray or connect to it, and run preflight; raises `UserError` if that finds a problem."""
+def get_ready(
+    settings: "Settings", begin: Begin, prepared: "PreparedData", start: "EarlyStart", console: "Console"
+) -> Ready:
+    """Wait for Ray, and run preflight; raises `UserError` if that finds a problem."""
     from sepsearch.distributed.object_store import store_shards
-    from sepsearch.distributed.session import ray_session
     from sepsearch.pipeline.stages import search_task
     from sepsearch.preflight.checks import preflight
+    from sepsearch.search.trials import reference_trial
     from sepsearch.utils.progress import Progress
 
     options = settings.options
-    with ray_session(options["address"]) as session:
-        automatic = options["gpus_per_trial"] == AUTO
-        # A whole GPU each until it is known how many trials share one.
-        gpus = float(session.gpus > 0) if automatic else options["gpus_per_trial"]
-        workers = session.workers(options["cpus_per_trial"], gpus, options["workers"])
-        key = f"{prepared.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
-        identity = dict(prepared.baselines["validation"]["identity"])
-        identity |= {fold: losses["validation"] for fold, losses in prepared.fold_identity.items()}
-        examples = {**prepared.examples, **{fold.id: fold.splits for fold in prepared.folds}}
-        with Progress() as progress:
-            stored = store_shards(key, prepared.shards, examples, identity, workers, progress)
-            task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)
-            task = dataclasses.replace(task, search=settings.name)
-            if automatic:
-                workers, task = _share_gpus(session, workers, task, options, begin, console)
-                settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
-            forecast = preflight(
-                begin.space,
-                settings,
-                task,
-                workers,
-                begin.folder,
-                begin.storage,
-                time_budget=options["time_budget"],
-                corners=not begin.events,
-                progress=progress,
-                patience=GROWTH_SECONDS if session.grows else None,
-            )
-        if session.grows:
-            console.print(
-                f"the cluster grows on demand: nodes are started for {workers.concurrent} trials at once,"
-                f" {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each",
-                soft_wrap=True,
-            )
-        tell_begin(session, workers.concurrent, settings, begin, console)
-        console.print(forecast.line(), markup=False, soft_wrap=True)
-        for note in (*stored.notes, *forecast.notes):
-            console.print(f"note: {note}", markup=False, soft_wrap=True)
-        yield Ready(workers, task, settings)
+    automatic = options["gpus_per_trial"] == AUTO
+    key = f"{prepared.shards.fingerprint}/{settings.seed}/{','.join(settings.instruments)}"
+    with Progress() as progress:
+        progress("starting Ray", 0, 1)
+        session, workers = start.result()
+        progress("starting Ray", 1, 1)
+        stored = store_shards(key, prepared.shards, prepared.training_data(), workers, progress)
+        task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)
+        task = dataclasses.replace(task, search=settings.name)
+        if automatic:
+            workers, task = _share_gpus(session, workers, task, options, begin, console)
+            settings = dataclasses.replace(settings, options={**options, "gpus_per_trial": workers.gpus})
+        forecast = preflight(
+            begin.space,
+            settings,
+            task,
+            workers,
+            begin.folder,
+            begin.storage,
+            time_budget=options["time_budget"],
+            corners=not begin.events,
+            pool=start.pool(workers),
+            progress=progress,
+            patience=GROWTH_SECONDS if session.grows else None,
+        )
+    if session.grows:
+        console.print(
+            f"the cluster grows on demand: nodes are started for {workers.concurrent} trials at once,"
+            f" {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each",
+            soft_wrap=True,
+        )
+    reference = begin.past.search.get("reference") or reference_trial(settings.trials, workers.concurrent)
+    tell_begin(session, workers.concurrent, settings, begin, reference, console)
+    console.print(forecast.line(), markup=False, soft_wrap=True)
+    for note in (*stored.notes, *forecast.notes):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    seconds = forecast.times.search if forecast.times else None
+    return Ready(workers, task, settings, reference, start.pool(workers), start.show_dashboard, seconds)
 
 
 def _share_gpus(
@@ -163,9 +148,15 @@ def run_stages(
         assert begin.past.scored
         return _register(journal, begin, begin.past.scored["final"], prepared, tracker, console)
     state = reduce_events(read_run(journal.path))  # its beginning is there already
-    gauges, screen = Gauges(state), Screen(console, state)
-    for listener in (state.handle, gauges.handle, screen.handle):
+    gauges, screen = Gauges(state), Screen(console, state, ready.forecast)
+    say = functools.partial(console.print, markup=False, soft_wrap=True)
+    for listener in (state.handle, gauges.handle, screen.handle, _dashboard_listener(ready, say)):
         journal.listen(listener)
+
+    def tick() -> None:
+        gauges.refresh()
+        screen.tick()
+
     stages = Stages(
         settings,
         begin.space,
@@ -176,10 +167,12 @@ def run_stages(
         ready.workers,
         ready.task,
         stop,
-        gauges.refresh,
+        tick,
         begin.events,
         settings.options["retries"],
-        lambda line: console.print(line, markup=False, soft_wrap=True),
+        str(state.search["reference"]),
+        ready.pool,
+        say,
     )
     with contextlib.closing(screen):
         try:
@@ -189,9 +182,20 @@ def run_stages(
     return "interrupted" if final is None else _register(journal, begin, final, prepared, tracker, console)
 
 
+def _dashboard_listener(ready: Ready, say: Callable[[str], None]) -> Callable[[Event], None]:
+    """Starts Ray's dashboard after the first epoch."""
+
+    def handle(event: Event) -> None:
+        if event["event"] in ("epoch", "final_epoch", "fold_epoch"):
+            ready.show_dashboard(say)
+
+    return handle
+
+
 def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console") -> dict[str, Any] | None:
     """Run the remaining stages; gives the final models' scores, or None after Ctrl-C."""
     from sepsearch.evaluation.final_models import score_models
+    from sepsearch.models.saved_model import PROVISIONAL_FOLDER
     from sepsearch.search.selection import Finalist
     from sepsearch.utils.progress import Progress
 
@@ -216,24 +220,19 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
     if folds is None or stop.reason == "interrupted":
         return None
     screen.close()
+    stages.close()
     _require_weights(finals, begin)
     if past.lost:
         console.print(f"note: {past.lost}: the final models are chosen and scored again", markup=False, soft_wrap=True)
     for name in ("models", "samples"):  # of a process that was killed while it wrote them
         shutil.rmtree(begin.folder / name, ignore_errors=True)
     with Progress() as progress:
-        final, reference = score_models(
-            settings,
-            stages.prepared,
-            finals,
-            folds,
-            begin.folder,
-            lambda done, total: progress("scoring the chosen models on the test titles", done, total),
-        )
+        found = score_models(settings, stages.prepared, finals, folds, begin.folder, progress)
     seconds = past.seconds("finalists") + time.monotonic() - clock
-    scores: ScoresEvent = {"event": "scores", "final": final, "reference_final": reference, "seconds": seconds}
+    scores: ScoresEvent = {"event": "scores", **found._asdict(), "seconds": seconds}  # type: ignore[typeddict-item]
     journal.append({**scores, "files": scored_files(begin.folder)})
-    return final
+    shutil.rmtree(begin.folder / PROVISIONAL_FOLDER, ignore_errors=True)
+    return found.final
 
 
 def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
@@ -277,7 +276,7 @@ def _register(
     from sepsearch.utils.progress import Progress, Steps
 
     if not final:
-        console.print("error: no finalist could be trained; the reasons are above and in the journal")
+        write_line("error: no finalist could be trained; the reasons are above and in the journal", error=True)
         return "failed"
     run_id = None if begin.past.registered else tracker.run_id()
     folders = {code: begin.folder / "models" / code for code in final}
@@ -298,9 +297,14 @@ def _register(
 def write_page(journal: "Journal | None", folder: Path, console: "Console") -> None:
     """Write the run report; an error is a warning."""
     from sepsearch.reporting.page import PAGE, write_report
+    from sepsearch.utils.progress import Progress
 
+    stage = "writing the run report"
     try:
-        write_report(folder)
+        with Progress() as progress:
+            progress(stage, 0, 1)
+            write_report(folder)
+            progress(stage, 1, 1)
     except UserError as error:
         console.print(f"warning: no report page: {error}", markup=False, soft_wrap=True)
     else:

@@ -1,88 +1,150 @@
 """Separate recordings and write the voices as audio files, each recording as a whole or not at all."""
 
 import argparse
-import os
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.audio.reading import SILENCE
-from sepsearch.audio.streams import FORMATS, Sound, SoundWriter, check_samples, read_blocks
-from sepsearch.data.instruments import INSTRUMENTS, parse_codes
-from sepsearch.data.text_identity import caseless
-from sepsearch.utils.errors import UserError, no_space
-from sepsearch.utils.files import is_there
-from sepsearch.utils.progress import Progress
+import numpy as np
+
+from sepsearch.audio.formats import require_writable
+from sepsearch.audio.reading import RATE, SILENCE
+from sepsearch.audio.streams import Sound, SoundWriter, check_samples, open_sound, read_blocks, written_bytes
+from sepsearch.data.instruments import INSTRUMENTS, file_name
+from sepsearch.pipeline.pipes import Pipes, open_pipes
+from sepsearch.pipeline.separate_inputs import (
+    PIPE,
+    RESIDUAL,
+    codes_of,
+    find_recordings,
+    is_file,
+    kind_of,
+    players_of,
+    require_one_file,
+    targets_of,
+)
+from sepsearch.pipeline.separate_outputs import Job, new_target
+from sepsearch.utils.errors import UserError
+from sepsearch.utils.files import require_space
+from sepsearch.utils.progress import Progress, one_torch_thread
 
 if TYPE_CHECKING:
+    from sepsearch.audio.separation import Separator
     from sepsearch.tracking.resolve import Models
 
-
-RESIDUAL = "residual"
 SHORTEST = 4096  # samples at 48 kHz: one window of the transform
-# Suffixes of files that are not written: a folder of such a name was hardly meant.
-OTHER_AUDIO = {".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".m4a", ".aac", ".wma"}
+# Share of a recording's energy from which on a voice is taken to play. In the demo ensemble every player's has 0.11 or
+# more, but so have most voices of absent instruments (docs/decisions.md): the rule leaves out little.
+PLAYS = 0.05
 
 
 @dataclass(frozen=True)
-class Job:
-    """One recording and what becomes of it: `target` is a new folder, or a new file if there is but one voice."""
+class Voices:
+    """What is written of every recording, and how.
 
-    sound: Sound
-    target: Path
-    is_file: bool
+    Attributes:
+        models: of the instruments, by code.
+        written: those of them that are written; the others' masks are divided by alone. None: those that play.
+        kind: of `sepsearch.audio.formats.FORMATS`.
+        residual: write the recording less its written voices, too.
+        least: see `separate_stream`.
+    """
 
+    models: "Models"
+    written: Sequence[str] | None
+    kind: str
+    residual: bool
+    least: float | None
 
-def codes_of(text: str) -> list[str] | None:
-    """The instruments that were asked for; None for all."""
-    if caseless(text.strip()) == "all":
-        return None
-    return list(parse_codes(text, "--instrument", "all or some"))
+    def separators(self) -> "list[Separator]":
+        """Networks as `separate_stream` takes them; if nothing else is said, all of them are written."""
+        from sepsearch.audio.separation import Separator
 
-
-def is_file(output: Path) -> bool:
-    return output.suffix.lower().lstrip(".") in FORMATS
-
-
-def targets_of(arguments: argparse.Namespace, codes: Sequence[str] | None, kind: str) -> list[tuple[Path, Path]]:
-    """(recording, new folder or file) for all; raises `UserError` where names clash or something is there already."""
-    output, mixtures = arguments.output, arguments.mixture
-    if output.suffix.lower() in OTHER_AUDIO:
-        raise UserError(f"-o {output}: expected a folder, or a name that ends in .wav or .flac")
-    if is_file(output):
-        several = len(mixtures) > 1 or len(codes or ()) > 1 or arguments.residual or arguments.share
-        if several:
-            raise UserError(f"-o {output}: expected a folder for several files, found the name of one")
-        if kind != output.suffix.lower().lstrip("."):
-            raise UserError(f"-o {output}: expected a name that ends in .{kind}, since --format is {kind}")
-        targets = [(mixtures[0], output)]
-    else:
-        if is_there(output) and not output.is_dir():
-            raise UserError(f"-o {output}: expected a folder, or a name that ends in .wav or .flac, found a file")
-        targets = [(mixture, output / mixture.stem) for mixture in mixtures]
-    if twice := [path for path, count in Counter(map(_resolve, mixtures)).items() if count > 1]:
-        raise UserError(f"{twice[0]}: given twice, expected every recording once")
-    names = Counter(caseless(target.name) for _, target in targets)
-    for mixture, target in targets:
-        if target.name in ("", ".", "..") or mixture.stem in ("", ".", ".."):
-            raise UserError(f"{mixture}: its name gives no name for a folder: rename it")
-        if names[caseless(target.name)] > 1:
-            raise UserError(f"{mixture}: another recording would be written to {target}, too: rename one of them")
-        if is_there(target):
-            raise UserError(f"{target}: exists already, expected a new name: move it away, or choose another -o")
-    return targets
+        return [
+            Separator(network, card.front_end, card.constant, code, self.written is None or code in self.written)
+            for code, (network, card) in self.models.items()
+        ]
 
 
-def _resolve(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # loops of links, names that no file can have
-        raise UserError(f"{path}: cannot be looked for: {error}: choose another name") from error
+def separate_all(arguments: argparse.Namespace) -> None:
+    """Separate what the command line of `sepsearch.separate` says; prints a line for every file.
+
+    Raises:
+        UserError: a mistake in the arguments, a recording or model that cannot be read, or a target that cannot be
+            written.
+    """
+    codes = codes_of(arguments.instrument) if arguments.instrument else None
+    players = players_of(arguments, codes)
+    to_pipe = str(arguments.output) == PIPE
+    with open_pipes(PIPE in arguments.mixture, kind_of(arguments) if to_pipe else "") as pipes:
+        mixtures = _recordings(arguments.mixture, pipes)
+        if pipes.target:
+            require_one_file(arguments, mixtures, codes or players)
+            arguments.output = pipes.target
+        targets = targets_of(arguments, mixtures, codes or players)
+        one = is_file(arguments.output)
+        jobs = [Job(open_sound(path), target, one, arguments.overwrite) for path, target in targets]
+        plan = _plan(arguments, codes, players, pipes)
+        _check_jobs(jobs, plan, arguments.output)
+        # One thread separates at a hundred times real time; two are slower where other processes use the machine.
+        with one_torch_thread():
+            peaks = check_all(jobs)
+            for job, peak in zip(jobs, peaks, strict=True):
+                for line in separate_job(job, plan, peak):
+                    pipes.say(line)
+        pipes.send()
+
+
+def _recordings(given: Sequence[str], pipes: Pipes) -> list[Path]:
+    """The recordings that were given, by file; that of standard input stands where the - was."""
+    if given.count(PIPE) > 1:
+        raise UserError("-: given twice, expected standard input once")
+    found: list[Path] = []
+    for text in given:
+        found += [pipes.source] if text == PIPE and pipes.source else find_recordings([text])
+    return found
+
+
+def _plan(
+    arguments: argparse.Namespace, codes: Sequence[str] | None, players: Sequence[str] | None, pipes: Pipes
+) -> Voices:
+    """Load the models, and settle which voices are written."""
+    from sepsearch.audio.stft import NAMED, SHARED
+    from sepsearch.models.saved_model import is_provisional
+    from sepsearch.tracking.resolve import choose_models
+
+    models = choose_models(players or codes, arguments.model)
+    if provisional := [code for code, (_, card) in models.items() if is_provisional(card)]:
+        pipes.note(f"note: provisional models of {', '.join(provisional)}: the search has chosen no final ones yet")
+    asked = codes or players or (list(models) if arguments.instrument or len(models) == 1 else None)
+    if len(asked or models) > 1 and is_file(arguments.output):
+        raise UserError(
+            f"-o {arguments.output}: expected a folder for {len(asked or models)} instruments, found a file's name: "
+            "name one with --instrument"
+        )
+    if asked is None:
+        pipes.note("note: voices of instruments that do not play may be among those written: --players names who plays")
+    least = NAMED if players else SHARED if arguments.share else None
+    return Voices(models, asked, kind_of(arguments), arguments.residual or arguments.share, least)
+
+
+def _check_jobs(jobs: Sequence[Job], plan: Voices, output: Path) -> None:
+    """Raise `UserError` for a recording that is too short, or does not fit in the format or on the disk.
+
+    Where it is not known yet who plays, there must be room for one voice of each at least.
+    """
+    for job in jobs:
+        require_length(job.sound)
+        require_writable(plan.kind, job.sound.path, job.sound.rate, job.sound.channels)
+    count = (1 if plan.written is None else len(plan.written)) + plan.residual
+    _require_space(output, sum(written_bytes(job.sound, plan.kind) for job in jobs) * count)
+
+
+def _require_space(output: Path, needed: int) -> None:
+    folder = output.parent if output.is_file() else output  # a file is there where it is to be replaced
+    require_space(folder, needed, "what is written", "free some space, or choose -o on another disk")
 
 
 class _Seconds:
@@ -100,6 +162,14 @@ class _Seconds:
         self._progress(self._stage, self._total, self._total)
 
 
+def require_length(sound: Sound) -> None:
+    """Raise `UserError` for a recording that is shorter than a window of the transform."""
+    if sound.frames * RATE < SHORTEST * sound.rate:
+        raise UserError(
+            f"{sound.path}: expected at least {SHORTEST / RATE:.3f} s of audio, found {sound.seconds:.3f} s"
+        )
+
+
 def check_all(jobs: Sequence[Job]) -> list[float]:
     """Read all recordings from end to end; their peaks."""
     with Progress() as progress:
@@ -109,30 +179,23 @@ def check_all(jobs: Sequence[Job]) -> list[float]:
     return peaks
 
 
-def separate_job(job: Job, models: "Models", kind: str, residual: bool, share: bool, peak: float) -> list[str]:
+def separate_job(job: Job, plan: Voices, peak: float) -> list[str]:
     """Write the estimates of one recording; gives lines to print about them."""
-    from sepsearch.audio.separation import Separator, separate_stream
-
     sound = job.sound
-    separators = [Separator(network, card.front_end, card.constant, code) for code, (network, card) in models.items()]
-    names = [*models, *([RESIDUAL] if residual else [])]
-    paths = [job.target if job.is_file else job.target / f"{name}.{kind}" for name in names]
-    with _new_target(job) as folder, ExitStack() as stack, Progress() as progress:
-        count = _Seconds(progress, f"{sound.path.name}, seconds", sound.seconds)
-        writers = [stack.enter_context(SoundWriter(folder / path.name, sound, kind, path)) for path in paths]
-        for mixture, voices in separate_stream(separators, sound.rate, read_blocks(sound), share):
-            rest = mixture.copy()
-            for voice, writer in zip(voices, writers, strict=False):
-                rest -= writer.write(voice)
-            if residual:
-                writers[-1].write(rest)
-            count(mixture.shape[1] / sound.rate)
-        stack.close()
-        count.finish()
     lines = [f"{sound.path}: {note}" for note in sound.notes]
     lines += [f"{sound.path}: silent (its peak is below -90 dBFS), and so are its voices"] if peak < SILENCE else []
-    for name, path, writer in zip(names, paths, writers, strict=True):
-        what = INSTRUMENTS.get(name, "what is left")
+    if plan.written is None:
+        plan, said = _only_playing(job, plan)
+        lines += said
+        if not plan.written:
+            return lines
+    assert plan.written is not None
+    codes = [code for code in plan.models if code in plan.written]
+    names = [*map(file_name, codes), *([RESIDUAL] if plan.residual else [])]
+    paths = [job.target if job.is_file else job.target / f"{name}.{plan.kind}" for name in names]
+    writers = _write(job, plan, paths)
+    for code, path, writer in zip([*codes, RESIDUAL], paths, writers, strict=False):
+        what = INSTRUMENTS.get(code, "what is left")
         lines.append(f"{path}: {what}, {sound.seconds:.1f} s, {sound.rate} Hz, {sound.channels} channel(s)")
         if writer.limited:
             lines.append(f"{path}: {writer.limited} samples above full scale were cut to it: --format wav holds them")
@@ -141,27 +204,51 @@ def separate_job(job: Job, models: "Models", kind: str, residual: bool, share: b
     return lines
 
 
-@contextmanager
-def _new_target(job: Job) -> Iterator[Path]:
-    """A temporary folder beside the target, which becomes the target, or whose one file does; else it is removed."""
-    target = job.target
-    made: list[Path] = []
-    temporary = None
-    try:
-        made = [path for path in (target.parent, *target.parent.parents) if not path.exists()]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        temporary.chmod(0o755)
-        yield temporary
-        if is_there(target):
-            raise UserError(f"{target}: exists already, made meanwhile by another program: choose another -o")
-        os.rename(temporary / target.name if job.is_file else temporary, target)
-        made = []
-    except OSError as error:
-        raise no_space(error, target) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
+def _write(job: Job, plan: Voices, paths: Sequence[Path]) -> list[SoundWriter]:
+    """Write the voices of one recording, and the residual if it is wanted, to these paths below or at its target."""
+    from sepsearch.audio.separation import separate_stream
+
+    sound = job.sound
+    with new_target(job) as folder, ExitStack() as stack, Progress() as progress:
+        count = _Seconds(progress, f"{sound.path.name}, seconds", sound.seconds)
+        writers = [stack.enter_context(SoundWriter(folder / path.name, sound, plan.kind, path)) for path in paths]
+        for mixture, voices in separate_stream(plan.separators(), sound.rate, read_blocks(sound), plan.least):
+            rest = mixture.copy()
+            for voice, writer in zip(voices, writers, strict=False):
+                rest -= writer.write(voice)
+            if plan.residual:
+                writers[-1].write(rest)
+            count(mixture.shape[1] / sound.rate)
+        stack.close()
+        count.finish()
+    return writers
+
+
+def _only_playing(job: Job, plan: Voices) -> tuple[Voices, list[str]]:
+    """The plan for the instruments that play in a recording alone, and lines on those that do not."""
+    shares = _energy_shares(job.sound, plan)
+    playing = [code for code, share in shares.items() if share >= PLAYS]
+    lines = []
+    if out := [code for code in shares if code not in playing]:
+        values = ", ".join(f"{INSTRUMENTS[code]} {shares[code]:.1%}" for code in out)
+        what = "left out" if playing else "nothing written, as no instrument plays"
+        lines = [f"{job.sound.path}: {what} (below {PLAYS:.0%} of its energy): {values}; --instrument writes them"]
+    models = {code: plan.models[code] for code in playing}
+    files = len(playing) + plan.residual
+    _require_space(job.target, files * written_bytes(job.sound, plan.kind))
+    return replace(plan, models=models, written=playing), lines
+
+
+def _energy_shares(sound: Sound, plan: Voices) -> Mapping[str, float]:
+    """The energy of every model's voice / that of the recording, by code; 0 for a silent one."""
+    from sepsearch.audio.separation import separate_stream
+
+    whole, parts = 0.0, np.zeros(len(plan.models))
+    with Progress() as progress:
+        count = _Seconds(progress, f"{sound.path.name}, who plays, seconds", sound.seconds)
+        for mixture, voices in separate_stream(plan.separators(), sound.rate, read_blocks(sound), plan.least):
+            whole += float(np.square(mixture, dtype=np.float64).sum())
+            parts += np.square(voices, dtype=np.float64).sum(axis=(1, 2))
+            count(mixture.shape[1] / sound.rate)
+        count.finish()
+    return dict(zip(plan.models, parts / whole if whole else parts, strict=True))

@@ -9,21 +9,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.data.prepared import PreparedData
 from sepsearch.distributed.storage_wait import StorageWait
+from sepsearch.evaluation.provisional_models import write_provisional_models
+from sepsearch.models.saved_model import PROVISIONAL_FOLDER
 from sepsearch.runs.record import Settings
+from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.journal import Journal
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
-from sepsearch.search.scheduler import SearchPlan, best_trials
+from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
 from sepsearch.search.space import Space
-from sepsearch.utils.errors import UserError, storage_fault
+from sepsearch.search.trials import Trial, best_trials
+from sepsearch.utils.errors import UserError, one_line, storage_fault
 from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.distributed.object_store import StoredData
     from sepsearch.distributed.trainable import Task
+    from sepsearch.distributed.worker_pool import WorkerPool
     from sepsearch.search.protocol import StopSignal, Workers
 
 PROBE = "probe"  # a file beside the checkpoints, to see whether they can be written
@@ -63,6 +68,8 @@ class Stages:
         tick: called a few times a second while a stage runs.
         past: events of earlier processes of the run.
         retries: how often a job is tried again after its worker died.
+        reference: id of the reference network's trial.
+        pool: workers that stay from stage to stage; every stage starts its own without it.
         say: prints a line.
     """
 
@@ -78,6 +85,8 @@ class Stages:
     tick: Callable[[], None]
     past: Sequence[Event]
     retries: int
+    reference: str
+    pool: "WorkerPool | None" = None
     say: Callable[[str], None] = lambda line: None
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -95,7 +104,7 @@ class Stages:
     def search(self, **changes: Any) -> SearchPlan:
         """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
         settings, search = self.settings, self.space.search
-        sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed)
+        sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed, reference=self.reference)
         plan = SearchPlan(
             sampler,
             Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),
@@ -106,12 +115,34 @@ class Stages:
             retries=self.retries,
             exempt_fraction=search.spared_share,
             checkpoints=self.task.checkpoints,
+            reference=self.reference,
+            improved=self._keep_provisional,
         )
         try:
             self._run("search", plan, self._train(**changes))
         finally:
             sampler.close("interrupted")
         return plan
+
+    def _keep_provisional(self, trial: Trial) -> None:
+        """Make the provisional models of a trial that is the best so far; what goes wrong there is a warning."""
+        from sepsearch.distributed.trainable import checkpoint_identity
+        from sepsearch.training.checkpoint import load_checkpoint
+
+        assert self.task.checkpoints is not None
+        config = {"id": trial.id, "params": trial.params, "seed": self.settings.seed}
+        place, name = self.folder / PROVISIONAL_FOLDER, self.settings.name
+        try:
+            checkpoint = load_checkpoint(self.task.checkpoints, *checkpoint_identity(config, self.task))
+            if checkpoint is None:
+                return
+            first = not place.exists()
+            write_provisional_models(self.folder, name, self.prepared, trial.id, trial.params, checkpoint)
+        except (UserError, OSError) as error:
+            self.say(f"warning: no provisional models of {trial.id}: {one_line(error)}")
+        else:
+            if first:
+                self.say(f"provisional models, of the best trial so far, until the finalists are trained: {place}")
 
     def _run(self, name: str, plan: SearchPlan | RunPlan, train: Callable[[dict[str, Any]], None]) -> None:
         from sepsearch.distributed.tune_runner import run_stage
@@ -123,7 +154,10 @@ class Stages:
             self.say(f"note: {problem}: {job} is trained again")
         if not plan.finished():
             wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
-            run_stage(name, plan, train, self.workers, self.folder / "ray", self.stop, self.tick, wait)
+            if self.pool:
+                self.pool.run(plan, train, self.stop, self.tick, wait)
+            else:
+                run_stage(name, plan, train, self.workers, self.folder / RAY_FOLDER, self.stop, self.tick, wait)
 
     def _probe_storage(self, size: int) -> None:
         """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""
@@ -136,10 +170,10 @@ class Stages:
 
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
-        if "t0000" not in plan.trials:
+        if self.reference not in plan.trials:
             raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
-        finalists = choose_finalists(best, plan.trials["t0000"])
+        finalists = choose_finalists(best, plan.trials[self.reference])
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]
         self.journal.append({"event": "finalists", "configurations": configurations, "seconds": seconds})
         return finalists
@@ -151,6 +185,11 @@ class Stages:
         plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, **self._shared("finalists"))
         self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
+
+    def close(self) -> None:
+        """End the workers that stay from stage to stage."""
+        if self.pool:
+            self.pool.close()
 
     def _shared(self, weights: str) -> dict[str, Any]:
         """Arguments of both retraining plans; `weights` is the name of the weights' folder in the storage."""

@@ -2,10 +2,14 @@
 
 import contextlib
 import errno
+import os
+import select
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 
 from sepsearch.utils.home import provide_home
+from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.terminal_text import printable, use_fallback_characters, write_line
 
 LONGEST_MESSAGE = 600  # characters
@@ -19,6 +23,30 @@ class UserError(Exception):
 
     Command lines print the message alone and exit with 2; a library caller catches it like any exception.
     """
+
+
+class UserErrors(UserError):
+    """Several mistakes that were found in one pass: command lines print each on a line of its own.
+
+    Args:
+        problems: the mistakes, in order.
+    """
+
+    def __init__(self, problems: Sequence[UserError]):
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+def each_problem(error: UserError) -> tuple[UserError, ...]:
+    """The mistakes that an error stands for, in order."""
+    return error.problems if isinstance(error, UserErrors) else (error,)
+
+
+def raise_all(problems: Sequence[UserError]) -> None:
+    """Raise what went wrong, if anything: one mistake as it is, several as one `UserErrors`."""
+    each = [one for problem in problems for one in each_problem(problem)]
+    if each:
+        raise each[0] if len(each) == 1 else UserErrors(each)
 
 
 class StorageFault(UserError):
@@ -61,7 +89,10 @@ def no_space(error: OSError, where: object, choice: str = "a folder that can be 
 
 
 def exit_on_user_error(command: Callable[[], None]) -> None:
-    """Run a command line; a `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    """Run a command line; every mistake becomes a line on standard error, with exit code 2; Ctrl-C is exit code 130.
+
+    With `--verbose` the traceback comes before those lines. Where the reader of standard output is gone, exit code 1.
+    """
     use_fallback_characters()
     provide_home()
     try:
@@ -69,9 +100,26 @@ def exit_on_user_error(command: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         write_line("interrupted", error=True)
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        if not _output_closed():
+            raise  # another pipe's
+        sys.exit(EXIT_FAILED)
     except UserError as error:
-        write_line(f"error: {one_line(error)}", error=True)
+        for line in "".join(traceback.format_exception(error)).splitlines() if OUTPUT.verbose else ():
+            write_line(line, error=True)
+        for problem in each_problem(error):
+            write_line(f"error: {one_line(problem)}", error=True)
         sys.exit(EXIT_USER_ERROR)
+
+
+def _output_closed() -> bool:
+    """Whether the reader of standard output is gone, such as `head`; then nothing more is written there."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
+    return closed
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:

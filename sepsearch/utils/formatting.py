@@ -15,6 +15,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def duration_range(low: float, high: float) -> str:
+    """A range of seconds for people: "8 to 14 s", "50 s to 2 min"."""
+    first, second = duration(low), duration(high)
+    if first == second:
+        return first
+    (amount, unit), (_, other) = first.split(), second.split()
+    return f"{amount if unit == other else first} to {second}"
+
+
 def size(amount: float) -> str:
     """Bytes for people: "210 MB", "1.2 GB"."""
     return f"{amount / 1e9:.1f} GB" if amount >= 999.5e6 else f"{amount / 1e6:.0f} MB"

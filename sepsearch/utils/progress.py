@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from sepsearch.utils.output import OUTPUT
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -72,6 +74,7 @@ class Progress:
 
     On a terminal: bars with the time that has passed and the time that is left. Elsewhere, such as in a log: a line
     when a stage begins, one when it is done, and between them at most one every `QUIET_SECONDS`. On standard error.
+    With `--quiet` nothing.
     """
 
     def __init__(self, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,7 +90,7 @@ class Progress:
         self._done: dict[str, int] = {}
 
     def __enter__(self) -> "Progress":
-        if self._console.is_interactive:
+        if self._console.is_interactive and not OUTPUT.quiet:
             from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bars
 
@@ -120,7 +123,7 @@ class Progress:
                 if stage not in self._tasks:
                     self._tasks[stage] = self._bars.add_task(stage, total=total)
                 self._bars.update(self._tasks[stage], completed=done, total=total)
-            else:
+            elif not OUTPUT.quiet:
                 self._say(stage, done, total)
 
     def _say(self, stage: str, done: int, total: int) -> None:
@@ -128,7 +131,11 @@ class Progress:
         now = self._clock()
         first = stage not in self._began
         began = self._began.setdefault(stage, now)
-        if done >= total:
+        if done >= total and total == 1:
+            self._write(f"{stage}: done in {now - began:.1f} s")
+        elif total == 1:
+            self._write(stage)
+        elif done >= total:
             self._write(f"{stage}: {total} of {total}, done in {now - began:.1f} s")
         elif first:
             self._said[stage] = now

@@ -18,6 +18,18 @@ SETTLING = 1.0  # seconds; of processes that write their name at the same moment
 TRIES = 10
 
 
+def lock_file(journal: Path) -> Path:
+    """The file beside a journal that its lock is."""
+    return journal.with_name(f".{journal.name}.lock")
+
+
+def seems_locked(journal: Path) -> bool:
+    """Whether the lock of a journal was renewed lately, by this machine's clock: its process is at work."""
+    with contextlib.suppress(OSError):
+        return time.time() - lock_file(journal).stat().st_mtime < LEASE_SECONDS
+    return False
+
+
 class RunLock:
     """Exclusive lock of the run with this journal, held from construction to `release`.
 
@@ -34,7 +46,7 @@ class RunLock:
     """
 
     def __init__(self, journal: Path):
-        self._path = journal.with_name(f".{journal.name}.lock")
+        self._path = lock_file(journal)
         self._owner = current_process()
         missing = [folder for folder in (journal.parent, *journal.parent.parents) if not folder.exists()]
         try:

@@ -9,6 +9,7 @@ from rich.progress import Task, TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.terminal_text import encodable, printable
 
 
@@ -55,6 +56,11 @@ def make_console(plain_width: int = 120, error: bool = False) -> LiteralConsole:
     """
     stream = sys.stderr if error else sys.stdout
     return LiteralConsole(stderr=error, width=None if stream.isatty() else plain_width)
+
+
+def show_result(console: Console) -> None:
+    """From here on print with `--quiet`, too, unless `--json` prints the result."""
+    console.quiet = OUTPUT.quiet and OUTPUT.json
 
 
 class LiteralColumn(TextColumn):
