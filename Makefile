@@ -6,12 +6,13 @@ NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
 PORT ?= 5000
 
-.PHONY: help search test test-cluster test-wheel bench ui check lock clean
+.PHONY: help search test test-cluster test-browser test-wheel bench ui check lock clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
 	@echo "make test    the tests (COVERAGE=1: with the lines that they do not run)"
 	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
+	@echo "make test-browser  the pages in a real browser (Chromium: apt-get install chromium)"
 	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
@@ -28,6 +29,12 @@ test: $(VENV)/.tested
 test-cluster: $(VENV)/.clustered
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
+# The pages in Chromium, which playwright only steers; without it the tests would all be skipped.
+test-browser: $(VENV)/.browsed
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { echo "error: no Chromium on this machine: apt-get install chromium" >&2; exit 2; }
+	$(BIN)/python -m pytest -m browser tests/browser
+
 # What a user of pip gets: the wheel in a fresh environment, started in an empty folder by names alone.
 test-wheel: $(VENV)/.installed
 	rm -rf build  # else modules that are gone would be in the wheel
@@ -40,12 +47,11 @@ test-wheel: $(VENV)/.installed
 
 # With the memory settings that workers have (sepsearch/distributed/session.py), for both sides of every comparison.
 bench: $(VENV)/.tested
-	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python scripts/benchmarks/bench.py
+	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_ARENA_MAX=1 \
+	    ONEDNN_PRIMITIVE_CACHE_CAPACITY=128 $(BIN)/python scripts/benchmarks/bench.py
 
 ui: $(VENV)/.installed
-	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2> /dev/null || \
-	    { echo "error: port $(PORT) is in use: choose another: make ui PORT=5001" >&2; exit 2; }
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+	$(BIN)/python -m sepsearch.ui --port $(PORT)
 
 check: $(VENV)/.tested
 	$(BIN)/ruff format --check .
@@ -73,6 +79,11 @@ $(VENV)/.tested: $(VENV)/.installed
 $(VENV)/.clustered: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,server]' \
 	    --group dev --group cluster
+	touch $@
+
+$(VENV)/.browsed: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,listen]' \
+	    --group dev --group browser
 	touch $@
 
 clean:

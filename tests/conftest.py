@@ -29,15 +29,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped where there is none; those of a cluster are marked, so that they can be left out."""
+    """Tests that need a GPU are skipped without one; those of a cluster or a browser are marked, so that they can be left out."""
     import torch
 
     # Two threads wait for each other longer than they compute where anything else runs; in processes of tests, too.
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for item in items:
-        if item.path.parent.name == "cluster":
-            item.add_marker("cluster")
+        if item.path.parent.name in ("cluster", "browser"):
+            item.add_marker(item.path.parent.name)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -48,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache; the tests of one run share one."""
     monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def normal_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test's command line says of --quiet, --verbose and --json is forgotten after it."""
+    from sepsearch.utils.output import OUTPUT, Output
+
+    for name, value in vars(Output()).items():
+        monkeypatch.setattr(OUTPUT, name, value)
 
 
 @pytest.fixture(scope="session")

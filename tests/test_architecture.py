@@ -37,6 +37,7 @@ OWNERS = {
     "onnx": {"models"},
     "onnxruntime": {"models"},
     "jinja2": {"reporting"},
+    "gradio": {"pipeline"},
 }
 MOST_MODULES = 20  # of a package
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "exported" not in path.parts)
@@ -103,7 +104,8 @@ def test_text_reaches_the_terminal_by_the_modules_that_make_it_safe(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "pipeline.driver", "track", "replay", "report", "promote", "export", "separate", "watch"]
+    "module",
+    ["run", "pipeline.driver", "track", "replay", "report", "promote", "export", "separate", "watch", "listen"],
 )
 def test_importing_a_module_starts_nothing_heavy(module):
     code = f"import sys, sepsearch.{module}; print([m for m in ('ray', 'mlflow', 'optuna', 'pyarrow', 'obstore') if m in sys.modules])"

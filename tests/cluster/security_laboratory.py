@@ -142,11 +142,12 @@ def alone(folder: Path, tree: Path) -> dict[str, Any]:
 
 def pages(folder: Path) -> dict[str, Any]:
     """What listens when MLflow's pages are started as `make ui` starts them."""
-    (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "mlflow ui" in line)
-    words = line.strip().replace("$(BIN)/mlflow", f"{sys.executable} -m mlflow").replace("$(PORT)", "5000").split()
+    (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "sepsearch.ui" in line)
+    words = line.strip().replace("$(BIN)/python", sys.executable).replace("$(PORT)", "5000").split()
+    words.append("--no-open")
     with (folder / "ui.txt").open("w") as output:
         process = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output, start_new_session=True)
-    opened, deadline = set(), time.monotonic() + 120
+    opened, deadline = set(), time.monotonic() + 600
     while ("127.0.0.1", 5000) not in listeners() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     for _ in range(20):

@@ -16,7 +16,8 @@ import sepsearch
 from sepsearch.search.journal import read_journal
 
 PIECES = [(f"{number:02d}_Quintet{number}_fl_ob_cl_vn_vc", 20.0) for number in range(1, 5)]
-TRIALS, EPOCHS = 8, 6
+# Enough trials that some are left when the third host has joined.
+TRIALS, EPOCHS = 24, 6
 SPACE = f"""
 parameters: {{filters: [4, 8], learning_rate: {{low: 1e-3, high: 5e-3, log: true}}, head: [mask]}}
 front_end: {{clip_seconds: 1.0}}
@@ -109,8 +110,8 @@ def searched(cluster: Cluster) -> dict:
     words = ("--name", "far", "--storage", "s3://bucket/runs", "--address", cluster.address, "--instruments", "vn,vc")
     driver = cluster.head.start(cluster.command(*words), cluster.folder / "driver.log", cluster.folder)
     ends = lambda: sum(e["event"] == "trial_end" for e in cluster.events("far"))  # noqa: E731
-    trained_on_second = lambda: second.address in uploads(cluster)  # noqa: E731
-    wait_until(lambda: (ends() and trained_on_second()) or driver.poll() is not None, 180, "the first trial ends")
+    trained_on_both = lambda: {first.address, second.address} <= uploads(cluster)  # noqa: E731
+    wait_until(lambda: (ends() and trained_on_both()) or driver.poll() is not None, 180, "the first trial ends")
     moved = {host.name: host.received() - before[host.name] for host in (first, second)}
     second.cut_off()
     third = cluster.join("third", cpus=1)

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from stored_task import stored_task
 
-from sepsearch.models.families import REFERENCE_FINAL, config_params
+from sepsearch.models.families import config_params, make_config
 from sepsearch.preflight.gpu_sharing import pack, train_beside
 
-PARAMS = {**config_params(REFERENCE_FINAL), "filters": 2, "batch_size": 4}
+PARAMS = {**config_params(make_config({})), "filters": 2, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")

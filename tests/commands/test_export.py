@@ -2,20 +2,24 @@
 
 import errno
 import itertools
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from documented_keys import documented_keys
 
 from sepsearch.audio.separation import separate_waveform
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.export import main
 from sepsearch.models import onnx
-from sepsearch.models.families import ACTIVATIONS, ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network, output_weights
+from sepsearch.models.layers import ACTIVATIONS
 from sepsearch.models.onnx import GraphModule, check_onnx, write_onnx
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
 from sepsearch.pipeline.export_model import EXAMPLE, export_model
@@ -36,7 +40,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-CONFIG = ReferenceConfig(filters=2)
+CONFIG = make_config({"filters": 2})
 
 
 def network(config=CONFIG):
@@ -62,7 +66,7 @@ def folder(tmp_path):
 def exported(tmp_path_factory):
     """An exported model with a mask head, which lets part of everything through."""
     folder = tmp_path_factory.mktemp("exported")
-    config = ReferenceConfig(filters=2, head="mask")
+    config = make_config({"filters": 2, "head": "mask"})
     save_model(folder / "vn", network(config), card(config))
     assert export_model(str(folder / "vn"), folder / "out") <= 1e-4
     return folder / "out"
@@ -81,14 +85,26 @@ def mixture(seconds=3.0, channels=2):
     ("head", "activation"), list(zip(itertools.cycle(("relu", "mask")), ACTIVATIONS, strict=False))
 )
 def test_onnxruntime_and_torch_agree_for_every_head_and_activation(tmp_path, head, activation):
-    config = ReferenceConfig(filters=2, head=head, activation=activation, detector_layers=2, detector_width=8)
+    config = make_config(
+        {"filters": 2, "head": head, "activation": activation, "detector_layers": 2, "detector_width": 8}
+    )
     write_onnx(tmp_path / "model.onnx", network(config), card(config))
     assert check_onnx(tmp_path / "model.onnx", network(config), card(config)) <= 1e-4
 
 
+@pytest.mark.parametrize("harmonics", [0, 15])
+def test_onnxruntime_and_torch_agree_for_one_output_of_a_shared_unet(tmp_path, harmonics):
+    unet = {"family": "unet", "heads": "all", "channels": 4, "bottom_blocks": 1, "detector_width": 4}
+    config = make_config({**unet, "harmonic_bins": harmonics})
+    alone = make_network(config).eval()
+    alone.load_state_dict(output_weights(config, make_network(config, 3).state_dict(), 1))
+    write_onnx(tmp_path / "model.onnx", alone, card(config, PRESETS["log15"]))
+    assert check_onnx(tmp_path / "model.onnx", alone, card(config, PRESETS["log15"])) <= 1e-4
+
+
 @pytest.mark.parametrize("front_end", [PRESETS["report"], FrontEnd(axis="log", low_hz=30.0, clip_seconds=2.0)])
 def test_onnxruntime_and_torch_agree_for_other_front_ends_and_kernels(tmp_path, front_end):
-    config = ReferenceConfig(filters=3, preparer_kernel_1=3, detector_kernel_time=3, regenerator_kernel=4)
+    config = make_config({"filters": 3, "preparer_kernel_1": 3, "detector_kernel_time": 3, "regenerator_kernel": 4})
     write_onnx(tmp_path / "model.onnx", network(config), card(config, front_end))
     assert check_onnx(tmp_path / "model.onnx", network(config), card(config, front_end)) <= 1e-4
 
@@ -152,6 +168,14 @@ def test_the_example_says_in_one_line_that_it_wants_48_khz(exported, tmp_path):
     assert not (tmp_path / "voice.wav").exists()
 
 
+@pytest.mark.parametrize("words", [[], ["mix.wav"], ["-h"]])
+def test_the_example_without_its_two_files_prints_its_usage_and_exits_with_2(exported, words):
+    line = [sys.executable, exported / "separate.py", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"usage: python {exported / 'separate.py'} mix.wav voice.wav\n"
+
+
 def test_the_example_has_60_lines_at_most():
     assert len(EXAMPLE.read_text().splitlines()) <= 60
 
@@ -180,6 +204,19 @@ def test_a_champion_is_exported_by_its_code_and_the_screen_says_only_what_was_do
     assert said.err == ""
     assert [line.split(":")[0] for line in said.out.splitlines()] == ["out", "try it"]
     assert load_model(tmp_path / "out")[1] == load_model(folder)[1]
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--json"])
+def test_quiet_or_as_json_the_hint_how_to_try_it_is_left_out(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setattr("sepsearch.export.export_model", lambda *_: 2e-5)
+    main(["vn", str(tmp_path / "out"), option])
+    text = capsys.readouterr().out
+    assert "try it" not in text
+    if option == "--json":
+        found = json.loads(text)
+        assert found["difference"] == 2e-5
+        assert Path(found["example"]).parent == Path(found["folder"]) == tmp_path / "out"
+        assert found.keys() <= documented_keys("export")
 
 
 def refusal(model, target):

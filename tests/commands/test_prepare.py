@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from documented_keys import documented_keys
 from recording_fixtures import melody, write_plain_tree, write_urmp_tree, write_wav
 from rich.console import Console
 
@@ -153,12 +154,8 @@ def test_the_front_end_comes_from_a_preset_or_a_space_file(
 # What nothing needs.
 
 
-def stereo(path: Path) -> None:
-    write_wav(path, np.ones((480, 2)))
-
-
 USELESS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "stereo": (stereo, "expected one channel, found 2"),
+    "cancelling": (lambda path: write_wav(path, np.array([[0.5, -0.5]] * 480)), "found that they cancel each other"),
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "expected 144000 bytes of audio"),
     "no audio": (lambda path: path.write_text("a shopping list"), "expected readable audio"),
     "empty": (lambda path: path.write_bytes(b""), "found an empty file"),
@@ -202,12 +199,12 @@ def test_a_mixture_that_may_not_be_read_stops_nothing(
     assert "sum of its stems (expected readable audio, found: Permission denied)" in capsys.readouterr().out
 
 
-def test_stereo_mixtures_of_all_pieces_are_one_note_with_a_count(
+def test_silent_mixtures_of_all_pieces_are_one_note_with_a_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_plain_tree(tmp_path / "d", {name: ["vn", "mix"] for name in "abcdef"}, 0.5)
     for path in root.glob("*/mix.wav"):
-        stereo(path)
+        write_wav(path, np.zeros(480))
     main([str(root)])
     notes = [line for line in capsys.readouterr().out.splitlines() if "not compared with" in line]
     assert len(notes) == 1
@@ -334,3 +331,53 @@ def test_progress_on_a_terminal_is_a_bar_for_each_stage() -> None:
         progress("surveying", 1, 4)
     assert "hashing" in text.getvalue()
     assert "1/4" in text.getvalue()
+
+
+def test_all_bad_stems_of_a_folder_are_listed_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_plain_tree(tmp_path / "d", {"a": ["vn", "vc"], "b": ["vn", "vc"]}, 0.5)
+    write_wav(root / "a" / "vc.wav", np.zeros(480))
+    write_wav(root / "b" / "vn.wav", np.full(9, np.nan), subtype="FLOAT")
+    with pytest.raises(SystemExit) as caught:
+        exit_on_user_error(lambda: main([str(root)]))
+    assert caught.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert [line.split(": ")[1] for line in errors] == [f"{root}/a/vc.wav", f"{root}/b/vn.wav"]
+
+
+def test_several_channels_are_one_note_however_many_stems_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_plain_tree(tmp_path / "d", {name: ["vn", "vc"] for name in "abc"}, 0.5)
+    for path in root.glob("*/*.wav"):
+        audio = soundfile.read(path)[0]
+        write_wav(path, np.stack([audio, audio], axis=1))
+    main([str(root)])
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "mixed down" in line]
+    assert note.startswith("- 6 of 6 stems have several channels, such as a/vc.wav: mixed down to one channel")
+
+
+def test_json_has_what_the_roster_shows_and_nothing_else_is_printed(
+    quirks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(quirks), "--json"])
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert "hashing" in output.err
+    violin = found["instruments"]["vn"]
+    assert (violin["stems"], violin["titles"], violin["titles_apart"], violin["caveat"]) == (3, 2, 1, "one title")
+    trio = found["pieces"][2]
+    assert (trio["name"], trio["players"]) == ("15_Surprise_tpt_tpt_tbn", ["tpt", "tpt", "tbn"])
+    assert (trio["clips"], trio["rows"]) == (1, 7)
+    assert found["shards"]["built"] is True
+    assert Path(found["shards"]["folder"]).is_dir()
+    assert any("24000" in note for note in found["notes"])
+    known = documented_keys("prepare")
+    assert found.keys() | violin.keys() | trio.keys() | found["shards"].keys() <= known
+
+
+def test_quiet_shows_the_roster_without_progress_and_hints(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(tree), "--quiet"])
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "By instrument" in output.out
+    assert "sepsearch.run" not in output.out

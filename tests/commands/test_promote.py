@@ -1,10 +1,12 @@
 """`sepsearch.promote`: a run that a person picked becomes champion, is checked before, and stays champion."""
 
+import json
 import shutil
 
 import pytest
 import safetensors.torch
 import torch
+from documented_keys import documented_keys
 from event_fixtures import PARAMS, journal, story, write_run
 
 from sepsearch.audio.spectrogram import FrontEnd
@@ -129,10 +131,10 @@ def test_a_finalist_that_was_not_chosen_becomes_champion_and_it_is_said_what_cha
     assert (card.seed, card.seeds, card.constant, card.fingerprint) == (0, (0, 1), 3.5, "f1")
 
 
-def test_the_card_of_a_model_that_a_person_picked_says_that_its_test_scores_were_not_measured(client):
+def test_the_card_of_a_model_that_a_person_picked_says_that_it_has_no_test_scores(client):
     promote("duets/c0-s0")
     version = client.get_model_version_by_alias("sepsearch-vn", "champion")
-    assert "test scores were not measured" in version.description
+    assert "this card has no test scores" in version.description
     assert "chosen on validation titles" not in version.description
     assert "test_ratio" not in version.tags
     assert version.run_id == run_of(client, "c0-s0").info.run_id
@@ -157,7 +159,7 @@ def test_a_run_is_found_by_its_id_and_by_the_beginning_of_it(client):
     id = run_of(client, "c0-s0").info.run_id
     promote(id)
     assert champion(client) == "2"
-    promote(run_of(client, "vn").info.run_id)
+    promote(run_of(client, "violin · c0-s1").info.run_id)
     assert champion(client) == "1"
     promote(id[:12])
     assert champion(client) == "2"
@@ -174,7 +176,7 @@ def test_an_older_or_a_newer_search_leaves_a_persons_choice_alone_and_says_how_t
     outcome = register_model(tmp_path / "new", run_id, uri)
     assert champion(client) == "2"
     line = champion_line("vn", outcome.facts())
-    assert line.startswith("vn: version 2 stays champion; version 3: a person picked version 2")
+    assert line.startswith("violin: version 2 stays champion; version 3: a person picked version 2")
     assert line.endswith("-m sepsearch.promote models:/sepsearch-vn/3 --instrument vn")
 
 
@@ -273,3 +275,17 @@ def test_no_database_is_told_and_none_is_made(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no MLflow database"):
         promote("duets")
     assert not list(tmp_path.iterdir())
+
+
+def test_json_has_the_versions_before_and_now(client, capsys):
+    promote("duets/c0-s0", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["changed"]) == ("sepsearch-vn", True)
+    assert (found["before"]["version"], found["now"]["version"]) == ("1", "2")
+    assert found["now"]["tags"]["search"] == "duets"
+    assert found.keys() | found["now"].keys() <= documented_keys("promote")
+
+
+def test_quiet_prints_what_has_become_champion_alone(client, capsys):
+    promote("duets/c0-s0", "--quiet")
+    assert capsys.readouterr().out == "sepsearch-vn@champion: version 1 → version 2\n"

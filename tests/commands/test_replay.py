@@ -1,10 +1,13 @@
 """Recorded searches replayed: what can be replayed together, what ASHA has missed, the table and the picture."""
 
 import io
+import json
+import math
 import os
 from pathlib import Path
 
 import pytest
+from documented_keys import documented_keys
 
 from sepsearch import replay
 from sepsearch.search.asha import Rungs
@@ -14,10 +17,10 @@ from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation import replay as module
-from sepsearch.simulation.comparison import audit_line, describe, make_table, proportion
+from sepsearch.simulation.comparison import audit_line, describe, interval_facts, make_table, proportion
 from sepsearch.simulation.curve_table import Draw, Pool
 from sepsearch.simulation.recorded_runs import Audit, Recorded, load_runs, make_pool
-from sepsearch.simulation.simulator import Strategy
+from sepsearch.simulation.simulator import Outcome, Strategy
 from sepsearch.utils.errors import UserError
 
 EPOCHS = 4
@@ -222,3 +225,40 @@ def test_a_replayed_search_trains_the_reference_first(tmp_path):
     draw = Draw(make_pool(recorded, None, False))
     sampler = Sampler(space, None, "x", 0, pick=draw.pick)
     assert sampler.ask("t0000") == sampler.reference_params()
+
+
+def test_json_has_the_numbers_of_all_strategies_and_nothing_else_is_printed(quick, tmp_path, capsys):
+    folder = write_run(tmp_path, "run")
+    replay.main(["run", "--runs", str(tmp_path), "--seeds", "2", "--trials", "6", "--json"])
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert output.err == ""
+    assert (found["trials"]["recorded"], found["trials"]["per_search"], found["epochs"]) == (12, 6, EPOCHS)
+    assert {one["sampler"] for one in found["strategies"]} == {"random", "tpe", "gp"}
+    first = found["strategies"][0]
+    assert (first["sampler"], first["reduction_factor"], first["first_rung"], first["tell"]) == (
+        "random",
+        None,
+        None,
+        None,
+    )
+    assert first["best"]["low"] <= first["best"]["mean"] <= first["best"]["high"]
+    assert sum(first["ended"].values()) == 6
+    assert found["picture"] == str(folder / "replay.png")
+    known = documented_keys("replay")
+    assert found.keys() | first.keys() | first["best"].keys() | found["audit"].keys() <= known
+
+
+def test_a_strategy_that_finds_nothing_in_a_search_has_no_mean():
+    found, nothing = Outcome(steps=[(4, 0.5)], epochs=4), Outcome(epochs=4)
+    facts = interval_facts([found.best, nothing.best])
+    assert facts["found_none"] == 1
+    assert math.isnan(facts["mean"])
+
+
+def test_a_quiet_replay_prints_its_results_without_the_description(quick, tmp_path, capsys):
+    write_run(tmp_path, "run")
+    replay.main(["run", "--runs", str(tmp_path), "--seeds", "2", "--trials", "6", "--quiet"])
+    page = capsys.readouterr().out
+    assert "can be used" not in page
+    assert "winner" in page

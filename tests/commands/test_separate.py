@@ -1,82 +1,23 @@
 """The command line of `separate`: what it writes, and what it refuses before anything is computed."""
 
-import dataclasses
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from separation_fixtures import RATE, error_db, here, noise, read, refusal, save, separate, tree
 
-from sepsearch.audio import reading, separation, streams
-from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
-from sepsearch.models.saved_model import CARD, ModelCard, load_model, save_model
-from sepsearch.separate import main
+from sepsearch.audio import separation, streams
+from sepsearch.models.saved_model import CARD, load_model
 from sepsearch.utils.errors import UserError
 
-FRONT_END = FrontEnd(clip_seconds=1.0)
-CONFIG = ReferenceConfig(filters=2, head="mask")
-RATE = 44_100
-
-
-def noise(seconds: float, channels: int = 2, rate: int = RATE) -> np.ndarray:
-    return 0.1 * np.random.default_rng(3).standard_normal((int(seconds * rate), channels))
-
-
-def save(folder: Path, code: str, seed: int = 0, front_end: FrontEnd = FRONT_END, passes: bool = False) -> Path:
-    """A model that was never trained, or one that hands the mixture through."""
-    torch.manual_seed(seed)
-    network = make_network(CONFIG)
-    if passes:
-        torch.nn.init.zeros_(network.regenerator.weight)
-        torch.nn.init.constant_(network.regenerator.bias, 100.0)
-    figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
-    save_model(folder, network, ModelCard(code, CONFIG, front_end, 10.0, **figures))
-    return folder
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a mixture of 3.3 s, the models vn and vc of a run, and nothing registered."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.7)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    soundfile.write("mix.wav", noise(3.3), RATE, "PCM_24")
-    save(Path("run/models/vn"), "vn", 1)
-    save(Path("run/models/vc"), "vc", 2, dataclasses.replace(FRONT_END, axis="log", low_hz=30.0, clip_seconds=2.0))
-    return tmp_path
-
-
-def tree(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def separate(line: str, model: str | None = "run") -> None:
-    main([*line.split(), *(["--model", model] if model else [])])
-
-
-def refusal(command: Callable[[], None], folder: Path) -> str:
-    """The one line of a command that fails, and leaves the folder as it was."""
-    before = tree(folder)
-    with pytest.raises(UserError) as caught:
-        command()
-    assert "\n" not in str(caught.value)
-    assert tree(folder) == before
-    return str(caught.value)
-
-
-def read(name: str) -> np.ndarray:
-    return soundfile.read(name, always_2d=True)[0]
-
-
-def error_db(found: np.ndarray, expected: np.ndarray) -> float:
-    return 20 * np.log10(max(np.abs(found - expected).max(), 1e-30) / np.abs(expected).max())
+__all__ = ["here"]  # a fixture
 
 
 def test_one_voice_is_written_to_a_file_of_the_mixtures_length_rate_and_channels(here, capsys):
@@ -89,10 +30,30 @@ def test_one_voice_is_written_to_a_file_of_the_mixtures_length_rate_and_channels
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 def test_shared_voices_and_the_residual_add_up_to_the_mixture(here, kind):
     separate(f"mix.wav --instrument vn,vc --share -o out --format {kind}")
-    assert tree(here / "out") == {"mix", f"mix/vn.{kind}", f"mix/vc.{kind}", f"mix/residual.{kind}"}
-    parts = [read(f"out/mix/{name}.{kind}") for name in ("vn", "vc", "residual")]
+    assert tree(here / "out") == {"mix", f"mix/violin.{kind}", f"mix/cello.{kind}", f"mix/residual.{kind}"}
+    parts = [read(f"out/mix/{name}.{kind}") for name in ("violin", "cello", "residual")]
     assert error_db(sum(parts), read("mix.wav")) < -90
     assert all(np.abs(part).max() > 0.001 for part in parts[:2])
+
+
+def test_all_named_players_add_up_to_the_mixture(here):
+    separate("mix.wav --instrument all --players vn,vc -o out --residual")
+    assert tree(here / "out") == {"mix", "mix/violin.wav", "mix/cello.wav", "mix/residual.wav"}
+    assert error_db(read("out/mix/violin.wav") + read("out/mix/cello.wav"), read("mix.wav")) < -90
+    assert np.abs(read("out/mix/residual.wav")).max() < 1e-5
+
+
+def test_one_of_the_named_players_is_written_with_the_others_taken_into_account(here):
+    separate("mix.wav --instrument all --players vn,vc -o out")
+    separate("mix.wav --instrument vc --players vn,vc -o vc.wav")
+    separate("mix.wav --instrument vc -o plain.wav")
+    assert np.array_equal(read("vc.wav"), read("out/mix/cello.wav"))
+    assert error_db(read("vc.wav"), read("plain.wav")) > -40
+
+
+def test_a_player_named_alone_is_the_mixture(here):
+    separate("mix.wav --instrument vn --players vn -o vn.wav")
+    assert error_db(read("vn.wav"), read("mix.wav")) < -90
 
 
 def test_without_sharing_the_residual_is_the_mixture_less_its_voices(here):
@@ -101,9 +62,9 @@ def test_without_sharing_the_residual_is_the_mixture_less_its_voices(here):
     separate("mix.wav --instrument all --residual -o out", "all")
     separate("mix.wav --instrument all --share -o shared", "all")
     mixture = read("mix.wav")
-    assert error_db(read("out/mix/vn.wav"), mixture) < -90
+    assert error_db(read("out/mix/violin.wav"), mixture) < -90
     assert error_db(read("out/mix/residual.wav"), -mixture) < -90
-    assert error_db(read("shared/mix/vc.wav"), mixture / 2) < -90
+    assert error_db(read("shared/mix/cello.wav"), mixture / 2) < -90
     assert np.abs(read("shared/mix/residual.wav")).max() < 1e-5
 
 
@@ -113,6 +74,9 @@ def test_without_sharing_the_residual_is_the_mixture_less_its_voices(here):
         ("mix.flac", "FLAC", "PCM_16"),
         ("mix.ogg", "OGG", "VORBIS"),
         ("mix.opus", "OGG", "OPUS"),
+        ("mix.mp3", "MP3", "MPEG_LAYER_III"),
+        ("mix.caf", "CAF", "ALAC_16"),
+        ("mix", "FLAC", "PCM_16"),
         ("mix.aiff", "AIFF", "PCM_24"),
         ("mix.WAV", "WAV", "PCM_U8"),
     ],
@@ -122,7 +86,7 @@ def test_other_kinds_of_files_are_read_whole(here, name, form, subtype):
     soundfile.write(name, noise(2.9, rate=rate), rate, format=form, subtype=subtype)
     save(Path("vn"), "vn", passes=True)
     separate(f"{name} --instrument vn -o out", "vn")
-    assert error_db(read("out/mix/vn.wav"), read(name)) < -90
+    assert error_db(read("out/mix/violin.wav"), read(name)) < -90
 
 
 def test_a_harmless_contradiction_of_a_header_is_told_and_the_file_separated(here, capsys):
@@ -137,16 +101,16 @@ def test_a_harmless_contradiction_of_a_header_is_told_and_the_file_separated(her
 def test_several_mixtures_get_a_folder_each(here):
     soundfile.write("other.flac", noise(1.0, 1, 22_050), 22_050)
     separate("mix.wav other.flac --instrument vn,vc,vn -o new/out")
-    names = {f"{stem}/{code}.wav" for stem in ("mix", "other") for code in ("vn", "vc")}
+    names = {f"{stem}/{name}.wav" for stem in ("mix", "other") for name in ("violin", "cello")}
     assert tree(here / "new/out") == names | {"mix", "other"}
-    assert soundfile.info("new/out/other/vc.wav").samplerate == 22_050
+    assert soundfile.info("new/out/other/cello.wav").samplerate == 22_050
 
 
 def test_silence_gives_silence_and_a_note(here, capsys):
     soundfile.write("mix.wav", np.zeros((RATE, 2)), RATE)
     separate("mix.wav --instrument vn,vc --share -o out")
     assert "mix.wav: silent" in capsys.readouterr().out
-    assert all(np.abs(read(f"out/mix/{name}.wav")).max() == 0 for name in ("vn", "vc", "residual"))
+    assert all(np.abs(read(f"out/mix/{name}.wav")).max() == 0 for name in ("violin", "cello", "residual"))
 
 
 def test_a_level_above_full_scale_is_kept_in_floats_and_told_where_integers_cut_it(here, capsys):
@@ -158,8 +122,8 @@ def test_a_level_above_full_scale_is_kept_in_floats_and_told_where_integers_cut_
     assert "full scale" not in capsys.readouterr().out
     separate("mix.wav --instrument vn --share -o out --format flac", "vn")
     said = capsys.readouterr().out
-    assert f"out/mix/vn.flac: {(np.abs(mixture) > 1).sum()} samples above full scale were cut to it" in said
-    voice, rest = read("out/mix/vn.flac"), read("out/mix/residual.flac")
+    assert f"out/mix/violin.flac: {(np.abs(mixture) > 1).sum()} samples above full scale were cut to it" in said
+    voice, rest = read("out/mix/violin.flac"), read("out/mix/residual.flac")
     assert np.abs(voice).max() == pytest.approx(1)
     assert error_db(voice + rest, mixture.clip(-2, 2)) < -90
 
@@ -193,7 +157,7 @@ def test_all_means_every_model_of_a_folder_or_every_champion(here, empty_store, 
     from sepsearch.tracking.tracker import connect
 
     separate("mix.wav --instrument all -o out")
-    assert tree(here / "out") == {"mix", "mix/vn.wav", "mix/vc.wav"}
+    assert tree(here / "out") == {"mix", "mix/violin.wav", "mix/cello.wav"}
     Path("mlflow.db").write_bytes(empty_store.read_bytes())
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(here / "artifacts"))
     uri = os.environ["MLFLOW_TRACKING_URI"]
@@ -207,10 +171,10 @@ def test_all_means_every_model_of_a_folder_or_every_champion(here, empty_store, 
     assert "no such alias, expected one of: champion" in refusal(lambda: separate(line, f"{name}@best"), here)
     assert "no such version, expected one of: 1" in refusal(lambda: separate(line, f"{name}/7"), here)
     separate("mix.wav --instrument all -o voices", None)
-    assert tree(here / "voices") == {"mix", "mix/vc.wav"}
-    assert np.array_equal(read("voices/mix/vc.wav"), read("out/mix/vc.wav"))
+    assert tree(here / "voices") == {"mix", "mix/cello.wav"}
+    assert np.array_equal(read("voices/mix/cello.wav"), read("out/mix/cello.wav"))
     separate("mix.wav --instrument all -o vc.wav", "models:/sepsearch-vc/1")
-    assert np.array_equal(read("vc.wav"), read("out/mix/vc.wav"))
+    assert np.array_equal(read("vc.wav"), read("out/mix/cello.wav"))
 
 
 def make_bad_files() -> None:
@@ -239,6 +203,9 @@ def make_bad_files() -> None:
     Path("ends.ogg").write_bytes(Path("whole.ogg").read_bytes()[:58])  # its first page
     Path("text.ogg").write_text("no audio")
     Path("other.mp3").write_bytes(b"ID3")
+    Path("other.m4a").write_bytes(b"\0\0\0 ftypM4A ")
+    soundfile.write("whole.mp3", noise(2.0), RATE, format="MP3")
+    Path("cut.mp3").write_bytes(Path("whole.mp3").read_bytes()[:20_000])
     Path("folder.wav").mkdir()
     os.mkfifo("pipe.wav")
 
@@ -263,10 +230,13 @@ def make_bad_files() -> None:
         ("other.flac", "expected the samples whose checksum its header gives"),
         ("ends.ogg", "expected readable audio"),
         ("text.ogg", "Format not recognised"),
-        ("other.mp3", "found .mp3: convert it with"),
-        ("folder.wav", "found a folder or a device"),
+        ("other.mp3", "found: no audio that libsndfile knows: export it again, or convert it"),
+        ("cut.mp3", "the file is cut off"),
+        ("other.m4a", "found: Format not recognised: export it again, or convert it"),
+        ("folder.wav", "expected audio files in this folder, found none: give its files, or 'folder.wav/**/*.*'"),
+        ("*.xyz", "*.xyz: expected audio files that match, found none"),
         ("pipe.wav", "found a folder or a device"),
-        ("/dev/zero", "found no suffix"),
+        ("/dev/zero", "found a folder or a device"),
         ("a\0b.wav", "a\0b.wav"),
         (f"{'x' * 300}.wav", "File name too long"),
     ],
@@ -282,14 +252,33 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("mix.wav --instrument kazoo -o out", "unknown code 'kazoo', expected all or some of vn"),
+        ("mix.wav --instrument kazoo -o out", "unknown instrument 'kazoo', expected all or some of vn"),
         ("mix.wav --instrument vnn -o out", "did you mean vn?"),
         ("mix.wav --instrument , -o out", "empty, expected all or some of vn"),
         ("mix.wav --instrument db -o out", "run: no model of db there, expected some of vn, vc"),
         ("mix.wav --instrument vn,vc -o vn.wav", "expected a folder for several files"),
         ("mix.wav --instrument vn --share -o vn.wav", "expected a folder for several files"),
+        (
+            "mix.wav --instrument vn --players vn,kazoo -o vn.wav",
+            "--players: unknown instrument 'kazoo', expected some of vn",
+        ),
+        ("mix.wav --instrument vn --players , -o vn.wav", "--players: empty, expected some of vn"),
+        ("mix.wav --instrument vn,va --players vn,vc -o out", "--instrument: va is not among --players vn,vc: ask"),
+        ("mix.wav --instrument vn --players vn,db -o vn.wav", "run: no model of db there, expected some of vn, vc"),
+        ("mix.wav --instrument all --players vn,vc -o vn.wav", "expected a folder for several files"),
+        ("mix.wav --instrument vn --players vn,vc --share -o out", "--share: divides the sound, as --players does"),
         ("mix.wav --instrument all -o vn.wav", "expected a folder for 2 instruments"),
-        ("mix.wav --instrument vn -o vn.mp3", "a name that ends in .wav or .flac"),
+        ("mix.wav -o vn.wav", "expected a folder for 2 instruments, found a file's name: name one with --instrument"),
+        ("mix.wav --instrument bass -o out", "'bass', which may be db (double bass) or bn (bassoon), expected all or"),
+        ("mix.wav -o -", "expected a folder for 2 instruments"),
+        ("mix.wav --instrument vn,vc -o -", "-o -: expected a folder for several files"),
+        ("- - --instrument vn -o out", "-: given twice"),
+        (
+            "wide.wav --instrument vn -o out --format mp3",
+            "wide.wav: expected at most 2 channels for --format mp3, found 3",
+        ),
+        ("fast.wav --instrument vn -o out --format mp3", "48000 Hz for --format mp3, found 96000 Hz: choose"),
+        ("mix.wav --instrument vn -o vn.ogg", "a name that ends in .wav, .flac or .mp3"),
         ("mix.wav --instrument vn -o vn.wav --format flac", "ends in .flac, since --format is flac"),
         ("mix.wav --instrument vn -o mix.wav", "mix.wav: exists already"),
         ("mix.wav --instrument vn -o taken", "taken/mix: exists already"),
@@ -300,11 +289,14 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
         ("...wav --instrument vn -o out", "its name gives no name for a folder"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(here, line, expected):
+def test_a_mistake_is_one_line_and_writes_nothing(here, monkeypatch, line, expected):
     Path("taken/mix").mkdir(parents=True)
     Path("taken/Mix.wav").write_bytes(Path("mix.wav").read_bytes())
     Path("...wav").write_bytes(Path("mix.wav").read_bytes())
     Path("mlflow").write_text("a file")
+    soundfile.write("wide.wav", noise(0.5, 3), RATE)
+    soundfile.write("fast.wav", noise(0.5), 96_000)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     assert expected in refusal(lambda: separate(line.replace("HERE", here.name)), here)
 
 
@@ -357,10 +349,10 @@ def test_a_recording_that_fails_leaves_nothing_and_those_before_it_whole(here, m
     monkeypatch.setattr(soundfile.SoundFile, "write", full)
     before = tree(here)
     with pytest.raises(
-        UserError, match=r"out/second/v[nc]\.wav: cannot be written: No space left on device: free some"
+        UserError, match=r"out/second/(violin|cello)\.wav: cannot be written: No space left on device: free some"
     ):
         separate("mix.wav second.wav --instrument vn,vc -o out")
-    assert tree(here) - before == {"out", "out/mix", "out/mix/vn.wav", "out/mix/vc.wav"}
+    assert tree(here) - before == {"out", "out/mix", "out/mix/violin.wav", "out/mix/cello.wav"}
 
 
 def test_a_file_that_changes_while_it_is_read_leaves_nothing(here, monkeypatch):

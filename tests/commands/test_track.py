@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 import torch
+from documented_keys import documented_keys
 from event_fixtures import histories, interrupted_story, journal, runs, steps, story, until, write_run
 
 from sepsearch.__main__ import COMMANDS
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.search.journal import Journal, read_run
 from sepsearch.track import main
@@ -17,7 +18,7 @@ from sepsearch.tracking import mapping
 from sepsearch.tracking.tracker import Tracker, connect
 from sepsearch.utils.errors import UserError
 
-CONFIG = ReferenceConfig(filters=2, activation="silu")
+CONFIG = make_config({"filters": 2, "activation": "silu"})
 UNREGISTERED = [event for event in journal(story()) if event["event"] != "registered"]
 
 
@@ -72,7 +73,7 @@ def test_a_run_is_brought_into_mlflow_and_it_is_said_where_to_look(place, uri, c
     assert histories(uri) == {id: steps(journal(story()), id) for id in ("t0000", "t0001", "t0002", "c0-s0", "c0-s1")}
     told = capsys.readouterr()
     assert "duets: 6 runs" in told.out
-    assert "ui --backend-store-uri sqlite:///mlflow.db" in told.out
+    assert "-m sepsearch.ui" in told.out
     assert "sending runs: 6 of 6" in told.err
 
 
@@ -275,3 +276,25 @@ def test_an_address_that_cannot_be_used_is_told_in_one_line(place, address, expe
 
 def test_track_is_one_of_the_commands():
     assert "track" in COMMANDS
+
+
+def test_json_has_what_is_in_mlflow_and_nothing_else_is_printed(place, uri, capsys):
+    folder = run_of(place, UNREGISTERED)
+    save(folder, "vn")
+    main(["duets", "--json"])
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert (found["runs"], found["recorded"], found["problems"]) == (6, 6, [])
+    assert found["registered"] == {"vn": "models:/sepsearch-vn/1"}
+    assert found["not_registered"] is None
+    assert found.keys() <= documented_keys("track")
+    assert "sending runs" in output.err
+
+
+def test_quiet_prints_the_summary_alone(place, capsys):
+    run_of(place, journal(story()))
+    main(["duets", "--quiet"])
+    output = capsys.readouterr()
+    assert output.err == ""
+    (line,) = output.out.splitlines()
+    assert line.startswith("duets: 6 runs are in MLflow")

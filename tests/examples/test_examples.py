@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_training_without_ray_saves_the_model_of_the_best_epoch(tree, tmp_path, 
 def run_folder(tmp_path: Path) -> Path:
     """A run's results of three instruments, and its models, which were never trained."""
     ratios = {"vn": 0.7, "vc": 0.5, "fl": 1.2, "ob": None}
-    config = ReferenceConfig(filters=2, head="mask")
+    config = make_config({"filters": 2, "head": "mask"})
     for seed, code in enumerate(ratios):
         torch.manual_seed(seed)
         card = ModelCard(code, config, FrontEnd(clip_seconds=1.0), 10.0)

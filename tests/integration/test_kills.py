@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from small_spaces import small_space
 
+from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.search.events import Event
 from sepsearch.search.journal import read_run
 
@@ -166,7 +167,8 @@ def test_mlflow_has_one_run_a_unit_and_one_point_an_epoch(survived):
     events = list(read_run(survived / "runs" / "x" / "journal.jsonl"))
     (scores,) = (event for event in events if event["event"] == "scores")
     units = {e["id"] for e in events if e["event"] in ("trial", "final")}
-    assert set(names) == {"x"} | units | set(scores["final"])
+    models = {f"{INSTRUMENTS[code]} · {job}" for code, rows in scores["candidates"].items() for job in rows}
+    assert set(names) == {"x"} | units | models
     assert "RUNNING" not in {run.info.status for run in runs}
     for run in (run for run in runs if run.info.run_name in units):
         mine = [e for e in events if e["event"] in ("epoch", "final_epoch") and e["id"] == run.info.run_name]

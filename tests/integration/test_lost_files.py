@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.evaluation.final_models import load_weights
-from sepsearch.models.families import ReferenceConfig, make_config, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.runs.run_files import scored_files, state_with_files
 from sepsearch.runs.state import RunState
@@ -184,8 +184,8 @@ def test_weights_that_are_damaged_when_they_are_used_are_one_line(harm, tmp_path
 def scored(folder: Path, old: bool = False) -> Path:
     """A finished run with models, and the journal that tells of them."""
     for code in CODES:
-        network = make_network(ReferenceConfig(filters=2))
-        save_model(folder / "models" / code, network, ModelCard(code, ReferenceConfig(filters=2), FrontEnd(), 1.0))
+        network = make_network(make_config({"filters": 2}))
+        save_model(folder / "models" / code, network, ModelCard(code, make_config({"filters": 2}), FrontEnd(), 1.0))
     (folder / "samples" / "vn").mkdir(parents=True)
     (folder / "samples" / "vn" / "mixture.mp3").write_bytes(b"sound")
     journal = Journal(folder / "journal.jsonl")

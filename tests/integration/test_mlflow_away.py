@@ -20,7 +20,7 @@ from event_fixtures import histories, interrupted_story, journal, runs, steps, s
 
 from sepsearch import track
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.tracking import mapping
 from sepsearch.tracking.registry import register_model, resolve_model
@@ -287,7 +287,7 @@ def test_a_server_whose_answers_are_lost_after_the_deed_makes_no_run_and_no_metr
 def test_a_model_is_registered_once_though_answers_are_lost(server, tmp_path, monkeypatch):
     monkeypatch.setenv("SEPSEARCH_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
-    config = ReferenceConfig(filters=2, activation="silu")
+    config = make_config({"filters": 2, "activation": "silu"})
     figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
     card = ModelCard(instrument="vn", config=config, front_end=FrontEnd(), constant=1.0, search="duets", **figures)
     save_model(tmp_path / "vn", make_network(config).eval(), card)

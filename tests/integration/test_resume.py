@@ -246,7 +246,7 @@ def test_finalists_resume_seed_by_seed(how, tmp_path):
     whole = retrain(tmp_path / "whole", [])
     for at in range(1, len(list(read_journal(tmp_path / "whole" / "journal.jsonl"))) + 1):
         plan = retrain(tmp_path / str(at), [(at, how)])
-        assert list(plan.runs) == list(whole.runs) == ["c0-s1", "c1-s1", "c0-s2", "c1-s2"]
+        assert list(plan.runs) == list(whole.runs) == ["c0-s1", "c0-s2", "c1-s1", "c1-s2"]
         assert [(r.epochs, r.members, r.state) for r in plan.runs.values()] == [
             (r.epochs, r.members, r.state) for r in whole.runs.values()
         ]

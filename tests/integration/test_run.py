@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from small_spaces import small_space
 
+from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.run import main
 from sepsearch.runs.options import parse_arguments
 from sepsearch.search.journal import read_journal
@@ -33,6 +34,8 @@ RESULT_KEYS = {
     "finalists",
     "final",
     "reference_final",
+    "candidates",
+    "verdicts",
     "champions",
     "seconds",
 }
@@ -46,6 +49,9 @@ FINAL_KEYS = {
     "ratio_sd",
     "test_ratio",
     "si_sdr_gain_db",
+    "mixture_similarity_db",
+    "named_test_ratio",
+    "named_si_sdr_gain_db",
     "discontinuities",
     "model_uri",
     "configuration",
@@ -117,11 +123,12 @@ def test_a_finished_run_has_results_in_exactly_the_promised_shape(finished):
     assert set(results["seconds"]) == {"prepare", "search", "retrain"}
 
 
-def test_the_first_trial_is_the_reports_network_and_named_the_reference(finished):
+def test_the_first_trial_that_waits_for_a_worker_is_the_reports_network_and_named_the_reference(finished):
     _, _, results = finished
-    first = results["trials"][0]
-    assert results["reference"] == first["id"] == "t0000"
-    assert (first["params"]["filters"], first["params"]["activation"], first["params"]["head"]) == (16, "elu", "relu")
+    second = results["trials"][1]
+    assert results["reference"] == second["id"] == "t0001"
+    params = second["params"]
+    assert (params["filters"], params["activation"], params["head"]) == (16, "elu", "relu")
     assert len(results["trials"]) == 3
 
 
@@ -130,7 +137,7 @@ def test_the_screen_says_where_everything_is(finished):
     for words in (
         "Ray dashboard: http://127.0.0.1:",
         "Final models of x",
-        "mlflow ui",
+        "sepsearch.ui",
         "sepsearch.separate",
         "results.json",
     ):
@@ -158,7 +165,9 @@ def test_the_models_are_registered_those_that_beat_the_baselines_are_champions_a
         good = row["ratio"] < min(1, losses["gain"] / losses["identity"])
         assert client.get_registered_model(f"sepsearch-{code}").aliases == ({"champion": 1} if good else {})
         assert results["champions"][code]["now"] == ("1" if good else None)
-        assert f"{code}: {'champion is version 1, before: none' if good else 'no champion'}; " in done.stdout
+        assert (
+            f"{INSTRUMENTS[code]}: {'champion is version 1, before: none' if good else 'no champion'}; " in done.stdout
+        )
     _, card = load_model(resolve_model("models:/sepsearch-vn/1", uri))
     assert card.scores["ratio"] == results["final"]["vn"]["ratio"]
 
@@ -221,7 +230,7 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--instruments", "vn,vx"], "--instruments: unknown code 'vx'"),
+        (["--instruments", "vn,vx"], "--instruments: unknown instrument 'vx'"),
         (["--instruments", "tba"], "'tba' does not play in these recordings"),
         (["--name", "../x"], "--name '../x': expected letters"),
         (["--data", "nowhere"], "nowhere"),
@@ -263,6 +272,28 @@ def test_a_finished_run_is_resumed_to_the_same_results_without_training(finished
     assert "x has finished already" in done.stdout
     assert "Final models of x" in done.stdout
     assert json.loads((folder / "runs" / "x" / "results.json").read_text()) == results
+
+
+def resume_finished(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "sepsearch.run", "--resume", "x", *options]
+    return subprocess.run(
+        line, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=300, check=True
+    )
+
+
+def test_with_json_the_results_are_on_standard_output_and_all_lines_on_standard_error(finished):
+    folder, _, results = finished
+    done = resume_finished(folder, "--json")
+    assert json.loads(done.stdout) == results
+    assert "Final models of x" in done.stderr
+
+
+def test_quiet_prints_the_result_alone(finished):
+    folder, _, _ = finished
+    done = resume_finished(folder, "--quiet")
+    assert done.stderr == ""
+    assert "Final models of x" in done.stdout
+    assert "has finished already" not in done.stdout
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepsearch.training.loop import BankState, EpochResult, Member, fit
+from sepsearch.training.loop import EpochResult, fit
+from sepsearch.training.members import BankState, Member
 
 FOLDER, COUNTED = "CRASH_POINTS_RESULTS", "CRASH_POINTS_EPOCHS"  # environment: where results are kept, epochs counted
 _known: dict[str, Any] = {}
@@ -43,9 +44,9 @@ def remembered_fit(
         epoch += 1
         what = [config_params(config), [[m.instrument, m.seed] for m in members], batches_per_epoch, epoch]
         tensors = {}
-        for member, before in (state.members if state else {}).items():
-            what.append([member.instrument, member.seed, before.values])
-            tensors |= {f"{member.instrument}/{name}": tensor for name, tensor in before.tensors.items()}
+        for network, before in (state.networks if state else {}).items():
+            what.append([network, before.values])
+            tensors |= {f"{network}/{name}": tensor for name, tensor in before.tensors.items()}
 
         def train(epoch: int = epoch, state: BankState | None = state) -> Any:
             epochs = fit(config, data, members, epochs=epoch, batches_per_epoch=batches_per_epoch, state=state)

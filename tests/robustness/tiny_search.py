@@ -4,7 +4,7 @@ Everything that touches the disk is the real thing: preparation, run folder, jou
 models, samples, results and report page. Replaced are
 
 - `stage.run_stage`: units are trained one after the other in this process, by the function that workers run;
-- `course.getting_ready`: no Ray is started, and no corner of the space is tried, which writes nothing;
+- `course.get_ready`: no Ray is started, and no corner of the space is tried, which writes nothing;
 - Ray's object store, which hands out what was put into it;
 - `training.fit` and `TestTitles.listen`, by what keeps their results (`remembered_results`);
 - the patience with a storage that takes nothing, which is over at once;
@@ -111,7 +111,8 @@ def _replaced() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for target, replacement in {
             "sepsearch.distributed.tune_runner.run_stage": run_stage,
-            "sepsearch.pipeline.driver.getting_ready": _getting_ready,
+            "sepsearch.pipeline.driver.get_ready": _get_ready,
+            "sepsearch.pipeline.driver.EarlyStart": mock.MagicMock(),
             "sepsearch.tracking.tracker.Tracker": AwayTracker,
             "sepsearch.evaluation.test_scores.TestTitles.listen": remembering_listener(TestTitles.listen),
             "os.cpu_count": lambda: 1,  # files are written in the same order every time
@@ -147,12 +148,12 @@ class AwayTracker:
         return False
 
 
-@contextlib.contextmanager
-def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> Iterator[Any]:
-    """`course.getting_ready` with the shards in this process's memory."""
+def _get_ready(settings: Any, begin: Any, prepared: Any, start: Any, console: Any) -> Any:
+    """`course.get_ready` with the shards in this process's memory."""
     from sepsearch.distributed.object_store import StoredData, put_shards
     from sepsearch.pipeline.execution import Ready
     from sepsearch.pipeline.stages import search_task
+    from sepsearch.search.trials import reference_trial
 
     workers = Workers(1, 1.0, 0.0)
     identity = dict(prepared.baselines["validation"]["identity"])
@@ -160,7 +161,8 @@ def _getting_ready(settings: Any, begin: Any, prepared: Any, console: Any) -> It
     examples = {**prepared.examples, **{fold.id: fold.splits for fold in prepared.folds}}
     stored = StoredData(prepared.shards.fingerprint, put_shards(prepared.shards), examples, identity)
     task = search_task(settings, begin.space, prepared, workers, stored, begin.storage)
-    yield Ready(workers, dataclasses.replace(task, fit=remembered_fit), settings)
+    reference = begin.past.search.get("reference") or reference_trial(settings.trials, workers.concurrent)
+    return Ready(workers, dataclasses.replace(task, fit=remembered_fit), settings, reference)
 
 
 class _UnitOver(BaseException):
@@ -182,9 +184,9 @@ def run_stage(
     storage_wait: Any = None,
 ) -> None:
     """`stage.run_stage` with one unit after the other, in this process: what Ray Tune does between its callbacks."""
-    from sepsearch.distributed.tune_runner import Searcher, _Bridge
+    from sepsearch.distributed.tune_runner import Bridge, Searcher
 
-    bridge = _Bridge(plan, stop, tick, workers, storage_wait)
+    bridge = Bridge(plan, stop, tick, workers, storage_wait)
     try:
         for number in itertools.count():
             bridge.tick()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import CARD, WEIGHTS, ModelCard, load_model, save_model
 
-CONFIG = ReferenceConfig(filters=1, detector_kernel_frequency=64)
+CONFIG = make_config({"filters": 1, "detector_kernel_frequency": 64})
 ODD = [
     None,
     True,

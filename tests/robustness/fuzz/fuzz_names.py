@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.models.families import ReferenceConfig, make_network
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import CARD, ModelCard, load_model, save_model
 from sepsearch.tracking.registry import register_model, resolve_model
 from sepsearch.utils.files import cache_folder
@@ -124,7 +124,7 @@ class Target:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         torch.manual_seed(0)
-        config = ReferenceConfig(filters=1)
+        config = make_config({"filters": 1})
         figures = {"scores": {"ratio": 0.5}, "baselines": {"validation": {"identity": 1.0, "gain": 0.9}}}
         save_model(folder / "vn", make_network(config), ModelCard("vn", config, FrontEnd(), 12.5, **figures))
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)

@@ -182,9 +182,13 @@ PARAMETERS: dict[str, list[Any]] = {
     "learning_rate": [{"low": Raw("3e-4"), "high": Raw("1e-2"), "log": True}, [1e-3, 0.01], {"low": 1, "high": 3}],
     "l2": [[0.0, Raw("1e-7")], {"low": 0.0, "high": 0.1}, 0.0, 0],
     "batch_size": [[16, 32], 32],
+    "channels": [{"choices": [4, 8], "when": {"family": "unet"}}, {"low": 4, "high": 16}],
+    "frames": [{"choices": [64, 128], "when": {"offsets": "random"}}, 128],
+    "offsets": [{"choices": ["clip", "random"], "when": {"family": "unet"}}, ["random"]],
+    "heads": ["all", ["one", "all"]],
 }
 SECTIONS: dict[str, list[Any]] = {
-    "family": ["report"],
+    "family": ["report", "unet", ["report", "unet"], ["unet"]],
     "fixed": [{"head": "mask"}, {"l2": 0.5}],
     "search": [{"trials": 5, "epochs": 9, "sampler": "gp"}, {"startup_trials": 3, "grace_epochs": 1}],
     "final": [{"configurations": 1, "seeds": 2, "epochs": 6}],
@@ -258,7 +262,9 @@ class Target:
         self.path.write_bytes(data)
         space = load_space(self.path)
         written = yaml.load(data.decode(), Loader=yaml.BaseLoader)
-        for name in ("family", "search", "final", "split", "front_end"):
+        family = written.get("family", "report" if "family" not in written["parameters"] else space.family)
+        _compare(list(space.families) if isinstance(family, list) else space.family, family, "family")
+        for name in ("search", "final", "split", "front_end"):
             _compare(getattr(space, name), written.get(name, {}), name)
         for name, value in written["parameters"].items():
             here = space.parameters.get(name, space.fixed.get(name))
@@ -312,7 +318,11 @@ def _reachable(parameter: Parameter, share: float) -> Any:
 
 def _check_networks(space: Space) -> None:
     for share in (0.0, 0.3, 0.6, 0.99):
-        values = {name: _reachable(parameter, share) for name, parameter in space.parameters.items()}
+        values: dict[str, Any] = {}
+        for _ in space.parameters:  # as often as conditions can hang on each other
+            for name, parameter in space.parameters.items():
+                if all(values.get(other) == value for other, value in parameter.when.items()):
+                    values.setdefault(name, _reachable(parameter, share))
         try:
             make_config(space.complete(values))
         except Exception as error:
