@@ -19,7 +19,17 @@ from pathlib import Path
 
 from bench_table import Part, Settings, machine, page, show
 
-PARTS = ("prepare", "trials", "memory", "prefetch", "fit", "stopped_values", "separate")
+PARTS = (
+    "prepare",
+    "trials",
+    "trial_overhead",
+    "memory",
+    "worker_memory",
+    "prefetch",
+    "fit",
+    "stopped_values",
+    "separate",
+)
 APART = "\n# Measured apart\n"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 

@@ -9,8 +9,9 @@ from bench_table import Figure, Part, Settings, clock
 from torch import Tensor, nn
 
 from sepsearch.data.dataset import Dataset, Pairs, Rows
-from sepsearch.models.families import ReferenceConfig, make_network
-from sepsearch.training.loop import Member, fit
+from sepsearch.models.families import Config, make_config, make_network
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member
 
 ROUNDS = 7
 SHARDS = 31
@@ -52,7 +53,7 @@ def measure(settings: Settings) -> Part:
 
 def compare(data: Dataset, rows: Tensor, batch: int, members: int, settings: Settings) -> tuple[Figure, str]:
     """One figure, and both losses at the end."""
-    config = ReferenceConfig(head="mask", batch_size=batch)
+    config = make_config({"head": "mask", "batch_size": batch})
     batches = max(1, EPOCH_EXAMPLES // batch)
     bank = [Member("vn", seed) for seed in range(members)]
     ours = (
@@ -90,7 +91,7 @@ def make_data(device: str) -> tuple[list[np.ndarray], Dataset]:
 
 
 def bare_loop(
-    config: ReferenceConfig, rows: Tensor, examples: dict[str, Pairs], members: int, batches: int
+    config: Config, rows: Tensor, examples: dict[str, Pairs], members: int, batches: int
 ) -> Iterator[tuple[float, float]]:
     """Train `members` networks, one after the other in every epoch; yields the first one's losses."""
     device = rows.device
@@ -99,13 +100,13 @@ def bare_loop(
         for pairs in (examples["train"], examples["validation"])
     )
     networks = [make_network(config).to(device) for _ in range(members)]
-    optimizers = [torch.optim.Adam(network.parameters(), lr=config.learning_rate) for network in networks]
+    optimizers = [torch.optim.Adam(network.parameters(), lr=config.training.learning_rate) for network in networks]
     while True:
         results = []
         for network, optimizer in zip(networks, optimizers, strict=True):
             total = torch.zeros((), device=device)
             for _ in range(batches):
-                pick = torch.randint(len(train[0]), (config.batch_size,), device=device)
+                pick = torch.randint(len(train[0]), (config.training.batch_size,), device=device)
                 optimizer.zero_grad()
                 # Without names, so that a batch is freed before the next one is made: the loop is faster for it.
                 loss = nn.functional.mse_loss(network(take(rows, train[0][pick])), take(rows, train[1][pick]))

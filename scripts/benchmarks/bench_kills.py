@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench_table import Part, Settings, machine
+from bench_table import Part, Settings, machine, write_section
 from kills_life import LEAST, MOST, Drivers, Side, leftovers, live, read_lines
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -269,15 +269,6 @@ def measure(settings: Settings, options: argparse.Namespace | None = None) -> Pa
         most=MOST,
     )
     return Part("kills", f"{how}\n{table(*found)}", [], [same, *notes_of(*found)])
-
-
-def write_section(page: Path, part: Part, facts: dict[str, str]) -> None:
-    """Put the part into a page of benchmarks, in place of what it said there before."""
-    lines = [f"## {part.name}", "", part.how.strip(), "", *(f"- {note}" for note in part.notes)]
-    lines += ["- " + "; ".join(f"{name}: {value}" for name, value in facts.items())]
-    before = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
-    rest = re.sub(rf"\n## {part.name}\n.*?(?=\n## |\Z)", "", before, flags=re.DOTALL)
-    page.write_text(rest.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

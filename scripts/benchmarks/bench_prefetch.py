@@ -39,15 +39,16 @@ class Worker:
         import torch
 
         from sepsearch.distributed.object_store import resident_data
-        from sepsearch.models.families import ReferenceConfig
-        from sepsearch.training.loop import Member, fit
+        from sepsearch.models.families import make_config
+        from sepsearch.training.loop import fit
+        from sepsearch.training.members import Member
 
         torch.set_num_threads(1)
         self.data = resident_data(stored, "cpu")
         self.brought = 0
         if hasattr(self.data.rows, "_fetch"):
             self._count(self.data.rows)
-        config = ReferenceConfig(batch_size=BATCH, head="mask")  # on noise the other head dies
+        config = make_config({"batch_size": BATCH, "head": "mask"})  # on noise the other head dies
         self._epochs = fit(config, self.data, [Member("vn", seed)], epochs=10**6, batches_per_epoch=BATCHES)
 
     def _count(self, rows: Any) -> None:
@@ -119,7 +120,7 @@ def measure(settings: Settings) -> Part:
 def _worker(folder: Path, shards: int, rows: int, kind: str) -> Any:
     import ray
 
-    from sepsearch.data.dataset import Pairs
+    from sepsearch.data.dataset import Dataset, Pairs, Rows
     from sepsearch.distributed.object_store import store_shards
     from sepsearch.search.protocol import Workers
 
@@ -131,7 +132,8 @@ def _worker(folder: Path, shards: int, rows: int, kind: str) -> Any:
         return Pairs(mixture, np.minimum(mixture + 1, count - 1), mixture // rows)
 
     examples = {"vn": {"train": pairs(count), "validation": pairs(VALIDATION)}}
-    stored = store_shards(str(folder), _write_shards(folder, shards, rows), examples, {"vn": 1.0}, Workers(2, 1.0, 0.0))
+    data = Dataset(Rows([]), examples, {"vn": 1.0})
+    stored = store_shards(str(folder), _write_shards(folder, shards, rows), data, Workers(2, 1.0, 0.0))
     worker = ray.remote(num_cpus=1)(Worker).remote(stored, 0)
     if (found := ray.get(worker.kind.remote())) != kind:
         raise RuntimeError(f"the worker has {found}, expected {kind}")

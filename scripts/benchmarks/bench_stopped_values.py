@@ -118,7 +118,7 @@ class Trained:
             yield known[number]
 
     def _fresh(self, params: Params) -> Iterator[Params]:
-        from sepsearch.training.loop import TrainingFailed
+        from sepsearch.training.members import TrainingFailed
 
         try:
             for step in task.train(params, task.worker_data(), self.seed, self.epochs, task.SMALL):

@@ -3,8 +3,9 @@
 import datetime
 import os
 import platform
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -168,6 +169,19 @@ def page(parts: Sequence[Part], facts: dict[str, str]) -> str:
         lines += ["", f"## {part.name}", "", part.how.strip()]
         lines += ["", *(f"- {note}" for note in part.notes)] if part.notes else []
     return "\n".join(lines) + "\n"
+
+
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Put a section into a page of benchmarks, in place of what it said there before."""
+    before = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
+    rest = re.sub(rf"\n## {name}\n.*?(?=\n## |\Z)", "", before, flags=re.DOTALL)
+    page.write_text(f"{rest.rstrip()}\n\n## {name}\n\n{text.strip()}\n", encoding="utf-8")
+
+
+def write_section(page: Path, part: Part, facts: Mapping[str, str]) -> None:
+    """Put a part into a page of benchmarks as a section, without a table of its figures."""
+    notes = [*part.notes, "; ".join(f"{name}: {value}" for name, value in facts.items())]
+    replace_section(page, part.name, "\n".join([part.how.strip(), "", *(f"- {note}" for note in notes)]))
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -28,12 +28,12 @@ def train(variant: str, number: int, start: float, seconds: float) -> float:
     from torch import nn
 
     from sepsearch.audio.spectrogram import BINS, FRAMES
-    from sepsearch.models.families import REFERENCE_FINAL, make_network
+    from sepsearch.models.families import make_config, make_network
 
     if variant != "naive":
         torch.set_num_threads(1)
     torch.manual_seed(number)
-    network = make_network(REFERENCE_FINAL)
+    network = make_network(make_config({}))
     optimizer = torch.optim.Adam(network.parameters())
     rows = torch.rand(BATCH, 1, FRAMES, BINS)
 

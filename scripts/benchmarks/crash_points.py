@@ -14,8 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_kills import write_section
-from bench_table import Part, machine
+from bench_table import Part, machine, write_section
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "robustness"), str(TESTS / "support")]

@@ -28,7 +28,8 @@ def train(config: dict[str, Any]) -> None:
 
     from sepsearch.models.families import make_config
     from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from sepsearch.training.loop import Member, fit
+    from sepsearch.training.loop import fit
+    from sepsearch.training.members import Member
     from sepsearch.utils.storage import open_storage
 
     torch.set_num_threads(1)
@@ -41,7 +42,7 @@ def train(config: dict[str, Any]) -> None:
             found = load_checkpoint(open_storage(folder), "state", {})
             assert found is not None
             state = found.state
-    batches = max(1, round(config["examples_per_epoch"] / network.batch_size))
+    batches = max(1, round(config["examples_per_epoch"] / network.training.batch_size))
     members = [Member(code, config["seed"]) for code in config["instruments"]]
     results = fit(network, data, members, epochs=EPOCHS, batches_per_epoch=batches, state=state)
     for result in traced(results, unit, state.epoch + 1 if state else 1, EPOCHS):

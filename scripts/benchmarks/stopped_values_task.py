@@ -64,7 +64,6 @@ def task_data(threads: int = 1) -> "Dataset":
     """What the task's networks learn from: the demo ensemble's shards, made on first use."""
     import torch
 
-    from sepsearch.data.dataset import Dataset
     from sepsearch.data.demo.rendering import demo_folder
     from sepsearch.data.preparation import prepare
     from sepsearch.data.prepared import gather_data
@@ -73,17 +72,18 @@ def task_data(threads: int = 1) -> "Dataset":
     space = task_space()
     recordings, shards = prepare(demo_folder(), space.front_end.resolve(), lambda *_: None)
     prepared = gather_data(recordings, shards, INSTRUMENTS, 0, space.split.fractions, space.search.validation_examples)
-    return Dataset(prepared.rows, prepared.examples, prepared.baselines["validation"]["identity"])
+    return prepared.training_data()
 
 
 def train(params: dict[str, Any], data: "Dataset", seed: int, epochs: int, examples: int) -> Iterator[Step]:
     """Train one configuration and yield its epochs; raises `sepsearch.training.loop.TrainingFailed`."""
     from sepsearch.models.families import make_config
-    from sepsearch.training.loop import Member, fit
+    from sepsearch.training.loop import fit
+    from sepsearch.training.members import Member
 
     config = make_config(params)
     members = [Member(code, seed) for code in INSTRUMENTS]
-    batches = max(1, round(examples / config.batch_size))
+    batches = max(1, round(examples / config.training.batch_size))
     for result in fit(config, data, members, epochs=epochs, batches_per_epoch=batches):
         yield Step(result.epoch, result.ratio, result.seconds)
 
@@ -105,7 +105,7 @@ def worker_data() -> "Dataset":
 
 def record(params: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
     """One recorded trial: its configuration, curve, mean seconds an epoch and, where it failed, why."""
-    from sepsearch.training.loop import TrainingFailed
+    from sepsearch.training.members import TrainingFailed
 
     steps, failed = [], ""
     begin = time.perf_counter()
