@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from sepsearch.audio.spectrogram import FrontEnd
-from sepsearch.data.dataset import Dataset
 from sepsearch.data.demo.rendering import demo_folder
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
-from sepsearch.models.families import ReferenceConfig
+from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
-from sepsearch.training.loop import Member, fit
+from sepsearch.training.loop import fit
+from sepsearch.training.members import Member
 
 
 def train(
@@ -23,9 +23,10 @@ def train(
     front_end = FrontEnd(clip_seconds=seconds)
     recordings, shards = prepare(folder, front_end, lambda stage, done, total: None)
     data = gather_data(recordings, shards, (instrument,), seed=0, fractions=(0.6, 0.2, 0.2), validation_examples=256)
-    config = ReferenceConfig(filters=8, learning_rate=3e-3, head="mask")
-    dataset = Dataset(data.rows, data.examples, data.baselines["validation"]["identity"])
+    config = make_config({"filters": 8, "learning_rate": 3e-3, "head": "mask"})
+    dataset = data.training_data()
     card = ModelCard(instrument, config, front_end, shards.constant, split=data.split.titles())
+    network = make_network(config)
     best = float("inf")
     for epoch in fit(config, dataset, [Member(instrument, seed=0)], epochs=epochs, batches_per_epoch=batches):
         (member,) = epoch.members
@@ -33,7 +34,8 @@ def train(
         print(f"epoch {epoch.epoch}: {losses}, ratio {member.ratio:.3f}")
         if member.ratio < best:
             best = member.ratio
-            save_model(output, member.network, card)
+            network.load_state_dict(member.weights())
+            save_model(output, network, card)
     return best
 
 
