@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepsearch.search.shipped_spaces import space_path
+from sepsearch.spaces.shipped import space_path
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import UserError, exit_on_user_error
 from sepsearch.utils.output import OUTPUT, write_json
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     from sepsearch.audio.spectrogram import PRESETS
     from sepsearch.data.preparation import prepare
     from sepsearch.reporting import recordings_report as report
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
     from sepsearch.utils.progress import Progress
     from sepsearch.utils.storage import open_storage
 

@@ -19,6 +19,7 @@ LINES = (
     {"evaluation"},
     {"distributed", "runs"},
     {"search"},
+    {"spaces"},
     {"training"},
     {"models"},
     {"data"},

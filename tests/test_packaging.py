@@ -4,8 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from sepsearch.search import shipped_spaces
-from sepsearch.search.shipped_spaces import space_path
+from sepsearch.spaces import shipped
+from sepsearch.spaces.shipped import space_path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -38,7 +38,7 @@ def test_where_it_was_installed_its_own_folder_is_looked_in(tmp_path, monkeypatc
     installed = tmp_path / "spaces"
     installed.mkdir()
     (installed / "laptop.yaml").write_text("parameters: {filters: [8]}")
-    monkeypatch.setattr(shipped_spaces, "INSTALLED", installed)
+    monkeypatch.setattr(shipped, "INSTALLED", installed)
     assert space_path("laptop") == installed / "laptop.yaml"
 
 

@@ -137,7 +137,7 @@ def build(folder: Path, trials: int, watch: Stopwatch, resume: bool = False) -> 
     from sepsearch.search.journal import Journal
     from sepsearch.search.sampler import Sampler
     from sepsearch.search.scheduler import SearchPlan
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     sampler = Sampler(load_space(SPACE), folder / "study.log", "scale", 0)
     journal = Journal(folder / "journal.jsonl", resume)
@@ -155,7 +155,7 @@ def build(folder: Path, trials: int, watch: Stopwatch, resume: bool = False) -> 
 
 def begin_journal(journal: Any, trials: int) -> None:
     """The first event, as `sepsearch.data.prepared` writes it."""
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     dataset = {"source": "none", "pieces": 0, "clips": 0, "rows": 0, "split": {}, "fingerprint": ""}
     settings = {"epochs": EPOCHS, "trials": trials, "seed": 0, "instruments": CODES}

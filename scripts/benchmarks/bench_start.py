@@ -36,7 +36,7 @@ from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
 from sepsearch.models.families import make_config
 from sepsearch.search.optuna_space import suggest
-from sepsearch.search.space import load_space
+from sepsearch.spaces.space import load_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import Member
 import torch
@@ -164,7 +164,7 @@ def main() -> None:
     sys.path.insert(0, str(tree))
     from sepsearch.data.demo.rendering import demo_folder
     from sepsearch.data.preparation import prepare
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     prepare(demo_folder(), load_space(SPACE).front_end.resolve(), lambda *step: None)
     rows = [{**sepsearch(tree), **alone(tree)} for _ in range(arguments.times)]

@@ -22,9 +22,9 @@ import stopped_values_task as task
 from bench_table import Figure, Part, Settings
 
 from sepsearch.search.protocol import Params
-from sepsearch.search.space import Space
 from sepsearch.simulation.curve_table import Draw, Pool, read_table
 from sepsearch.simulation.simulator import Outcome, Source, Strategy, interval, simulate
+from sepsearch.spaces.space import Space
 
 TELLS = ("pruned", "last", "extrapolated")
 TABLE = Path(__file__).resolve().parent / "curves" / "laptop_vn.json"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sepsearch.data.dataset import Dataset
     from sepsearch.distributed.trainable import Task
     from sepsearch.search.sampler import Sampler
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
 
 REPEATS = 3
 TRIALS = 24

@@ -139,7 +139,7 @@ def _judged(events: list[dict[str, Any]], ends: dict[str, dict[str, Any]], run: 
     from sepsearch.search.asha import Rungs
     from sepsearch.search.sampler import Sampler
     from sepsearch.search.scheduler import SearchPlan
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     space = load_space(run / "space.yaml")
     search = space.search

@@ -54,7 +54,7 @@ def train(config: dict[str, Any]) -> None:
 
 def suggest(trial: Any) -> dict[str, Any]:
     """The space of `bench_kills.SPACE`, define-by-run."""
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     values: dict[str, Any] = {}
     for name, parameter in load_space(Path("../space.yaml")).parameters.items():
@@ -73,7 +73,7 @@ def prepare_data(folder: Path, seed: int) -> Path:
     from sepsearch.data.preparation import prepare
     from sepsearch.data.prepared import gather_data
     from sepsearch.data.shards import spectrograms
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     path = folder / "data.pt"
     if not path.exists():
@@ -116,7 +116,7 @@ def run(argv: list[str]) -> None:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     folder = Path.cwd()
     data = prepare_data(folder, seed)

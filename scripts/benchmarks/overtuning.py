@@ -29,8 +29,8 @@ from sepsearch.data.prepared import PreparedData, gather_data
 from sepsearch.models.families import make_config
 from sepsearch.search.asha import Rungs
 from sepsearch.search.optuna_space import make_sampler, suggest
-from sepsearch.search.space import Space, load_space
 from sepsearch.simulation.comparison import proportion
+from sepsearch.spaces.space import Space, load_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import Member, TrainingFailed
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepsearch.data.dataset import Dataset
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
 
 INSTRUMENTS = ("vn",)
 EXAMPLES = 96  # an epoch of the recorded table
@@ -55,7 +55,7 @@ def task_space(**search: Any) -> "Space":
 
 def parse(space: dict[str, Any]) -> "Space":
     """A space as a table of curves has it."""
-    from sepsearch.search.space import parse_space
+    from sepsearch.spaces.space import parse_space
 
     return parse_space(space, "stopped_values_task.SPACE")
 

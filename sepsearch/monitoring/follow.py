@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepsearch.runs.run_folder import JOURNAL
-from sepsearch.utils.run_lock import seems_locked
+from sepsearch.search.run_lock import seems_locked
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,8 +20,8 @@ from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
-from sepsearch.search.space import Space
 from sepsearch.search.trials import Trial, best_trials
+from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
 from sepsearch.utils.storage import StorageFolder
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sepsearch.preflight.dry_run import DryRun
     from sepsearch.runs.record import Settings
     from sepsearch.search.protocol import Workers
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
 
 NEAR = 0.5  # share of memory; where corners need more, all of them are tried
 Progress = Callable[[str, int, int], None]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sepsearch.models.families import count_parameters, make_config, make_network
-from sepsearch.search.configurations import configuration_key, ordered_names
 from sepsearch.search.protocol import Params
-from sepsearch.search.space import Parameter, Space, Value
+from sepsearch.spaces.configurations import configuration_key, ordered_names
+from sepsearch.spaces.space import Parameter, Space, Value
 from sepsearch.utils.errors import UserError, reason_of
 
 MOST_CORNERS = 64

@@ -8,9 +8,9 @@ from statistics import fmean, geometric_mean, median
 
 from sepsearch.preflight.corner_configurations import complete_corner
 from sepsearch.search.asha import expected_epochs
-from sepsearch.search.configurations import sampled_names
 from sepsearch.search.protocol import Params
-from sepsearch.search.space import Space
+from sepsearch.spaces.configurations import sampled_names
+from sepsearch.spaces.space import Space
 from sepsearch.utils.formatting import duration, size
 
 STATES = 4  # numbers kept per trainable one: itself, its gradient or best value, Adam's two moments

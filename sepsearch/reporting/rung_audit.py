@@ -11,8 +11,8 @@ from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, SearchEvent
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import Space, parse_space
 from sepsearch.search.trials import Trial
+from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:

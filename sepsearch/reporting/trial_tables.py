@@ -6,7 +6,7 @@ from sepsearch.reporting.parameter_plots import short
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.reporting.tables import DASH, Cell, Table, columns, figure
 from sepsearch.runs.job import Job
-from sepsearch.search.configurations import sampled_names
+from sepsearch.spaces.configurations import sampled_names
 from sepsearch.utils.formatting import number
 
 

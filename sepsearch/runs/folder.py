@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sepsearch.runs.run_folder import JOURNAL, check_name, find_run
 from sepsearch.search.remote_journal import RemoteJournal
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.run_lock import RunLock
 from sepsearch.utils.safe_paths import path_below
 from sepsearch.utils.storage import StorageFolder, open_storage
 

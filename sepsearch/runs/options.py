@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.data.instruments import parse_codes
-from sepsearch.search.shipped_spaces import space_path
+from sepsearch.spaces.shipped import space_path
 from sepsearch.utils.command_line import ArgumentParser, add_runs, positive
 from sepsearch.utils.errors import UserError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.search.events import FORMAT, SearchEvent
 from sepsearch.search.journal import Journal
-from sepsearch.search.space import Space
+from sepsearch.spaces.space import Space
 from sepsearch.utils.versions import versions
 
 if TYPE_CHECKING:

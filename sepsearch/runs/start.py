@@ -22,13 +22,13 @@ from sepsearch.runs.run_folder import (
     remove_leftovers,
 )
 from sepsearch.runs.state import RunState
-from sepsearch.search.configurations import limit_trials
 from sepsearch.search.events import Event
 from sepsearch.search.remote_journal import RemoteJournal
-from sepsearch.search.space import Space, load_space, stored_space
+from sepsearch.search.run_lock import RunLock
+from sepsearch.spaces.configurations import limit_trials
+from sepsearch.spaces.space import Space, load_space, stored_space
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there
-from sepsearch.utils.run_lock import RunLock
 from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Any
 
 from sepsearch.search.asha import expected_epochs
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.utils.errors import UserError
 
 WINDOW_SECONDS = 300.0

@@ -1,4 +1,4 @@
-"""What is tried next and what is stopped: space file, sampler, rungs (ASHA), journal, finalists.
+"""What is tried next and what is stopped: sampler, rungs (ASHA), journal, finalists.
 
-Front door: `scheduler.SearchPlan`; `space` parses the space file, `sampler` asks Optuna, `asha` holds the rungs.
+Front door: `scheduler.SearchPlan`; `sampler` asks Optuna, `asha` holds the rungs, `journal` keeps every event.
 """

@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
 
 SIMULATED = 20  # searches, to see how many epochs their rungs leave over
 MANY = 500  # trials of one

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.search.events import Event, event_problem
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError, no_space, one_line
 from sepsearch.utils.files import sync_folder
-from sepsearch.utils.run_lock import RunLock
 
 if TYPE_CHECKING:
     from sepsearch.search.remote_journal import RemoteJournal

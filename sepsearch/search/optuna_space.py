@@ -3,8 +3,8 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.configurations import ordered_names
-from sepsearch.search.space import Parameter, Space
+from sepsearch.spaces.configurations import ordered_names
+from sepsearch.spaces.space import Parameter, Space
 
 if TYPE_CHECKING:
     import optuna

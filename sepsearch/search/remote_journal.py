@@ -16,9 +16,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepsearch.search.process_identity import ProcessIdentity, current_process, parse_identity
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.process_identity import ProcessIdentity, current_process, parse_identity
 from sepsearch.utils.storage import StorageFolder
 
 GATHERED = 256  # lines of a gathered object

@@ -6,16 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.configurations import (
+from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
+from sepsearch.search.optuna_study import Asked, OptunaStudy
+from sepsearch.spaces.configurations import (
     configuration_key,
     count_configurations,
     holds,
     iterate_configurations,
     sampled_names,
 )
-from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
-from sepsearch.search.optuna_study import Asked, OptunaStudy
-from sepsearch.search.space import Space
+from sepsearch.spaces.space import Space
 from sepsearch.utils.output import library_level
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from sepsearch.search.configurations import configuration_key
 from sepsearch.search.protocol import Params
+from sepsearch.spaces.configurations import configuration_key
 
 
 @dataclass(slots=True)

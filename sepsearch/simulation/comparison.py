@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sepsearch.reporting.curves import png
-from sepsearch.search.space import Space
 from sepsearch.simulation.curve_table import Pool
 from sepsearch.simulation.recorded_runs import Audit, Recorded
 from sepsearch.simulation.simulator import Outcome, Strategy, interval
+from sepsearch.spaces.space import Space
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from sepsearch.runs.state import RunState
-from sepsearch.search.configurations import sampled_names
 from sepsearch.search.events import Params
-from sepsearch.search.space import Parameter, Space
+from sepsearch.spaces.configurations import sampled_names
+from sepsearch.spaces.space import Parameter, Space
 from sepsearch.utils.errors import UserError
 
 # A failure that is the configuration's own, and so comes again; a dead worker is not.

@@ -9,8 +9,8 @@ from sepsearch.runs.run_folder import JOURNAL, find_run
 from sepsearch.runs.state import RunState, reduce_events
 from sepsearch.search.events import SearchEvent
 from sepsearch.search.journal import read_run
-from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation.curve_table import Curve, Pool, recorded_curves
+from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
 
 # What must be the same for ratios to be comparable: (where it stands in the journal's first event, in words).

@@ -6,9 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import get_args
 
-from sepsearch.search.space import SearchSettings, Space
 from sepsearch.simulation.curve_table import Draw, Pool
 from sepsearch.simulation.simulator import Outcome, Strategy, simulate
+from sepsearch.spaces.space import SearchSettings, Space
 
 FACTORS = (2, 3, 4)
 TELLS = get_args(SearchSettings.model_fields["tell"].annotation)

@@ -14,7 +14,7 @@ from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import Space
+from sepsearch.spaces.space import Space
 
 UNKNOWN = "unknown from here"
 IDENTITY = 1.0  # the ratio of doing nothing, which is what there is before any trial has finished

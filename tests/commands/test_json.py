@@ -9,8 +9,8 @@ from documented_keys import documented_keys
 from event_fixtures import interrupted_story, journal, story, until, write_run
 
 from sepsearch.search.events import Event
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.run_lock import RunLock
 
 
 def watched(tmp_path: Path, events: list[Event], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from sepsearch.search.journal import Journal
 from sepsearch.search.protocol import JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation import replay as module
 from sepsearch.simulation.comparison import audit_line, describe, interval_facts, make_table, proportion
 from sepsearch.simulation.curve_table import Draw, Pool
 from sepsearch.simulation.recorded_runs import Audit, Recorded, load_runs, make_pool
 from sepsearch.simulation.simulator import Outcome, Strategy
+from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
 
 EPOCHS = 4

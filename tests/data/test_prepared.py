@@ -8,7 +8,7 @@ from recording_fixtures import write_plain_tree
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import PreparedData, gather_data
 from sepsearch.models.families import make_config
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import Member
 from sepsearch.utils.errors import UserError

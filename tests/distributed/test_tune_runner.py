@@ -15,7 +15,7 @@ from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import StopSignal
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.utils.errors import StorageFault
 
 

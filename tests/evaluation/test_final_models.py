@@ -22,7 +22,7 @@ from sepsearch.search.journal import Journal
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.selection import Choice, Finalist, choose_model
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.training.learner import evaluate
 
 MASK = {"family": "report", "filters": 2, "head": "mask"}

@@ -10,7 +10,7 @@ from sepsearch.distributed.trainable import epoch_report
 from sepsearch.evaluation.provisional_models import write_provisional_models
 from sepsearch.models.families import config_params, make_config
 from sepsearch.models.saved_model import PROVISIONAL_FOLDER, is_provisional, load_model
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.tracking.resolve import choose_models
 from sepsearch.training.checkpoint import Checkpoint
 from sepsearch.training.loop import fit

@@ -19,7 +19,7 @@ from sepsearch.search.journal import Journal, read_journal, read_run
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.selection import Finalist
-from sepsearch.search.space import Space, parse_space, stored_space
+from sepsearch.spaces.space import Space, parse_space, stored_space
 from sepsearch.training.checkpoint import bring_weights, save_weights
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.storage import open_storage

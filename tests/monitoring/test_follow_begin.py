@@ -7,7 +7,7 @@ from io import StringIO
 
 from sepsearch.monitoring.follow import wait_for_begin
 from sepsearch.runs.run_folder import JOURNAL
-from sepsearch.utils.run_lock import LEASE_SECONDS, RunLock, lock_file
+from sepsearch.search.run_lock import LEASE_SECONDS, RunLock, lock_file
 from sepsearch.utils.terminal_console import LiteralConsole
 
 

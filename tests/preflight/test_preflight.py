@@ -34,7 +34,7 @@ from sepsearch.preflight.estimates import (
 )
 from sepsearch.search.asha import MANY, expected_epochs
 from sepsearch.search.protocol import Workers
-from sepsearch.search.space import load_space, parse_space
+from sepsearch.spaces.space import load_space, parse_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import TrainingFailed
 from sepsearch.utils import storage

@@ -7,7 +7,7 @@ from hostile import corpus, few, fuzz_space, fuzz_target, refusal, verdicts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sepsearch.search.space import load_space
+from sepsearch.spaces.space import load_space
 from sepsearch.utils.errors import UserError
 
 

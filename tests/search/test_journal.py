@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from sepsearch.search.journal import Journal, read_journal, read_run
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.run_lock import RunLock
 
 SEARCH = {
     **{key: {} for key in ("space", "settings", "versions", "dataset", "baselines", "caveats")},

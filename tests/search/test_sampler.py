@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from sepsearch.models.families import config_params, make_config
 from sepsearch.search.optuna_study import extrapolate
 from sepsearch.search.sampler import Sampler
-from sepsearch.search.space import Space, load_space, parse_space
+from sepsearch.spaces.space import Space, load_space, parse_space
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 

@@ -8,8 +8,8 @@ from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import parse_space
 from sepsearch.search.trials import Trial, best_trials, reference_trial
+from sepsearch.spaces.space import parse_space
 
 
 def make_plan(

@@ -11,8 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from sepsearch.search.sampler import Sampler
-from sepsearch.search.space import load_space
 from sepsearch.search.study_storage import LogFile, SamplerView, StudyLog
+from sepsearch.spaces.space import load_space
 from sepsearch.utils.errors import UserError
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "detector.yaml"

@@ -5,9 +5,9 @@ import math
 import pytest
 from event_fixtures import state_of
 
-from sepsearch.search.space import Space, parse_space
 from sepsearch.simulation.curve_table import Curve, Draw, Pool, read_table, recorded_curves
 from sepsearch.simulation.simulator import Outcome, Strategy, interval, simulate
+from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
 
 RATES = [1e-4 * 100 ** (number / 11) for number in range(12)]

@@ -8,7 +8,7 @@ from sepsearch.search.journal import Journal
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Finalist
-from sepsearch.search.space import Space, parse_space
+from sepsearch.spaces.space import Space, parse_space
 
 EPOCHS, TRIALS = 4, 7
 

@@ -2,7 +2,7 @@
 
 from event_fixtures import members
 
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 
 SPACE = {
     "parameters": {

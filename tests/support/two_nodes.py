@@ -18,7 +18,7 @@ from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import StopSignal, Workers
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 
 TRIALS, EPOCHS = 7, 8
 

@@ -16,7 +16,7 @@ from sepsearch.data.prepared import gather_data
 from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
 from sepsearch.monitoring.messages import champion_line
-from sepsearch.search.space import parse_space
+from sepsearch.spaces.space import parse_space
 from sepsearch.tracking import champion as champions
 from sepsearch.tracking import tracker
 from sepsearch.tracking.champion import (

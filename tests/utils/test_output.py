@@ -102,7 +102,7 @@ def test_optuna_logs_more_when_verbose():
     import optuna
 
     from sepsearch.search.sampler import Sampler
-    from sepsearch.search.space import parse_space
+    from sepsearch.spaces.space import parse_space
 
     OUTPUT.verbose = True
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepsearch.data.dataset import Dataset
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
     from sepsearch.training.members import BankState
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +21,7 @@ TRACE, SEED = "PEERS_TRACE", "PEERS_SEED"  # in the environment: folder of a sid
 
 def space() -> "Space":
     """The search space."""
-    from sepsearch.search.space import load_space
+    from sepsearch.spaces.space import load_space
 
     return load_space(SPACE)
 

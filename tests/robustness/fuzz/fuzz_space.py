@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import PRESETS, band_matrix
 from sepsearch.models.families import make_config
-from sepsearch.search.space import Parameter, Space, load_space
+from sepsearch.spaces.space import Parameter, Space, load_space
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "search_spaces").glob("*.yaml"))
 
@@ -223,7 +223,7 @@ def emit(tree: Any, blocks: bool = False) -> str:
 
 
 class Target:
-    """`sepsearch.search.space.load_space`: what it accepts must say what the file says, and build networks."""
+    """`sepsearch.spaces.space.load_space`: what it accepts must say what the file says, and build networks."""
 
     typed = False
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-INSTALLED = Path(__file__).parent / "spaces"  # in a wheel
+INSTALLED = Path(__file__).parent / "files"  # in a wheel
 SOURCE = Path(__file__).parents[2] / "search_spaces"  # in the source tree
 
 

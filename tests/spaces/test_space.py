@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from sepsearch.models.families import config_params, make_config
-from sepsearch.search.configurations import (
+from sepsearch.spaces.configurations import (
     count_configurations,
     holds,
     iterate_configurations,
     ordered_names,
     sampled_names,
 )
-from sepsearch.search.space import Parameter, Space, load_space, parse_space
+from sepsearch.spaces.space import Parameter, Space, load_space, parse_space
 from sepsearch.utils.errors import UserError
 
 SPACES = Path(__file__).parents[2] / "search_spaces"

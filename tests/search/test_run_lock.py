@@ -9,15 +9,15 @@ import sys
 
 import pytest
 
-from sepsearch.utils import run_lock
+from sepsearch.search import run_lock
+from sepsearch.search.process_identity import current_process
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.process_identity import current_process
-from sepsearch.utils.run_lock import RunLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sepsearch.utils.run_lock import RunLock
+from sepsearch.search.run_lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)

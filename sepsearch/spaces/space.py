@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
-from sepsearch.search.shipped_spaces import shipped_spaces
-from sepsearch.search.space_checks import check_harmonics, check_parameters, same_value
-from sepsearch.search.space_shorthands import written_out
+from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
+from sepsearch.spaces.shipped import shipped_spaces
+from sepsearch.spaces.shorthands import written_out
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.validation import STRICT, validated

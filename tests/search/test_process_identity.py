@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sepsearch.utils.process_identity import ProcessIdentity, _start_time, current_process, parse_identity
+from sepsearch.search.process_identity import ProcessIdentity, _start_time, current_process, parse_identity
 
 
 def test_an_identity_survives_its_plain_values():
@@ -18,7 +18,7 @@ def test_an_identity_survives_its_plain_values():
 
 
 def test_a_process_that_has_exited_has_ended():
-    program = "import json; from sepsearch.utils.process_identity import current_process as c; print(json.dumps(c().as_dict()))"
+    program = "import json; from sepsearch.search.process_identity import current_process as c; print(json.dumps(c().as_dict()))"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert parse_identity(answer.stdout).has_ended()
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sepsearch.models.families import make_config
-from sepsearch.search.configurations import (
+from sepsearch.spaces.configurations import (
     configuration_key,
     count_configurations,
     holds,
     iterate_configurations,
     limit_trials,
 )
-from sepsearch.search.space import Space, load_space, parse_space
+from sepsearch.spaces.space import Space, load_space, parse_space
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 WIDTH = {"choices": [32, 64, 256], "when": {"detector_layers": 2}}

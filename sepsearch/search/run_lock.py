@@ -8,9 +8,9 @@ import threading
 import time
 from pathlib import Path
 
+from sepsearch.search.process_identity import ProcessIdentity, current_process, parse_identity
 from sepsearch.utils.errors import UserError, no_space
 from sepsearch.utils.files import make_folder
-from sepsearch.utils.process_identity import ProcessIdentity, current_process, parse_identity
 
 LEASE_SECONDS = 120.0  # after its last renewal a lock of another machine counts as abandoned
 RENEWAL_SECONDS = 30.0

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sepsearch.search.protocol import Params
-from sepsearch.search.space import Space
+from sepsearch.spaces.space import Space
 
 MOST_CASES = 100_000  # combinations of conditions that are gone through to count a space
 
@@ -79,12 +78,12 @@ def count_configurations(space: Space) -> int | None:
     return total
 
 
-def iterate_configurations(space: Space) -> Iterator[Params]:
+def iterate_configurations(space: Space) -> Iterator[dict[str, Any]]:
     """All complete configurations of a space that has an end (`count_configurations`), one after the other."""
     return (space.complete(values) for values in _assignments(space, ordered_names(space), {}))
 
 
-def _assignments(space: Space, names: list[str], values: Params) -> Iterator[Params]:
+def _assignments(space: Space, names: list[str], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All ways to go on with the `values` of some parameters over the other `names`."""
     if not names:
         yield values

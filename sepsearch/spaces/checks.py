@@ -7,7 +7,7 @@ from sepsearch.models.families import FAMILIES, config_class, is_parameter, make
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from sepsearch.search.space import Space
+    from sepsearch.spaces.space import Space
 
 
 def check_parameters(space: "Space") -> None:
