@@ -26,7 +26,7 @@ from sepsearch.pipeline.separate_inputs import (
     targets_of,
 )
 from sepsearch.pipeline.separate_outputs import Job, new_target
-from sepsearch.utils.errors import UserError
+from sepsearch.utils.errors import UserError, each_of
 from sepsearch.utils.files import require_space
 from sepsearch.utils.progress import Progress, one_torch_thread
 
@@ -85,7 +85,9 @@ def separate_all(arguments: argparse.Namespace) -> None:
             arguments.output = pipes.target
         targets = targets_of(arguments, mixtures, codes or players)
         one = is_file(arguments.output)
-        jobs = [Job(open_sound(path), target, one, arguments.overwrite) for path, target in targets]
+        sounds = each_of([path for path, _ in targets], open_sound)
+        places = zip(sounds, targets, strict=True)
+        jobs = [Job(sound, target, one, arguments.overwrite) for sound, (_, target) in places]
         plan = _plan(arguments, codes, players, pipes)
         _check_jobs(jobs, plan, arguments.output)
         # One thread separates at a hundred times real time; two are slower where other processes use the machine.
@@ -135,9 +137,8 @@ def _check_jobs(jobs: Sequence[Job], plan: Voices, output: Path) -> None:
 
     Where it is not known yet who plays, there must be room for one voice of each at least.
     """
-    for job in jobs:
-        require_length(job.sound)
-        require_writable(plan.kind, job.sound.path, job.sound.rate, job.sound.channels)
+    each_of(jobs, lambda job: require_length(job.sound))
+    each_of(jobs, lambda job: require_writable(plan.kind, job.sound.path, job.sound.rate, job.sound.channels))
     count = (1 if plan.written is None else len(plan.written)) + plan.residual
     _require_space(output, sum(written_bytes(job.sound, plan.kind) for job in jobs) * count)
 
@@ -171,10 +172,10 @@ def require_length(sound: Sound) -> None:
 
 
 def check_all(jobs: Sequence[Job]) -> list[float]:
-    """Read all recordings from end to end; their peaks."""
+    """Read all recordings from end to end; their peaks. Raises `UserErrors` with every recording that is no good."""
     with Progress() as progress:
         count = _Seconds(progress, "checked, seconds", sum(job.sound.seconds for job in jobs))
-        peaks = [check_samples(job.sound, count) for job in jobs]
+        peaks = each_of(jobs, lambda job: check_samples(job.sound, count))
         count.finish()
     return peaks
 

@@ -6,12 +6,15 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from sepsearch.utils.home import provide_home
 from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.terminal_text import printable, use_fallback_characters, write_line
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 LONGEST_MESSAGE = 600  # characters
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -47,6 +50,18 @@ def raise_all(problems: Sequence[UserError]) -> None:
     each = [one for problem in problems for one in each_problem(problem)]
     if each:
         raise each[0] if len(each) == 1 else UserErrors(each)
+
+
+def each_of(items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
+    """`work` done with every item, the mistakes of all of them raised together (`raise_all`)."""
+    results, problems = [], []
+    for item in items:
+        try:
+            results.append(work(item))
+        except UserError as error:
+            problems.append(error)
+    raise_all(problems)
+    return results
 
 
 class StorageFault(UserError):

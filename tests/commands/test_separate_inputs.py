@@ -150,6 +150,20 @@ def test_audio_in_a_folder_that_cannot_be_read_is_refused_and_not_passed_over(he
     assert "concert/memo.m4a: expected readable audio" in refusal(lambda: separate("concert --instrument vn"), here)
 
 
+@pytest.mark.parametrize("bad", [b"\0\0\0 ftypM4A ", None], ids=["unreadable", "not a number"])
+def test_all_recordings_that_cannot_be_separated_are_named_at_once(here, bad):
+    make_concert(here)
+    for name in ("first", "second"):
+        path = Path(f"concert/{name}.wav")
+        if bad is None:
+            soundfile.write(path, np.full(RATE, np.nan, "float32"), RATE, subtype="FLOAT")
+        else:
+            path.with_suffix(".m4a").write_bytes(bad)
+    said = refusal(lambda: separate("concert --instrument vn"), here)
+    assert "concert/first." in said
+    assert "concert/second." in said
+
+
 # Formats.
 
 
