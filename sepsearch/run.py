@@ -12,7 +12,7 @@ __all__ = ["main", "make_parser"]
 
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
-    arguments = parse_arguments(argv)
+    options = parse_arguments(argv)
     # Below are torch and a second of imports, which a mistake on the command line need not wait for.
     from sepsearch.pipeline.driver import rebuild_outputs, run_search
     from sepsearch.runs.start import new_run, resumed_run
@@ -20,9 +20,9 @@ def main(argv: list[str] | None = None) -> None:
 
     console = make_console(error=OUTPUT.json)
     console.quiet = OUTPUT.quiet
-    begin = resumed_run(arguments) if arguments.resume else new_run(arguments)
+    begin = resumed_run(options) if options.resume else new_run(options)
     try:
-        state = rebuild_outputs(begin, console) if begin.past.finished else run_search(arguments, begin, console)
+        state = rebuild_outputs(begin, console) if begin.past.finished else run_search(options, begin, console)
     finally:
         begin.close()
     results = begin.folder / "results.json"

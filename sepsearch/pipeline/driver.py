@@ -1,6 +1,5 @@
 """A search from its options to its results: preparation, Ray, stages, journal, clean-up."""
 
-import argparse
 import contextlib
 import shutil
 import signal
@@ -19,6 +18,7 @@ from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import RAY_FOLDER, discard_unbegun
 from sepsearch.runs.start import Begin, changed_facts, limited_settings, new_journal, resumed_settings
 from sepsearch.search.events import FORMAT
+from sepsearch.spaces.space import space_text
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.progress import Progress
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from sepsearch.data.prepared import PreparedData
     from sepsearch.pipeline.execution import Ready
+    from sepsearch.runs.options import RunOptions
     from sepsearch.runs.record import Settings
     from sepsearch.search.journal import Journal
     from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
 
 
-def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") -> str:
+def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
     """Prepare, then search; returns how it ended: "finished", "interrupted" or "failed"."""
     from sepsearch.preflight.checks import check_folders, check_place
 
@@ -47,12 +48,12 @@ def run_search(arguments: argparse.Namespace, begin: Begin, console: "Console") 
     else:
         ray_folder()
     with contextlib.closing(EarlyStart(begin)) as start:
-        prepared = _prepare(arguments, begin, console)
-        settings = resumed_settings(begin, arguments.trials) if begin.journal else _settings(arguments, begin, prepared)
+        prepared = _prepare(options, begin, console)
+        settings = resumed_settings(begin, options.trials) if begin.journal else _settings(options, begin, prepared)
         settings, note = limited_settings(begin, settings)
         if note:
             console.print(f"note: {note}", soft_wrap=True, markup=False)
-        changed = _changes(arguments, begin, settings, prepared) if begin.journal else {}
+        changed = _changes(options, begin, settings, prepared) if begin.journal else {}
         ready = None if begin.past.scored else get_ready(settings, begin, prepared, start, console)
         return _record(begin, ready.settings if ready else settings, prepared, changed, ready, console, clock)
 
@@ -105,8 +106,8 @@ def _record(
 
 
 def _keep_space_file(begin: Begin) -> None:
-    """Copy the space file to the run's folder, and to its storage."""
-    content = begin.space_file.read_bytes()
+    """Copy the space file to the run's folder, and to its storage; a space without a file is written as one."""
+    content = begin.space_file.read_bytes() if begin.space_file else space_text(begin.space).encode()
     write_atomically(begin.folder / "space.yaml", content)
     if not begin.storage.local:
         begin.storage.write("space.yaml", content)
@@ -182,15 +183,13 @@ def _begin_journal(
         journal_begin(journal, settings, begin.space, prepared, reference, seconds)
 
 
-def _changes(
-    arguments: argparse.Namespace, begin: Begin, settings: "Settings", prepared: "PreparedData"
-) -> dict[str, Any]:
+def _changes(options: "RunOptions", begin: Begin, settings: "Settings", prepared: "PreparedData") -> dict[str, Any]:
     from sepsearch.runs.record import search_facts
 
-    return changed_facts(begin, search_facts(settings, begin.space, prepared), arguments.accept_changes)
+    return changed_facts(begin, search_facts(settings, begin.space, prepared), options.accept_changes)
 
 
-def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") -> "PreparedData":
+def _prepare(options: "RunOptions", begin: Begin, console: "Console") -> "PreparedData":
     """Recordings (the demo ensemble without --data), shards, split, baselines."""
     from sepsearch.data.preparation import prepare
     from sepsearch.data.prepared import gather_data
@@ -206,8 +205,8 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
         else:
             folder = Path(begin.options["data"])
         recordings, shards = prepare(folder, begin.space.front_end.resolve(), progress, storage)
-    instruments = arguments.instruments or (tuple(before["instruments"]) if before else None)
-    seed = before.get("seed", arguments.seed or 0)
+    instruments = options.instruments or (tuple(before["instruments"]) if before else None)
+    seed = before.get("seed", options.seed or 0)
     prepared = gather_data(
         recordings, shards, instruments, seed, begin.space.split.fractions, begin.space.search.validation_examples
     )
@@ -228,14 +227,14 @@ def _prepare(arguments: argparse.Namespace, begin: Begin, console: "Console") ->
     return prepared
 
 
-def _settings(arguments: argparse.Namespace, begin: Begin, prepared: "PreparedData") -> "Settings":
+def _settings(options: "RunOptions", begin: Begin, prepared: "PreparedData") -> "Settings":
     from sepsearch.runs.record import Settings
 
-    most = arguments.max_epochs or sys.maxsize
+    most = options.max_epochs or sys.maxsize
     return Settings(
         name=begin.name,
-        seed=arguments.seed or 0,
-        trials=arguments.trials or begin.space.search.trials,
+        seed=options.seed or 0,
+        trials=options.trials or begin.space.search.trials,
         epochs=min(most, begin.space.search.epochs),
         final_epochs=min(most, begin.space.final.epochs),
         instruments=tuple(prepared.examples),

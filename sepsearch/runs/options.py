@@ -1,15 +1,20 @@
-"""Command line of `sepsearch.run`: options and their validation."""
+"""Options of a run (`RunOptions`), and the command line of `sepsearch.run` that they are read from."""
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sepsearch.data.instruments import parse_codes
 from sepsearch.spaces.shipped import space_path
 from sepsearch.utils.command_line import ArgumentParser, add_runs, positive
 from sepsearch.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from sepsearch.spaces.space import Space
 
 Add = Callable[..., argparse.Action]  # a group's `add_argument`
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
@@ -27,12 +32,59 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` without the program's name."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of `sepsearch run`, one field for each.
+
+    None means not given: a resumed run goes on with its own value, a new one takes the space file's or the default.
+
+    Attributes:
+        space: the space file, or a checked space (then the run's `space.yaml` is written from it). A new run needs it.
+        data: folder of recordings; the demo ensemble without one.
+        instruments: their codes, such as ("vn", "vc"); all that play without them.
+        seed: of the split, the sampler and the networks; 0 without one.
+        trials: configurations to try.
+        max_epochs: no network is trained for more epochs.
+        time_budget: seconds for the trials; the finalists are trained after it.
+        address: of a Ray cluster, such as "auto" or "head:6379"; this machine alone without one.
+        workers: trials at once; as many as fit without it.
+        cpus_per_trial: number of CPUs of a trial, which may be a fraction; 1 without it.
+        gpus_per_trial: number of GPUs of a trial, which may be a fraction, or "auto": measured.
+        retries: how often a trial is tried again after its worker died; 2 without it.
+        name: of a new run and its folder; the space's name and the time without one.
+        runs: folder of run folders.
+        storage: where all machines see the run: a shared folder or a URI; `runs` without it.
+        resume: name of the run to go on with, None for a new one.
+        accept_changes: resume although space, recordings or versions have changed.
+    """
+
+    space: "Path | Space | None" = None
+    data: Path | None = None
+    instruments: tuple[str, ...] | None = None
+    seed: int | None = None
+    trials: int | None = None
+    max_epochs: int | None = None
+    time_budget: float | None = None
+    address: str | None = None
+    workers: int | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None
+    retries: int | None = None
+    name: str | None = None
+    runs: Path = Path("runs")
+    storage: str | None = None
+    resume: str | None = None
+    accept_changes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accept_changes and not self.resume:
+            raise UserError("--accept-changes: expected with --resume: leave it out")
+
+
+def parse_arguments(argv: list[str] | None = None) -> RunOptions:
+    """The options of a command line; `argv` without the program's name."""
     arguments = make_parser().parse_args(argv)
-    if arguments.accept_changes and not arguments.resume:
-        raise UserError("--accept-changes: expected with --resume: leave it out")
-    return arguments
+    return RunOptions(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(RunOptions)})
 
 
 def make_parser() -> ArgumentParser:
@@ -97,15 +149,15 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def run_options(arguments: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run as plain values: those given, else those of `before`, else the defaults."""
-    options = {}
+def kept_options(options: RunOptions, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a run's journal keeps, as plain values: those given, else those of `before`, else defaults."""
+    kept = {}
     for name, default in OPTIONS.items():
-        given = getattr(arguments, name)
+        given = getattr(options, name)
         if name == "data" and given is not None:
             given = str(given.absolute())
-        options[name] = given if given is not None else before.get(name, default)
-    return options
+        kept[name] = given if given is not None else before.get(name, default)
+    return kept
 
 
 def _codes(text: str) -> tuple[str, ...]:

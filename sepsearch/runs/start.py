@@ -1,6 +1,5 @@
 """Start of a run: a new one, or one that was interrupted or killed and is resumed."""
 
-import argparse
 import contextlib
 import dataclasses
 import time
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.runs.differences import differences, summary
 from sepsearch.runs.folder import run_storage, take_over
-from sepsearch.runs.options import run_options
+from sepsearch.runs.options import RunOptions, kept_options
 from sepsearch.runs.run_files import state_with_files
 from sepsearch.runs.run_folder import (
     JOURNAL,
@@ -43,6 +42,7 @@ COMPARED = {"space": "space file", "dataset": "recordings", "baselines": "baseli
 class Begin:
     """A run that can begin, its lock held. `journal` is open for a run that goes on; None for a new one.
 
+    `space_file` has the space; None for a space that came from no file. `options` are those that the journal keeps.
     `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
     over there. `notes`: a line for everything that was done to damaged files.
@@ -51,7 +51,7 @@ class Begin:
     name: str
     folder: Path
     space: Space
-    space_file: Path
+    space_file: Path | None
     options: Mapping[str, Any]
     past: RunState
     storage: StorageFolder
@@ -70,14 +70,14 @@ class Begin:
         self.lock.release()
 
 
-def new_run(arguments: argparse.Namespace) -> Begin:
+def new_run(options: RunOptions) -> Begin:
     """A run that does not exist yet: its name is claimed, nothing else is written. Raises `UserError`."""
-    if arguments.space is None:
+    if options.space is None:
         raise UserError("--space is missing, expected a space file or one that comes with sepsearch: --space detector")
-    space = load_space(arguments.space)
-    name = arguments.name or f"{arguments.space.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    options = run_options(arguments, {})
-    folder, storage, remote = run_storage(arguments.runs, options["storage"], check_name(name, "--name"))
+    space, space_file = _given_space(options.space)
+    name = options.name or f"{space_file.stem if space_file else 'search'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    kept = kept_options(options, {})
+    folder, storage, remote = run_storage(options.runs, kept["storage"], check_name(name, "--name"))
     _require_new(folder, storage, remote)
     with contextlib.ExitStack() as undo:
         lock = RunLock(folder / JOURNAL)
@@ -87,7 +87,12 @@ def new_run(arguments: argparse.Namespace) -> Begin:
             remote.claim()
         _require_new(folder, storage, remote)  # the answer may have changed before the lock was held
         undo.pop_all()
-        return Begin(name, folder, space, arguments.space, options, RunState(), storage, lock, remote=remote)
+        return Begin(name, folder, space, space_file, kept, RunState(), storage, lock, remote=remote)
+
+
+def _given_space(given: Path | Space) -> tuple[Space, Path | None]:
+    """The space that a user gave, and its file if it came from one. Raises `UserError`."""
+    return (given, None) if isinstance(given, Space) else (load_space(given), given)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -129,18 +134,18 @@ def new_journal(begin: Begin) -> "Journal":
     return Journal(begin.folder / JOURNAL, remote=begin.remote, lock=begin.lock)
 
 
-def resumed_run(arguments: argparse.Namespace) -> Begin:
+def resumed_run(options: RunOptions) -> Begin:
     """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
     from sepsearch.search.journal import Journal, read_journal, read_run
 
-    if arguments.name and arguments.name != arguments.resume:
-        raise UserError(f"--name {arguments.name}: the run to resume is {arguments.resume}: leave --name out")
-    name = check_name(arguments.resume, "--resume")
-    address = arguments.storage
-    if address is None and is_there(arguments.runs / name / JOURNAL):
-        first = next(read_journal(arguments.runs / name / JOURNAL), {})
+    if options.name and options.name != options.resume:
+        raise UserError(f"--name {options.name}: the run to resume is {options.resume}: leave --name out")
+    name = check_name(options.resume or "", "--resume")
+    address = options.storage
+    if address is None and is_there(options.runs / name / JOURNAL):
+        first = next(read_journal(options.runs / name / JOURNAL), {})
         address = first.get("settings", {}).get("options", {}).get("storage")
-    folder, storage, remote = run_storage(arguments.runs, address, name)
+    folder, storage, remote = run_storage(options.runs, address, name)
     with contextlib.ExitStack() as undo:
         note = ""
         if remote is None:
@@ -156,20 +161,18 @@ def resumed_run(arguments: argparse.Namespace) -> Begin:
         past = state_with_files(events, folder, storage)
         search = past.search
         if not search:
-            raise UserError(
-                f"--resume {arguments.resume}: it was killed before it began: start it again with --space and --name"
-            )
-        space_file = arguments.space or folder / "space.yaml"
-        _refuse_other(arguments, past)
-        options = run_options(arguments, search["settings"].get("options", {}))
-        if remote and not arguments.address:
-            _refuse_address(options["address"], arguments.resume, storage)
-        space = load_space(space_file) if arguments.space else stored_space(space_file, search["space"])
+            raise UserError(f"--resume {name}: it was killed before it began: start it again with --space and --name")
+        _refuse_other(options, past)
+        kept = kept_options(options, search["settings"].get("options", {}))
+        if remote and not options.address:
+            _refuse_address(kept["address"], name, storage)
+        own = folder / "space.yaml"
+        space, space_file = _given_space(options.space) if options.space else (stored_space(own, search["space"]), own)
         remove_leftovers(folder)
         remove_stale_checkpoints(storage, past)
         undo.pop_all()
         notes = tuple(filter(None, (note, journal.notice)))
-        return Begin(name, folder, space, space_file, options, past, storage, lock, events, remote, journal, notes)
+        return Begin(name, folder, space, space_file, kept, past, storage, lock, events, remote, journal, notes)
 
 
 def remove_stale_checkpoints(storage: StorageFolder, run: RunState) -> None:
@@ -193,21 +196,21 @@ def _refuse_address(address: str | None, name: str, storage: StorageFolder) -> N
         )
 
 
-def _refuse_other(arguments: argparse.Namespace, run: RunState) -> None:
+def _refuse_other(options: RunOptions, run: RunState) -> None:
     """What makes a run what it is cannot be given anew."""
     settings = run.search["settings"]
     fixed = {"seed": settings["seed"], "instruments": tuple(settings["instruments"])}
     for name, value in fixed.items():
-        given = getattr(arguments, name)
+        given = getattr(options, name)
         if given is not None and given != value:
             raise UserError(f"--{name}: the run was begun with {_said(value)}, found {_said(given)}: leave it out")
-    if arguments.max_epochs:
+    if options.max_epochs:
         raise UserError("--max-epochs: trials that have ended cannot be trained for longer: start a new run for that")
-    if arguments.trials and run.configurations is not None and arguments.trials != settings["trials"]:
+    if options.trials and run.configurations is not None and options.trials != settings["trials"]:
         raise UserError("--trials: the search is over and its finalists are chosen: start a new run for more trials")
     begun = run.begun["search"]
-    if arguments.trials and arguments.trials < begun:
-        raise UserError(f"--trials {arguments.trials}: {begun} have begun already: ask for at least as many")
+    if options.trials and options.trials < begun:
+        raise UserError(f"--trials {options.trials}: {begun} have begun already: ask for at least as many")
 
 
 def _said(value: Any) -> str:

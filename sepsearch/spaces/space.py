@@ -254,9 +254,13 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
         except UserError as error:
             raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
     space = parse_space(values, f"the journal beside {path}")
-    text = dump_yaml(space.model_dump(mode="json", exclude_none=True))
-    write_atomically(path, f"# This file was lost: the space as the journal has it.\n{text}")
+    write_atomically(path, f"# This file was lost: the space as the journal has it.\n{space_text(space)}")
     return space
+
+
+def space_text(space: Space) -> str:
+    """A space as the content of a space file, with all defaults in it."""
+    return dump_yaml(space.model_dump(mode="json", exclude_none=True))
 
 
 def _is_blank(path: Path) -> bool:

@@ -1,8 +1,9 @@
 """How a run begins, anew or again: what is taken over, what is refused, and what the error says."""
 
-import argparse
+import dataclasses
 import errno
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,10 @@ from event_fixtures import state_of
 
 from sepsearch.pipeline import driver
 from sepsearch.runs.differences import differences
-from sepsearch.runs.options import parse_arguments
+from sepsearch.runs.options import RunOptions, make_parser, parse_arguments
 from sepsearch.runs.start import changed_facts, limited_settings, new_journal, new_run, resumed_run, resumed_settings
 from sepsearch.search.journal import Journal, read_journal
+from sepsearch.spaces.space import load_space, parse_space
 from sepsearch.utils.errors import UserError
 
 SPACE = "parameters: {filters: [4, 8]}\nsearch: {trials: 3}\n"
@@ -58,7 +60,7 @@ def begun(tmp_path: Path, *more: tuple[str, dict]) -> None:
     journal.close()
 
 
-def arguments(tmp_path: Path, *words: str) -> argparse.Namespace:
+def arguments(tmp_path: Path, *words: str) -> RunOptions:
     return parse_arguments(["--runs", str(tmp_path / "runs"), *words])
 
 
@@ -349,3 +351,25 @@ def test_what_a_process_killed_before_the_first_event_leaves_does_not_hold_the_n
     left = [".journal.jsonl.lock", ".mlflow.lock", "journal.jsonl", "ray"]
     assert sorted(path.name for path in folder.iterdir()) == left
     begin.close()
+
+
+def test_a_space_without_a_file_is_written_as_the_runs_space_file(tmp_path):
+    given = parse_space({"parameters": {"filters": [4, 8]}, "search": {"trials": 3}}, "the space")
+    begin = new_run(RunOptions(space=given, runs=tmp_path / "runs", name="x"))
+    driver._keep_space_file(begin)
+    assert load_space(begin.folder / "space.yaml") == given
+    begin.close()
+
+
+def test_a_run_of_a_space_without_a_file_and_a_name_is_named_by_the_time(tmp_path):
+    given = parse_space({"parameters": {"filters": [4, 8]}}, "the space")
+    begin = new_run(RunOptions(space=given, runs=tmp_path / "runs"))
+    begin.close()
+    assert re.fullmatch(r"search-\d{8}-\d{6}", begin.name)
+
+
+def test_every_option_of_the_command_line_is_a_field_of_the_options():
+    general = {"help", "version", "quiet", "verbose", "json"}
+    words = {action.dest for action in make_parser()._actions} - general
+    assert words == {field.name for field in dataclasses.fields(RunOptions)}
+    assert parse_arguments([]) == RunOptions()
