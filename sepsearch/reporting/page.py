@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.evaluation.audio_samples import Sample
 from sepsearch.reporting import figures, tables, trial_tables
 from sepsearch.reporting import text as say
 from sepsearch.reporting.plots import JUMP, WORST
@@ -109,14 +110,12 @@ def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
     }
     share = about.get("sounding_share")
     sounds = f"; it sounds for {number(100 * share, 0)} % of the time" if share is not None else ""
-    gain = tables.DASH
-    if about["si_sdr_db"] is not None and about["mixture_si_sdr_db"] is not None:
-        gain = tables.signed(about["si_sdr_db"] - about["mixture_si_sdr_db"]).text
     pictures = figures.sample_pictures(facts, code)
     # Whatever the sample has beyond mixture, target and estimate, such as other candidates, becomes a column, too.
     clips = [
         {
             "name": voice,
+            "about": _about_estimate(facts, sample, voice),
             "data": base64.b64encode(path.read_bytes()).decode(),
             "picture": pictures[PICTURE_OF.get(voice, voice)].markup
             if PICTURE_OF.get(voice, voice) in pictures
@@ -129,12 +128,30 @@ def _sample(facts: RunFacts, code: str) -> dict[str, Any]:
         "name": INSTRUMENTS.get(code, code),
         "facts": f"{about['title']} ({about['piece']}), from second {begin}; playing: {players}{sounds}",
         "numbers": (
-            f"SI-SDR: mixture {decibels['mixture_si_sdr_db']} dB, estimate {decibels['si_sdr_db']} dB (gain {gain} dB),"
+            f"SI-SDR: mixture {decibels['mixture_si_sdr_db']} dB, estimate {decibels['si_sdr_db']} dB"
+            f" (gain {_clip_gain(sample)} dB),"
             f" oracle {decibels['oracle_si_sdr_db']} dB"
         ),
         "seconds": sample.front_end.clip_seconds,
-        "clips": [*clips, {"name": "mask", "data": "", "picture": pictures["mask"].markup}],
+        "clips": [*clips, {"name": "mask", "about": "", "data": "", "picture": pictures["mask"].markup}],
     }
+
+
+def _clip_gain(sample: Sample) -> str:
+    """SI-SDR gain of a sample's estimate over its mixture, dB, with its sign; a dash where one is undefined."""
+    estimate, mixture = sample.facts["si_sdr_db"], sample.facts["mixture_si_sdr_db"]
+    return tables.DASH if estimate is None or mixture is None else tables.signed(estimate - mixture).text
+
+
+def _about_estimate(facts: RunFacts, sample: Sample, voice: str) -> str:
+    """Which model an estimate is of, and its gain on this clip; "" for what is no estimate."""
+    if voice == "estimate":
+        return f"chosen: {sample.chosen}, gain {_clip_gain(sample)} dB" if sample.chosen else ""
+    if (other := sample.candidates.get(voice)) is None:
+        return ""
+    references = {one["id"] for one in facts.finalists if one.get("reference")}
+    kind = "reference network" if voice.split("-")[0] in references else "not chosen"
+    return f"{kind}, gain {_clip_gain(other)} dB"
 
 
 def _training(facts: RunFacts) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Tables of final models in the run report, as plain rows of cells that the template turns into markup."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
@@ -73,8 +73,8 @@ def signed(value: Any, digits: int = 1, strong: bool = False) -> Cell:
 
 
 def label(code: str) -> str:
-    """Code and name of an instrument: "vn violin"."""
-    return f"{code} {INSTRUMENTS[code]}" if code in INSTRUMENTS else code
+    """Name of an instrument: "violin"."""
+    return INSTRUMENTS.get(code, code)
 
 
 def finals(facts: RunFacts) -> list[tuple[str, Mapping[str, Any]]]:
@@ -126,6 +126,7 @@ def final_table(facts: RunFacts) -> Table:
     hint = "the test ratio where every mask is divided by the sum of those of all that play (separate --players)"
     headings = columns(
         "instrument",
+        "#SI-SDR gain, dB: the estimate less the mixture, on test titles; larger is better",
         "#ratio ± sd: validation titles, mean and standard deviation over seeds",
         "#95 % interval: Student's, of the geometric mean over three seeds or more",
         "#test ratio: the chosen seed on test titles, measured once",
@@ -145,6 +146,7 @@ def final_table(facts: RunFacts) -> Table:
         rows.append(
             [
                 Cell(label(code) + marks),
+                signed(final.get("si_sdr_gain_db"), strong=True),
                 _spread(final, strong=True),
                 _interval(final.get("ratio_interval")),
                 figure(final.get("test_ratio"), strong=True),
@@ -158,16 +160,18 @@ def final_table(facts: RunFacts) -> Table:
         )
     foot: list[Cell] = []
     if len(rows) > 1:
-        foot = [Cell("mean"), *(_mean([row[column] for row in rows]) for column in range(1, len(headings)))]
-    return Table("Final models: loss over identity loss, by instrument. Smaller is better.", headings, rows, foot)
+        foot = [Cell("mean"), _mean([row[1] for row in rows], signed)]
+        foot += [_mean([row[column] for row in rows]) for column in range(2, len(headings))]
+    caption = "Final models by instrument: SI-SDR gain, and loss over identity loss, of which smaller is better."
+    return Table(caption, headings, rows, foot)
 
 
-def _mean(cells: Sequence[Cell]) -> Cell:
+def _mean(cells: Sequence[Cell], write: Callable[[Any], Cell] = figure) -> Cell:
     values = [cell.sort for cell in cells]
     if any("to" in cell.text for cell in cells):
         return Cell("")
     finite = [value for value in values if isinstance(value, float) and math.isfinite(value)]
-    return figure(fmean(finite) if finite else None)
+    return write(fmean(finite) if finite else None)
 
 
 # Key of the scores → heading; gains are differences, shown with their sign.
@@ -246,7 +250,7 @@ def curse_table(facts: RunFacts) -> Table | None:
                 _interval(one.get("ratio_interval")),
                 figure(len(one.get("seeds") or []), 0),
                 figure(one.get("discontinuities"), 0),
-                Cell(", ".join(chosen) or DASH),
+                Cell(", ".join(map(label, chosen)) or DASH),
                 Cell(one.get("eliminated") or DASH),
             ]
         )

@@ -163,7 +163,8 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
     table = final_table(facts)
     assert texts(table) == [
         [
-            "vn violin",
+            "violin",
+            "−2.5",
             "0.400 ± 0.010",
             "0.275 to 0.525",
             "0.500",
@@ -176,7 +177,8 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
             "0.437",
         ],
         [
-            "vc cello*†",
+            "cello*†",
+            "−2.5",
             "0.300 ± –",
             "0.175 to 0.425",
             "0.400",
@@ -189,7 +191,7 @@ def test_the_final_table_has_every_ratio_beside_those_it_must_beat(facts):
             "0.434",
         ],
     ]
-    assert [cell.text for cell in table.foot][:4] == ["mean", "0.350", "", "0.450"]
+    assert [cell.text for cell in table.foot][:5] == ["mean", "−2.5", "0.350", "", "0.450"]
 
 
 def test_where_titles_were_left_out_in_turn_there_is_no_constant_gain_of_the_test_titles(tmp_path):
@@ -214,12 +216,12 @@ def named(tmp_path):
 
 def test_scores_with_the_players_named_are_columns_of_their_own(named, facts):
     page, named = named
-    for table, column, text in ((final_table, 5, "0.321"), (audio_table, 13, "+4.0")):
+    for table, column, text in ((final_table, 6, "0.321"), (audio_table, 13, "+4.0")):
         plain, found = table(facts), table(named)
         assert [heading for n, heading in enumerate(found.headings) if n != column] == list(plain.headings)
         assert [row[:column] + row[column + 1 :] for row in texts(found)] == texts(plain)
         assert [row[column] for row in texts(found)] == [text, "–"]
-    assert final_table(named).headings[5].text == "test ratio, players named"
+    assert final_table(named).headings[6].text == "test ratio, players named"
     assert "Players named: the same test titles" in page.text
 
 
@@ -228,14 +230,14 @@ def test_a_page_of_a_journal_without_such_scores_does_not_speak_of_them(page):
 
 
 def test_marks_of_the_final_table_are_explained(page):
-    assert "* vc cello: one title only plain" in page.text
-    assert "† vc cello: its test scores follow another protocol: leave one title out plain." in page.text
+    assert "* cello: one title only plain" in page.text
+    assert "† cello: its test scores follow another protocol: leave one title out plain." in page.text
     assert "step up by more than 6 times the spread" in page.text
 
 
 def test_decibels_are_shown_with_their_signs_and_a_dash_for_none(facts):
     assert texts(audio_table(facts))[0] == [
-        "vn violin",
+        "violin",
         "2",
         "5",
         "0.0",
@@ -249,7 +251,7 @@ def test_decibels_are_shown_with_their_signs_and_a_dash_for_none(facts):
         "–",
         "–",
     ]
-    assert texts(ensemble_table(facts))[0][:5] == ["vn violin", "3", "1", "2", "0.0"]
+    assert texts(ensemble_table(facts))[0][:5] == ["violin", "3", "1", "2", "0.0"]
 
 
 def test_finalists_are_compared_with_their_ratios_in_the_search(facts):
@@ -314,7 +316,8 @@ def test_the_other_finalists_estimates_of_a_clip_are_read_with_it(run, tmp_path)
     assert sample.audio["c1-s2"].name == "estimate-c1-s2.mp3"
     assert "c1-s2" in sample.spectrograms
     page = Page(write_report(folder).read_text())
-    assert "c1-s2" in page.text
+    assert "chosen: c0-s1, gain +3.8 dB" in page.text
+    assert "gain +1.5 dB" in page.text
 
 
 def test_every_candidate_of_a_sample_has_a_column_with_its_sound_and_its_picture(facts):
