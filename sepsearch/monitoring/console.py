@@ -68,7 +68,8 @@ class Screen:
             self._live.start()
 
     def close(self) -> None:
-        """Remove the live view."""
+        """The stage is over: remove the live view, and write no more lines on how far it is."""
+        self._stage = ""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -97,6 +97,14 @@ def test_a_log_gets_a_line_with_jobs_and_epochs_after_45_seconds_without_one():
     assert len(console.file.getvalue().splitlines()) == 2
 
 
+def test_a_stage_that_is_over_gets_no_more_lines():
+    screen, run, clock, console = searching(terminal=False)
+    screen.close()
+    clock.now += 46
+    take_in(screen, run, {"event": "report", "file": "report.html"})
+    assert len(console.file.getvalue().splitlines()) == 1
+
+
 def test_before_the_first_epoch_the_time_left_is_preflights():
     screen, run, clock, console = searching(terminal=False, forecast=90.0)
     clock.now += 50
