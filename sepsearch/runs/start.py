@@ -25,6 +25,7 @@ from sepsearch.search.events import Event
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.spaces.configurations import limit_trials
+from sepsearch.spaces.points import check_room
 from sepsearch.spaces.space import Space, load_space, stored_space
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import is_there
@@ -75,6 +76,7 @@ def new_run(options: RunOptions) -> Begin:
     if options.space is None:
         raise UserError("--space is missing, expected a space file or one that comes with sepsearch: --space detector")
     space, space_file = _given_space(options.space)
+    check_room(space, options.trials or space.search.trials, str(space_file or "space"))
     name = options.name or f"{space_file.stem if space_file else 'search'}-{time.strftime('%Y%m%d-%H%M%S')}"
     kept = kept_options(options, {})
     folder, storage, remote = run_storage(options.runs, kept["storage"], check_name(name, "--name"))

@@ -15,11 +15,14 @@ from sepsearch.spaces.configurations import (
     iterate_configurations,
     sampled_names,
 )
+from sepsearch.spaces.points import Point, is_complete, matches, read_points
 from sepsearch.spaces.space import Space
 from sepsearch.utils.output import library_level
 
 if TYPE_CHECKING:
     import optuna
+
+    Proposal = tuple[dict[str, Any], optuna.trial.Trial | None]  # a configuration, and its trial of the study
 
 # How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
 # gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
@@ -84,16 +87,17 @@ class Sampler(OptunaStudy):
         if reference is not None:
             self._known.add(configuration_key(self.reference_params()))
         self._count = count_configurations(space)
+        self._points: list[Point] = read_points(space)
 
     def ask(self, trial: str) -> dict[str, Any] | None:
         """A complete configuration for the trial with this id, which no earlier one has; the reference's for its trial.
 
         None where the space holds no other.
         """
-        if trial == (self._reference or next(iter(self._asked), trial)):
+        if trial == (self._reference_id() or trial):
             params = self._pick(self.reference_params())
             live = self._enter(trial, params)
-        elif (proposal := self._propose(trial, len(self._asked))) is not None:
+        elif (proposal := self._first_or_next(trial, len(self._asked))) is not None:
             params, live = proposal
         else:
             return None
@@ -104,10 +108,26 @@ class Sampler(OptunaStudy):
         self._asked[trial] = asked
         self._known.add(configuration_key(asked.params))
 
-    def _propose(self, trial: str, number: int) -> "tuple[dict[str, Any], optuna.trial.Trial | None] | None":
+    def _first_or_next(self, trial: str, number: int) -> "Proposal | None":
+        """The point whose turn it is, with what it leaves open sampled; after the last one what the sampler proposes.
+
+        A point of which every configuration was asked for already leaves its turn to the sampler.
+        """
+        turn = sum(id != self._reference_id() for id in self._asked)
+        point = self._points[turn] if turn < len(self._points) else {}
+        done = is_complete(self.space, point) and configuration_key(self.space.complete(dict(point))) in self._known
+        found = None if not point or done else self._propose(trial, number, point)
+        return found or self._propose(trial, number, {})
+
+    def _reference_id(self) -> str | None:
+        """The id of the reference configuration's trial; None before there is one."""
+        return self._reference or next(iter(self._asked), None)
+
+    def _propose(self, trial: str, number: int, point: Point) -> "Proposal | None":
         """A configuration for the `number`-th trial that no earlier one has, and its trial of the study.
 
-        The sampler's own, or one of those that are left where it comes back to what is known.
+        The sampler's own, or one of those that are left where it comes back to what is known. It has the values of
+        `point`.
         """
         listed = self._count is not None and self._count <= LISTED
         own = PROPOSALS[self.space.search.sampler]
@@ -115,6 +135,8 @@ class Sampler(OptunaStudy):
             # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
             name = None if attempt < own else "random"
             self._proposing.sampler = make_sampler(self.space, self.seed, number, name, attempt)
+            if point:
+                self._proposing.enqueue_trial(point)
             live = self._proposing.ask()
             proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
@@ -125,19 +147,20 @@ class Sampler(OptunaStudy):
                 live.set_user_attr("trial", trial)
                 return params, live
             self._discard(live, REPEATED)
-        left = self._left_over(number, listed)
+        left = self._left_over(number, listed, point)
         if left is None:
             return None
         params = self._pick(left)
         return params, self._enter(trial, params)
 
-    def _left_over(self, number: int, listed: bool) -> dict[str, Any] | None:
-        """A configuration that was not asked for yet: drawn from all of them, or the first of very many."""
+    def _left_over(self, number: int, listed: bool, point: Point) -> dict[str, Any] | None:
+        """A configuration of a point that was not asked for yet: drawn from all, or the first of very many."""
         import numpy as np
 
         if self._count is None:
             return None
-        left = (one for one in iterate_configurations(self.space) if configuration_key(one) not in self._known)
+        fitting = (one for one in iterate_configurations(self.space) if matches(point, one))
+        left = (one for one in fitting if configuration_key(one) not in self._known)
         if not listed:
             return next(left, None)
         rest = list(left)

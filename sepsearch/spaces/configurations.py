@@ -4,21 +4,22 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sepsearch.spaces.space import Space
+if TYPE_CHECKING:
+    from sepsearch.spaces.space import Space
 
 MOST_CASES = 100_000  # combinations of conditions that are gone through to count a space
 
 _EXACT = 2**53  # whole numbers up to here are the same as floats
 
 
-def sampled_names(space: Space, params: Mapping[str, Any]) -> list[str]:
+def sampled_names(space: "Space", params: Mapping[str, Any]) -> list[str]:
     """The parameters that are sampled for a configuration: those whose conditions hold, each after those it names."""
     return list(_active(space, ordered_names(space), params))
 
 
-def _active(space: Space, names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+def _active(space: "Space", names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
     """Those of the ordered names whose conditions hold; a parameter that is not sampled itself meets none."""
     active: dict[str, None] = {}
     for name in names:
@@ -28,17 +29,17 @@ def _active(space: Space, names: Iterable[str], values: Mapping[str, Any]) -> li
     return list(active)
 
 
-def ordered_names(space: Space) -> list[str]:
+def ordered_names(space: "Space") -> list[str]:
     """All parameters, each after those that its conditions name; else as in the space file."""
     return sorted(space.parameters, key=lambda name: _depth(space, name))
 
 
-def _depth(space: Space, name: str) -> int:
+def _depth(space: "Space", name: str) -> int:
     """Levels of conditions above a parameter."""
     return 1 + max((_depth(space, other) for other in space.parameters[name].when), default=-1)
 
 
-def holds(space: Space, params: Mapping[str, Any]) -> bool:
+def holds(space: "Space", params: Mapping[str, Any]) -> bool:
     """Whether a sampler can propose this complete configuration."""
     names = sampled_names(space, params)
     return space.complete({name: params[name] for name in names if name in params}) == params and all(
@@ -56,7 +57,7 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _EXACT else value
 
 
-def count_configurations(space: Space) -> int | None:
+def count_configurations(space: "Space") -> int | None:
     """How many different configurations a space holds.
 
     None where there is no end to them (a parameter takes any number of a range), or too many conditions to go through.
@@ -78,12 +79,12 @@ def count_configurations(space: Space) -> int | None:
     return total
 
 
-def iterate_configurations(space: Space) -> Iterator[dict[str, Any]]:
+def iterate_configurations(space: "Space") -> Iterator[dict[str, Any]]:
     """All complete configurations of a space that has an end (`count_configurations`), one after the other."""
     return (space.complete(values) for values in _assignments(space, ordered_names(space), {}))
 
 
-def _assignments(space: Space, names: list[str], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _assignments(space: "Space", names: list[str], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All ways to go on with the `values` of some parameters over the other `names`."""
     if not names:
         yield values
@@ -97,7 +98,7 @@ def _assignments(space: Space, names: list[str], values: dict[str, Any]) -> Iter
         yield from _assignments(space, rest, {**values, name: value})
 
 
-def limit_trials(space: Space, trials: int) -> tuple[int, str]:
+def limit_trials(space: "Space", trials: int) -> tuple[int, str]:
     """How many of so many trials find a configuration of their own, and why they are fewer ("" if they are not).
 
     The reference is always one of the trials, whether the space holds it or not.

@@ -6,6 +6,7 @@ parameters:
   learning_rate: {low: 3e-4, high: 1e-2, log: true} # a number between (whole numbers when both ends are)
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
+points: [{filters: 16, learning_rate: 1e-3}]        # tried first; what is not named is sampled
 search: {trials: 100, epochs: 50}
 """
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field, model_validator
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
 from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
+from sepsearch.spaces.points import read_points
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
 from sepsearch.utils.errors import UserError, one_line
@@ -180,6 +182,7 @@ class Space(_Strict):
     family: str = "report"
     parameters: dict[str, Parameter]
     fixed: dict[str, Value] = {}
+    points: tuple[dict[str, Value], ...] = Field(default=(), strict=False)  # see `points.read_points`
     search: SearchSettings = SearchSettings()
     final: FinalSettings = FinalSettings()
     split: SplitSettings = SplitSettings()
@@ -276,6 +279,7 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
     try:
         check_parameters(space)
         check_harmonics(space, "harmonic_bins", space.fixed.get("harmonic_bins", 0))
+        read_points(space)
         space.front_end.resolve()
     except UserError as error:
         raise UserError(f"{where}: {one_line(error)}") from error
