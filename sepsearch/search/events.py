@@ -4,6 +4,7 @@ An event is a JSON object with its kind in `event`, the tag of the union `Event`
 can appear:
 
     search                          the run began: all that it depends on
+    known                           completed trials of another run, which the sampler's study begins with
     trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end
     spared                          exempt from ASHA: it would be stopped at this rung, but runs to its end
     finalists                       the search is over
@@ -21,7 +22,8 @@ and anywhere in between:
     resume                          a new process goes on with the run
 
 `FORMAT` is the version of these records; the events "search" and "resume" carry it. Journals without it (format 1) are
-read as well: what they lack is marked NotRequired here.
+read as well: what they lack is marked NotRequired here. Events that earlier versions would pass over, and then misread
+the run, carry `EXTENDED`, so that those versions refuse that run and no other.
 """
 
 import functools
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 2
+EXTENDED = 3  # of "known" and "continue"
 Params = dict[str, Any]
 
 
@@ -61,6 +64,33 @@ class SearchEvent(_Event):
     caveats: dict[str, Any]
     reference: str
     seconds: float
+
+
+class KnownTrialRecord(TypedDict):
+    """A completed trial of another run: its id there, its configuration, and its ratio at the full budget."""
+
+    id: str
+    params: Params
+    ratio: float
+
+
+class KnownEvent(_Event):
+    """Completed trials of another run, which the sampler's study begins with (`--warm-start`).
+
+    `name` and `run` are the other run's, `place` is where it was read. Of its `completed` trials these were left out:
+    `outside` this run's space, `repeated` of a run that was named before, and the `reference` network's (0 or 1).
+    """
+
+    event: Literal["known"]
+    format: int
+    name: str
+    run: str
+    place: str
+    completed: int
+    outside: int
+    repeated: int
+    reference: int
+    trials: list[KnownTrialRecord]
 
 
 class ResumeEvent(_Event):
@@ -229,6 +259,7 @@ class EndEvent(_Event):
 
 Event = (
     SearchEvent
+    | KnownEvent
     | ResumeEvent
     | TrialEvent
     | FinalEvent
@@ -271,8 +302,8 @@ def event_problem(event: dict[str, Any], known: set[str]) -> str:
     kind = event["event"]
     if not isinstance(event.get("time"), int | float) or not isinstance(event.get("elapsed", 0.0), int | float):
         return f"event {kind} has no time"
-    if isinstance(version := event.get("format", 1), int) and version > FORMAT:
-        return f"event {kind} has format {version}, expected at most {FORMAT}: update sepsearch"
+    if isinstance(version := event.get("format", 1), int) and version > EXTENDED:
+        return f"event {kind} has format {version}, expected at most {EXTENDED}: update sepsearch"
     if adapter := _adapters().get(kind):
         try:
             adapter.validate_python(event, strict=True)

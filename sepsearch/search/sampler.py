@@ -1,11 +1,12 @@
 """The sampler: an Optuna study that proposes configurations and records how each one ended."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.search.known_trials import KnownTrial, enter_known, first_points
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
 from sepsearch.search.optuna_study import Asked, OptunaStudy
 from sepsearch.spaces.configurations import (
@@ -55,6 +56,8 @@ class Sampler(OptunaStudy):
         window: how many of the best and of the latest trials that have ended are considered when the next one is
             proposed; `study_storage.WINDOW` if None. The time that takes grows up to there and no further.
         reference: the trial that gets the reference configuration; the first if None.
+        known: completed trials of other runs, which the study begins with. They are none of this search's trials, and
+            none of their configurations is proposed again but the best, which comes after the space's points.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Sampler(OptunaStudy):
         pick: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         window: tuple[int, int] | None = None,
         reference: str | None = None,
+        known: Sequence[KnownTrial] = (),
     ):
         import optuna
 
@@ -87,7 +91,11 @@ class Sampler(OptunaStudy):
         if reference is not None:
             self._known.add(configuration_key(self.reference_params()))
         self._count = count_configurations(space)
-        self._points: list[Point] = read_points(space)
+        self._points = first_points(space, read_points(space), known)
+        enter_known(self.study, space, known)
+        first = {configuration_key(space.complete(dict(point))) for point in self._points if is_complete(space, point)}
+        self._known |= {configuration_key(trial.params) for trial in known} - first
+        self._begins_empty = not self.study.trials
 
     def ask(self, trial: str) -> dict[str, Any] | None:
         """A complete configuration for the trial with this id, which no earlier one has; the reference's for its trial.
@@ -226,9 +234,10 @@ class Sampler(OptunaStudy):
     def _advance_sequence(self) -> None:
         """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
         # The reference is drawn from no sequence, nor is the first proposal where the study holds nothing before it.
+        # Trials of other runs count there.
         reference = self._reference or next(iter(self._asked), "")
         before = self.holds_reference() and next(iter(self._asked), None) == reference
-        drawn = len(self._asked) - (reference in self._asked) - (not before)
+        drawn = len(self._asked) - (reference in self._asked) - (self._begins_empty and not before)
         trial = self.study.trials[-1] if drawn > 0 else None
         for number in range(drawn):
             sampler = make_sampler(self.space, self.seed, number)
