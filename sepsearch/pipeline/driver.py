@@ -1,6 +1,7 @@
 """A search from its options to its results: preparation, Ray, stages, journal, clean-up."""
 
 import contextlib
+import dataclasses
 import shutil
 import signal
 import sys
@@ -53,6 +54,8 @@ def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
         settings, note = limited_settings(begin, settings)
         if note:
             console.print(f"note: {note}", soft_wrap=True, markup=False)
+        if begin.sources:
+            begin = _warm_start(begin, settings, prepared, console)
         changed = _changes(options, begin, settings, prepared) if begin.journal else {}
         ready = None if begin.past.scored else get_ready(settings, begin, prepared, start, console)
         return _record(begin, ready.settings if ready else settings, prepared, changed, ready, console, clock)
@@ -180,13 +183,27 @@ def _begin_journal(
     if begin.journal:
         journal.append({"event": "resume", "format": FORMAT, "units": begin.past.unfinished(), "changed": changed})
     else:
-        journal_begin(journal, settings, begin.space, prepared, reference, seconds)
+        known = {"known": list(begin.known)} if begin.known else {}
+        own = {"reference": reference, "seconds": seconds, **known}
+        journal_begin(journal, settings, begin.space, prepared, own)
 
 
 def _changes(options: "RunOptions", begin: Begin, settings: "Settings", prepared: "PreparedData") -> dict[str, Any]:
     from sepsearch.runs.record import search_facts
 
     return changed_facts(begin, search_facts(settings, begin.space, prepared), options.accept_changes)
+
+
+def _warm_start(begin: Begin, settings: "Settings", prepared: "PreparedData", console: "Console") -> Begin:
+    """The run with the trials of earlier runs that enter its study; raises `UserError` if they are not comparable."""
+    from sepsearch.runs.record import search_facts
+    from sepsearch.runs.warm_start import known_runs, warm_start_lines
+
+    most = max(len(splits["train"]) for splits in prepared.examples.values())
+    known = known_runs(begin.sources, begin.space, search_facts(settings, begin.space, prepared), most)
+    for line in warm_start_lines(known, begin.space, settings.trials):
+        console.print(line, soft_wrap=True, markup=False)
+    return dataclasses.replace(begin, known=known)
 
 
 def _prepare(options: "RunOptions", begin: Begin, console: "Console") -> "PreparedData":

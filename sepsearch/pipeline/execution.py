@@ -143,6 +143,7 @@ def run_stages(
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
     from sepsearch.search.journal import read_run
+    from sepsearch.search.known_trials import known_trials
 
     if ready is None:
         assert begin.past.scored
@@ -173,6 +174,7 @@ def run_stages(
         str(state.search["reference"]),
         ready.pool,
         say,
+        known_trials(state.known),
     )
     with contextlib.closing(screen):
         try:

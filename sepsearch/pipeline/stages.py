@@ -16,6 +16,7 @@ from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.journal import Journal
+from sepsearch.search.known_trials import KnownTrial
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
@@ -71,6 +72,7 @@ class Stages:
         reference: id of the reference network's trial.
         pool: workers that stay from stage to stage; every stage starts its own without it.
         say: prints a line.
+        known: completed trials of other runs, which the sampler's study begins with.
     """
 
     settings: Settings
@@ -88,6 +90,7 @@ class Stages:
     reference: str
     pool: "WorkerPool | None" = None
     say: Callable[[str], None] = lambda line: None
+    known: Sequence[KnownTrial] = ()
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one job, with the stage's task bound to it."""
@@ -104,7 +107,8 @@ class Stages:
     def search(self, **changes: Any) -> SearchPlan:
         """Run the trials, or what is left of them; `changes` replace fields of the workers' task."""
         settings, search = self.settings, self.space.search
-        sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed, reference=self.reference)
+        study, name, seed = self.folder / "study.log", settings.name, settings.seed
+        sampler = Sampler(self.space, study, name, seed, reference=self.reference, known=self.known)
         plan = SearchPlan(
             sampler,
             Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),

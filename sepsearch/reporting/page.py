@@ -173,7 +173,7 @@ def _training(facts: RunFacts) -> dict[str, Any]:
 def _trials(facts: RunFacts) -> dict[str, Any]:
     """The sections on the search, its parameters and what failed."""
     mattered = figures.mattered(facts)
-    search_text = "Every line is a configuration, trained for all instruments at once."
+    search_text = f"{say.known_text(facts)}Every line is a configuration, trained for all instruments at once."
     if len(facts.shown) < len(facts.trials):
         search_text += (
             f" {len(facts.shown)} of {len(facts.trials)} trials are shown, here and below: the finalists’, the best"

@@ -93,6 +93,15 @@ def lead(facts: RunFacts) -> list[str]:
     return [*parts, f"{line}. Begun {when(facts.run.begin)}{took}, with sepsearch {version}."]
 
 
+def known_text(facts: RunFacts) -> str:
+    """Earlier runs that the sampler began with, and how many of their trials; "" for none."""
+    parts = []
+    for one in facts.results["known"]:
+        part = f"{one['entered']} of {one['completed']} completed trials of {one['name']}"
+        parts.append(f"{part} ({one['outside']} outside this space)" if one["outside"] else part)
+    return f"The sampler began with {', '.join(parts)}; they are none of the trials below. " if parts else ""
+
+
 def mattered_text(mattered: Mattered | None) -> str:
     """Number of trials behind the figures on parameters, and how reliable they are."""
     if mattered is None:
@@ -138,6 +147,8 @@ def commands(facts: RunFacts) -> list[tuple[str, str]]:
     again += f" --seed {settings.get('seed', 0)} --trials {settings['trials']}{_budget(settings, space)}"
     if settings.get("instruments"):
         again += f" --instruments {','.join(settings['instruments'])}"
+    if places := [one["place"] for one in facts.results["known"]]:
+        again += f" --warm-start {shlex.quote(','.join(places))}"
     if options.get("data"):
         again += f" --data {shlex.quote(str(options['data']))}"
     commands = [("The same search again (one worker gives the same numbers):", f"{again} --workers 1")]

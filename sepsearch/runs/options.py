@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Add = Callable[..., argparse.Action]  # a group's `add_argument`
 AUTO = "auto"  # as many trials on a GPU as its memory holds and as pay
 DESCRIPTION = "Recordings and a search space in, the best network for every instrument out."
-USAGE = ("--space FILE [options]", "--resume NAME [options]")
+USAGE = ("--space FILE [options]", "--resume NAME [options]", "--continue NAME --trials N [options]")
 EXAMPLES = (
     ("--space laptop", "all of it on the demo ensemble, in minutes"),
     ("--space detector --data URMP --name urmp --trials 200 --time-budget 8h", "own recordings, with a budget"),
@@ -28,6 +28,8 @@ EXAMPLES = (
         "on a Ray cluster, four trials on a GPU",
     ),
     ("--resume urmp", "go on after an interruption"),
+    ("--continue urmp --trials 300", "100 trials more, and the finalists chosen anew"),
+    ("--space wider.yaml --data URMP --warm-start urmp", "a new search that begins with what is known"),
     ("--space laptop --quiet --json > results.json", "in a script: the content of results.json alone"),
 )
 
@@ -55,6 +57,8 @@ class RunOptions:
         runs: folder of run folders.
         storage: where all machines see the run: a shared folder or a URI; `runs` without it.
         resume: name of the run to go on with, None for a new one.
+        warm_start: earlier runs whose completed trials a new run's sampler begins with: names in `runs`, paths or URIs.
+        continued: name of a finished run to extend to `trials`.
         accept_changes: resume although space, recordings or versions have changed.
     """
 
@@ -74,11 +78,19 @@ class RunOptions:
     runs: Path = Path("runs")
     storage: str | None = None
     resume: str | None = None
+    warm_start: tuple[str, ...] | None = None
+    continued: str | None = None
     accept_changes: bool = False
 
     def __post_init__(self) -> None:
-        if self.accept_changes and not self.resume:
-            raise UserError("--accept-changes: expected with --resume: leave it out")
+        if self.accept_changes and not (self.resume or self.continued):
+            raise UserError("--accept-changes: expected with --resume or --continue: leave it out")
+        if self.resume and self.continued:
+            raise UserError("--resume and --continue: --continue extends a finished run: leave one of them out")
+        if self.warm_start and (self.resume or self.continued):
+            raise UserError("--warm-start: expected with a new run: leave it out")
+        if self.continued and self.trials is None:
+            raise UserError("--continue: --trials is missing, expected how many in all, such as --trials 200")
 
 
 def parse_arguments(argv: list[str] | None = None) -> RunOptions:
@@ -105,6 +117,8 @@ def _add_search(add: Add) -> None:
     data = "folder of recordings, URMP's layout or piece/vn.wav (default: the demo ensemble)"
     add("--data", metavar="DIR", type=Path, help=data)
     add("--instruments", metavar="CODES", type=_codes, help="instruments, such as vn,vc (default: all that play)")
+    known = "runs whose completed trials the sampler begins with: names in --runs, paths or URIs (default: none)"
+    add("--warm-start", metavar="RUN[,RUN…]", type=_places, help=known)
     add("--seed", metavar="N", type=_seed, help="seed of the split, the sampler and the networks (default: 0)")
 
 
@@ -133,7 +147,9 @@ def _add_storage(add: Add) -> None:
     storage = "where all machines see the run: a shared folder, or a URI such as s3://bucket/runs (default: --runs)"
     add("--storage", metavar="WHERE", help=storage)
     add("--resume", metavar="NAME", help="go on with a run that was interrupted or killed (default: a new run)")
-    add("--accept-changes", action="store_true", help="resume though space file, recordings or versions have changed")
+    extend = "extend a finished run to --trials in all, and choose the finalists anew (default: a new run)"
+    add("--continue", metavar="NAME", dest="continued", help=extend)
+    add("--accept-changes", action="store_true", help="go on though space file, recordings or versions have changed")
 
 
 # How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.
@@ -162,6 +178,13 @@ def kept_options(options: RunOptions, before: Mapping[str, Any]) -> dict[str, An
 
 def _codes(text: str) -> tuple[str, ...]:
     return parse_codes(text, "--instruments")
+
+
+def _places(text: str) -> tuple[str, ...]:
+    places = tuple(place.strip() for place in text.split(","))
+    if not all(places):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}, expected runs with commas between them, such as first,second")
+    return places
 
 
 def _seed(text: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sepsearch.search.events import FORMAT, SearchEvent
+from sepsearch.search.events import EXTENDED, FORMAT, SearchEvent
 from sepsearch.search.journal import Journal
 from sepsearch.spaces.space import Space
 from sepsearch.utils.versions import versions
@@ -46,11 +46,18 @@ def search_facts(settings: Settings, space: Space, prepared: "PreparedData") -> 
 
 
 def journal_begin(
-    journal: Journal, settings: Settings, space: Space, prepared: "PreparedData", reference: str, seconds: float
+    journal: Journal, settings: Settings, space: Space, prepared: "PreparedData", own: Mapping[str, Any]
 ) -> None:
-    """The first event: all that the search depends on, the reference's trial, and a name that no other run has."""
+    """The first event: all that the search depends on, and a name that no other run has.
+
+    Args:
+        journal: new.
+        settings, space, prepared: of the run.
+        own: the other fields of a `SearchEvent`: the reference's trial, seconds of preparation, known trials.
+    """
     identity = f"{settings.name}/{prepared.shards.fingerprint}/{time.time_ns()}/{platform.node()}"
     run = hashlib.sha256(identity.encode()).hexdigest()[:16]
     facts = search_facts(settings, space, prepared)
-    begin = {"event": "search", "format": FORMAT, "name": settings.name, "run": run}
-    journal.append(cast(SearchEvent, {**begin, **facts, "reference": reference, "seconds": seconds}))
+    version = EXTENDED if own.get("known") else FORMAT
+    begin = {"event": "search", "format": version, "name": settings.name, "run": run}
+    journal.append(cast(SearchEvent, {**begin, **facts, **own}))

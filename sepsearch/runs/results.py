@@ -12,7 +12,7 @@ from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.runs.state import RunState, reduce_events
 from sepsearch.runs.verdict import VOLUME, WORKS, Verdict, decibels, judge_models
-from sepsearch.search.events import FinalistRecord
+from sepsearch.search.events import FinalistRecord, KnownRun
 from sepsearch.search.journal import read_run
 from sepsearch.training.metrics import mean_and_sd, mean_interval
 from sepsearch.utils.errors import UserError
@@ -89,6 +89,7 @@ def _build(run: RunState) -> dict[str, Any]:
         "baselines": search["baselines"]["validation"] if search else {},
         "trials": [_trial(job) for job in trials.values()],
         "reference": search["reference"] if search else None,
+        "known": [_known(one) for one in run.known],
         "finalists": [_finalist(run, one, final) for one in run.configurations or ()],
         "final": final,
         "reference_final": scores["reference_final"] if scores else {},
@@ -101,6 +102,12 @@ def _build(run: RunState) -> dict[str, Any]:
 
 def _verdicts(final: Mapping[str, Any], search: Mapping[str, Any]) -> list[Verdict]:
     return judge_models(final, search["baselines"]["validation"]) if final else []
+
+
+def _known(run: KnownRun) -> dict[str, Any]:
+    """An earlier run whose completed trials the sampler's study began with, and how many of them."""
+    counts: dict[str, Any] = {key: run[key] for key in ("completed", "outside", "repeated", "reference")}
+    return {"name": run["name"], "run": run["run"], "place": run["place"], "entered": len(run["trials"]), **counts}
 
 
 def _trial(job: Job) -> dict[str, Any]:

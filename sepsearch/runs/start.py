@@ -21,7 +21,7 @@ from sepsearch.runs.run_folder import (
     remove_leftovers,
 )
 from sepsearch.runs.state import RunState
-from sepsearch.search.events import Event
+from sepsearch.search.events import Event, KnownRun
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.spaces.configurations import limit_trials
@@ -33,6 +33,7 @@ from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.runs.record import Settings
+    from sepsearch.runs.warm_start import Source
     from sepsearch.search.journal import Journal
 
 # Fields of the journal's first event that may change under a run, each with its name in messages.
@@ -46,7 +47,8 @@ class Begin:
     `space_file` has the space; None for a space that came from no file. `options` are those that the journal keeps.
     `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
-    over there. `notes`: a line for everything that was done to damaged files.
+    over there. `notes`: a line for everything that was done to damaged files. `sources` are earlier runs that a new one
+    starts from, and `known` their trials that enter its study.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Begin:
     remote: RemoteJournal | None = None
     journal: "Journal | None" = None
     notes: tuple[str, ...] = ()
+    sources: Sequence["Source"] = ()
+    known: Sequence[KnownRun] = ()
 
     def close(self) -> None:
         """Let other processes go on with the run."""
@@ -81,6 +85,7 @@ def new_run(options: RunOptions) -> Begin:
     kept = kept_options(options, {})
     folder, storage, remote = run_storage(options.runs, kept["storage"], check_name(name, "--name"))
     _require_new(folder, storage, remote)
+    sources = _warm_start_sources(options)
     with contextlib.ExitStack() as undo:
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
@@ -89,7 +94,16 @@ def new_run(options: RunOptions) -> Begin:
             remote.claim()
         _require_new(folder, storage, remote)  # the answer may have changed before the lock was held
         undo.pop_all()
-        return Begin(name, folder, space, space_file, kept, RunState(), storage, lock, remote=remote)
+        return Begin(name, folder, space, space_file, kept, RunState(), storage, lock, remote=remote, sources=sources)
+
+
+def _warm_start_sources(options: RunOptions) -> "list[Source]":
+    """The earlier runs that a new one starts from. Raises `UserError`."""
+    if not options.warm_start:
+        return []
+    from sepsearch.runs.warm_start import read_sources
+
+    return read_sources(options.warm_start, options.runs, options.storage)
 
 
 def _given_space(given: Path | Space) -> tuple[Space, Path | None]:

@@ -1,12 +1,12 @@
 """State of a run at any point of its journal, and what follows from it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sepsearch.runs.job import RUNNING, Job
 from sepsearch.runs.reducer import RunReducer
 from sepsearch.runs.verdict import baseline_ratio
-from sepsearch.search.events import Event, ScoresEvent
+from sepsearch.search.events import Event, KnownRun, ScoresEvent
 from sepsearch.search.protocol import INTERRUPTED
 from sepsearch.search.selection import Choice, choose_model
 
@@ -25,6 +25,11 @@ class RunState(RunReducer):
     def name(self) -> str:
         """Of the run."""
         return str(self.search.get("name", ""))
+
+    @property
+    def known(self) -> Sequence[KnownRun]:
+        """Other runs whose completed trials the sampler's study began with."""
+        return self.search.get("known", [])
 
     @property
     def codes(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Warm start: completed trials of earlier runs that a new run's sampler begins with, and whether they are comparable."""
+"""Warm start: completed trials of earlier runs that a new run's sampler begins with, if they are comparable."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from sepsearch.runs.differences import differences
 from sepsearch.runs.folder import follow_run
 from sepsearch.runs.run_folder import JOURNAL, find_run
 from sepsearch.runs.state import RunState, reduce_events
-from sepsearch.search.events import EXTENDED, KnownEvent, KnownTrialRecord
+from sepsearch.search.events import KnownRun, KnownTrialRecord
 from sepsearch.search.journal import read_run
 from sepsearch.search.known_trials import best_known, known_trials
 from sepsearch.spaces.configurations import configuration_key, holds
@@ -78,8 +78,8 @@ def _read_elsewhere(runs: Path, address: str, name: str) -> RunState:
         return reduce_events(read_run(refresh()))
 
 
-def warm_start_events(sources: Sequence[Source], space: Space, facts: Mapping[str, Any], most: int) -> list[KnownEvent]:
-    """What enters the sampler's study of a new run, an event for every source.
+def known_runs(sources: Sequence[Source], space: Space, facts: Mapping[str, Any], most: int) -> list[KnownRun]:
+    """What enters the sampler's study of a new run, a record for every source.
 
     Args:
         sources: the runs.
@@ -91,17 +91,17 @@ def warm_start_events(sources: Sequence[Source], space: Space, facts: Mapping[st
         UserError: trials of a source are not comparable with the new run's, or it has none that completed.
     """
     seen: set[bytes] = set()
-    events = []
+    known = []
     for source in sources:
         _require_comparable(source, facts, most)
-        events.append(_event(source, space, seen))
-    return events
+        known.append(_known_run(source, space, seen))
+    return known
 
 
-def _event(source: Source, space: Space, seen: set[bytes]) -> KnownEvent:
+def _known_run(source: Source, space: Space, seen: set[bytes]) -> KnownRun:
     """The trials of one run that this space holds; `seen` are configurations of runs before it, and gets these."""
     trials: list[KnownTrialRecord] = []
-    left_out = {"outside": 0, "repeated": 0, "reference": 0}
+    outside = repeated = of_reference = 0
     reference = configuration_key(space.reference_params())
     jobs = [job for job in source.run.jobs_of("search").values() if job.state == "completed"]
     completed = [(job, job.ratio) for job in jobs if job.ratio is not None and math.isfinite(job.ratio)]
@@ -111,16 +111,24 @@ def _event(source: Source, space: Space, seen: set[bytes]) -> KnownEvent:
         params = _inside(space, job.params)
         key = configuration_key(params if params is not None else job.params)
         if key == reference or job.id == source.run.search["reference"]:
-            left_out["reference"] += 1
+            of_reference += 1
         elif params is None:
-            left_out["outside"] += 1
+            outside += 1
         elif key in seen:
-            left_out["repeated"] += 1
+            repeated += 1
         else:
             seen.add(key)
             trials.append({"id": job.id, "params": params, "ratio": ratio})
-    found: Any = {"name": source.run.name, "run": source.run.search["run"], "place": source.place}
-    return {"event": "known", "format": EXTENDED, **found, "completed": len(completed), **left_out, "trials": trials}
+    return {
+        "name": source.run.name,
+        "run": source.run.search["run"],
+        "place": source.place,
+        "completed": len(completed),
+        "outside": outside,
+        "repeated": repeated,
+        "reference": of_reference,
+        "trials": trials,
+    }
 
 
 def _inside(space: Space, params: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -190,18 +198,27 @@ def _require_same_baselines(source: Source, facts: Mapping[str, Any]) -> None:
             )
 
 
-def warm_start_lines(events: Sequence[KnownEvent], space: Space) -> list[str]:
-    """What entered from which run, a line each, and which configuration is trained first."""
+def warm_start_lines(runs: Sequence[KnownRun], space: Space, trials: int) -> list[str]:
+    """What entered from which run, a line each, and which configuration is trained again.
+
+    Args:
+        runs: as `known_runs` gives them.
+        space: of the new run.
+        trials: of the new run.
+    """
     lines = []
-    for event in events:
-        parts = [f"warm start: {len(event['trials'])} of {event['completed']} completed trials of {event['name']}"]
-        if outside := event["outside"]:
+    for run in runs:
+        parts = [f"warm start: {len(run['trials'])} of {run['completed']} completed trials of {run['name']}"]
+        if outside := run["outside"]:
             parts.append(f"{outside} {'is' if outside == 1 else 'are'} outside this space")
-        if repeated := event["repeated"]:
+        if repeated := run["repeated"]:
             parts.append(f"{repeated} {'is' if repeated == 1 else 'are'} known from a run named before")
-        if event["reference"]:
+        if run["reference"]:
             parts.append("the reference network's is trained again anyway")
         lines.append("; ".join(parts))
-    if best := best_known(space, known_trials(events)):
-        lines.append(f"the best of them, {best.source} with ratio {best.ratio:.3f}, is trained again as the first point")
+    if best := best_known(space, known_trials(runs)):
+        known = f"the best of them, {best.source} with ratio {best.ratio:.3f},"
+        room = len(space.points) + 1 < trials  # beside the reference network
+        after = f" after the {len(space.points)} points of the space file" if space.points else " first"
+        lines.append(f"{known} is trained again{after}" if room else f"{known} is not trained again: too few trials")
     return lines

@@ -4,7 +4,6 @@ An event is a JSON object with its kind in `event`, the tag of the union `Event`
 can appear:
 
     search                          the run began: all that it depends on
-    known                           completed trials of another run, which the sampler's study begins with
     trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end
     spared                          exempt from ASHA: it would be stopped at this rung, but runs to its end
     finalists                       the search is over
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 2
-EXTENDED = 3  # of "known" and "continue"
+EXTENDED = 3  # of "search" with `known`, and of "continue"
 Params = dict[str, Any]
 
 
@@ -47,6 +46,31 @@ class _Event(TypedDict):
 
     time: NotRequired[float]
     elapsed: NotRequired[float]
+
+
+class KnownTrialRecord(TypedDict):
+    """A completed trial of another run: its id there, its configuration, and its ratio at the full budget."""
+
+    id: str
+    params: Params
+    ratio: float
+
+
+class KnownRun(TypedDict):
+    """Completed trials of another run, which the sampler's study begins with (`--warm-start`).
+
+    `name` and `run` are the other run's, `place` is where it was read. Of its `completed` trials these were left out:
+    `outside` this run's space, `repeated` of a run that was named before, and the `reference` network's (0 or 1).
+    """
+
+    name: str
+    run: str
+    place: str
+    completed: int
+    outside: int
+    repeated: int
+    reference: int
+    trials: list[KnownTrialRecord]
 
 
 class SearchEvent(_Event):
@@ -64,33 +88,7 @@ class SearchEvent(_Event):
     caveats: dict[str, Any]
     reference: str
     seconds: float
-
-
-class KnownTrialRecord(TypedDict):
-    """A completed trial of another run: its id there, its configuration, and its ratio at the full budget."""
-
-    id: str
-    params: Params
-    ratio: float
-
-
-class KnownEvent(_Event):
-    """Completed trials of another run, which the sampler's study begins with (`--warm-start`).
-
-    `name` and `run` are the other run's, `place` is where it was read. Of its `completed` trials these were left out:
-    `outside` this run's space, `repeated` of a run that was named before, and the `reference` network's (0 or 1).
-    """
-
-    event: Literal["known"]
-    format: int
-    name: str
-    run: str
-    place: str
-    completed: int
-    outside: int
-    repeated: int
-    reference: int
-    trials: list[KnownTrialRecord]
+    known: NotRequired[list[KnownRun]]
 
 
 class ResumeEvent(_Event):
@@ -259,7 +257,6 @@ class EndEvent(_Event):
 
 Event = (
     SearchEvent
-    | KnownEvent
     | ResumeEvent
     | TrialEvent
     | FinalEvent

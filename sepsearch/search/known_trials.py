@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.events import KnownEvent
+from sepsearch.search.events import KnownRun
 from sepsearch.search.optuna_space import distribution
 from sepsearch.spaces.configurations import configuration_key, holds, sampled_names
 from sepsearch.spaces.points import Point
@@ -32,12 +32,12 @@ class KnownTrial:
     ratio: float
 
 
-def known_trials(events: Iterable[KnownEvent]) -> list[KnownTrial]:
-    """The trials of all events, in their order."""
+def known_trials(runs: Iterable[KnownRun]) -> list[KnownTrial]:
+    """The trials of all runs, in their order."""
     return [
-        KnownTrial(f"{event['name']}/{trial['id']}", trial["params"], trial["ratio"])
-        for event in events
-        for trial in event["trials"]
+        KnownTrial(f"{run['name']}/{trial['id']}", trial["params"], trial["ratio"])
+        for run in runs
+        for trial in run["trials"]
     ]
 
 

@@ -121,6 +121,8 @@ class Projection:
         run = self._begin(PARENT, now)
         run.params |= _settings(event)
         run.metric("seconds/prepare", event["seconds"], now)
+        if known := event.get("known"):
+            run.tags["warm_start"] = ", ".join(f"{one['name']}: {len(one['trials'])} trials" for one in known)
         self._search_facts(now)
 
     def _search_facts(self, now: int) -> None:

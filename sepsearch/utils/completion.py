@@ -69,6 +69,6 @@ def completion_script(shell: str, commands: Mapping[str, tuple[str, ArgumentPars
 
 def _values(action: argparse.Action, files: Any) -> Any:
     """What shtab offers for an argument; None for nothing, or where it knows."""
-    if action.dest == "resume" or (not action.option_strings and action.metavar in RUN_ARGUMENTS):
+    if action.dest in ("resume", "continued") or (not action.option_strings and action.metavar in RUN_ARGUMENTS):
         return RUN_NAMES
     return files if action.type is Path or action.metavar in ("FILE", "DIR", "MODEL", "WHERE") else None

@@ -71,6 +71,17 @@ def resume() -> Ended:
     return _command(["--resume", NAME])
 
 
+def run(inputs: Path, name: str, *options: str, space: str = "space.yaml") -> Ended:
+    """Search from nothing under another name and with more options."""
+    arguments = ["--space", str(inputs / space), "--data", str(inputs / "recordings"), "--name", name]
+    return _command([*arguments, "--instruments", "vn,vc", "--workers", "1", *options])
+
+
+def command(*options: str) -> Ended:
+    """`sepsearch run` with these options alone."""
+    return _command(list(options))
+
+
 def prepare(inputs: Path) -> Ended:
     """Build the shards of the recordings."""
     from sepsearch.prepare import main
