@@ -5,6 +5,7 @@ it; scores under the weights and the clips. A search that goes on from another s
 and gets other numbers.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -88,5 +89,5 @@ def _remembered(key: str, make: Callable[[], Any]) -> Any:
         temporary = path.with_name(f".{key}.{os.getpid()}")
         temporary.write_bytes(content)
         os.replace(temporary, path)
-        _known[key] = pickle.loads(content)  # apart from tensors that training goes on to change
-    return _known[key]
+        _known[key] = pickle.loads(content)
+    return copy.deepcopy(_known[key])  # training goes on to change its tensors
