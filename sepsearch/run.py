@@ -15,12 +15,14 @@ def main(argv: list[str] | None = None) -> None:
     options = parse_arguments(argv)
     # Below are torch and a second of imports, which a mistake on the command line need not wait for.
     from sepsearch.pipeline.driver import rebuild_outputs, run_search
+    from sepsearch.runs.extend import continued_run
     from sepsearch.runs.start import new_run, resumed_run
     from sepsearch.utils.terminal_console import make_console
 
     console = make_console(error=OUTPUT.json)
     console.quiet = OUTPUT.quiet
-    begin = resumed_run(options) if options.resume else new_run(options)
+    open_run = resumed_run if options.resume else continued_run if options.continued else new_run
+    begin = open_run(options)
     try:
         state = rebuild_outputs(begin, console) if begin.past.finished else run_search(options, begin, console)
     finally:

@@ -73,7 +73,8 @@ def tell_resume(begin: "Begin", settings: "Settings", console: "Console") -> Non
         parts = ["the search is over"]
     if unfinished:
         parts.append("go on: " + ", ".join(f"{job} after epoch {epoch}" for job, epoch in unfinished.items()))
-    console.print(f"resuming {begin.name}: {'; '.join(parts)}", soft_wrap=True)
+    what = "extending" if begin.extension else "resuming"
+    console.print(f"{what} {begin.name}: {'; '.join(parts)}", soft_wrap=True)
 
 
 def tell_interrupted(folder: Path, console: "Console") -> None:

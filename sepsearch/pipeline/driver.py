@@ -14,6 +14,7 @@ from sepsearch.distributed.ray_folder import ray_folder
 from sepsearch.monitoring.messages import tell_end, tell_interrupted, tell_resume
 from sepsearch.pipeline.early_start import EarlyStart, look_at_cluster
 from sepsearch.pipeline.execution import get_ready, run_stages, write_page
+from sepsearch.runs.extend import require_new_trials
 from sepsearch.runs.folder import publish_run
 from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import RAY_FOLDER, discard_unbegun
@@ -52,6 +53,7 @@ def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
         prepared = _prepare(options, begin, console)
         settings = resumed_settings(begin, options.trials) if begin.journal else _settings(options, begin, prepared)
         settings, note = limited_settings(begin, settings)
+        require_new_trials(begin, settings.trials, note)
         if note:
             console.print(f"note: {note}", soft_wrap=True, markup=False)
         if begin.sources:
@@ -181,7 +183,11 @@ def _begin_journal(
         tracker.handle(event)
     journal.listen(tracker.handle)
     if begin.journal:
-        journal.append({"event": "resume", "format": FORMAT, "units": begin.past.unfinished(), "changed": changed})
+        units = begin.past.unfinished()
+        if begin.extension:
+            journal.append({**begin.extension, "units": units, "changed": changed})
+        else:
+            journal.append({"event": "resume", "format": FORMAT, "units": units, "changed": changed})
     else:
         known = {"known": list(begin.known)} if begin.known else {}
         own = {"reference": reference, "seconds": seconds, **known}

@@ -169,12 +169,13 @@ def run_stages(
         ready.task,
         stop,
         tick,
-        begin.events,
+        begin.past_events,
         settings.options["retries"],
         str(state.search["reference"]),
         ready.pool,
         say,
         known_trials(state.known),
+        state.former,
     )
     with contextlib.closing(screen):
         try:

@@ -15,6 +15,7 @@ from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
+from sepsearch.search.extension import with_former_ids
 from sepsearch.search.journal import Journal
 from sepsearch.search.known_trials import KnownTrial
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
@@ -73,6 +74,7 @@ class Stages:
         pool: workers that stay from stage to stage; every stage starts its own without it.
         say: prints a line.
         known: completed trials of other runs, which the sampler's study begins with.
+        former: all configurations that have been finalists of this run, before it was extended.
     """
 
     settings: Settings
@@ -91,6 +93,7 @@ class Stages:
     pool: "WorkerPool | None" = None
     say: Callable[[str], None] = lambda line: None
     known: Sequence[KnownTrial] = ()
+    former: Sequence[FinalistRecord] = ()
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one job, with the stage's task bound to it."""
@@ -177,7 +180,7 @@ class Stages:
         if self.reference not in plan.trials:
             raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
-        finalists = choose_finalists(best, plan.trials[self.reference])
+        finalists = with_former_ids(choose_finalists(best, plan.trials[self.reference]), self.former)
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]
         self.journal.append({"event": "finalists", "configurations": configurations, "seconds": seconds})
         return finalists

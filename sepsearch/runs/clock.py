@@ -5,6 +5,8 @@ from typing import Any
 
 from sepsearch.search.events import Event
 
+PROCESS_EVENTS = ("search", "resume", "continue")  # the first event of a process
+
 
 class RunClock:
     """Moments of a journal's events such that their differences are durations, even if the machine's clock was set.
@@ -24,7 +26,7 @@ class RunClock:
             return float(time)
         moment, time_before, before = self._last
         step = time - time_before
-        if event["event"] not in ("search", "resume") and elapsed is not None and before is not None:
+        if event["event"] not in PROCESS_EVENTS and elapsed is not None and before is not None:
             # Less than before: a process that wrote no event at its beginning.
             step = elapsed - before if elapsed >= before else step
         moment += max(0.0, step)

@@ -65,6 +65,11 @@ class Job:
         return self.reason == INTERRUPTED
 
     @property
+    def counted(self) -> str:
+        """The state under which it is counted once it has ended."""
+        return INTERRUPTED if self.interrupted else self.state
+
+    @property
     def losses(self) -> dict[str, list[tuple[int, float | None]]]:
         """(epoch, validation loss) by instrument, from `history`."""
         codes = dict.fromkeys(code for one in self.history for code in one.losses)

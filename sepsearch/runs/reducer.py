@@ -3,14 +3,16 @@
 import math
 import re
 from collections import Counter, deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
-from sepsearch.runs.clock import RunClock, StageTimer
+from sepsearch.runs.clock import PROCESS_EVENTS, RunClock, StageTimer
 from sepsearch.runs.job import RUNNING, Job, make_epoch
 from sepsearch.runs.throughput import SearchLength, Throughput
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import (
+    ContinueEvent,
     EliminatedEvent,
     EpochEvent,
     Event,
@@ -26,7 +28,7 @@ from sepsearch.search.events import (
     SearchEvent,
     TrialEvent,
 )
-from sepsearch.search.protocol import INTERRUPTED, reopens
+from sepsearch.search.protocol import reopens
 from sepsearch.search.selection import Finalist, SeedRun
 from sepsearch.utils.errors import UserError
 
@@ -56,7 +58,8 @@ class RunReducer:
         best_of: instrument → (ratio, trial) of the best there, likewise.
         rungs: with the values of those that arrived; `stopped_at` counts by rung.
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
-        configurations: the finalists, None while the search goes on; `eliminated`: id → reason of those that are out.
+        configurations: the finalists, None while the search goes on; `former`: these and all that a run had before it
+            was extended; `eliminated`: id → reason of those that are out.
         finals: finalists with one seed each, by id; `dropped`: how many are not trained after elimination.
         scores: the event "scores"; None before.
         lost: what is wrong with the files that the scores are of (`run_files.state_with_files`); "" for nothing.
@@ -72,8 +75,8 @@ class RunReducer:
         self.begin = self.since = self.last = self.written = 0.0
         self._clock = RunClock()
         self._timers = {
-            "search": StageTimer(("search", "resume"), SEARCH_EVENTS),
-            "finalists": StageTimer(("search", "resume", "finalists"), RETRAINING_EVENTS),
+            "search": StageTimer(PROCESS_EVENTS, SEARCH_EVENTS),
+            "finalists": StageTimer((*PROCESS_EVENTS, "finalists"), RETRAINING_EVENTS),
         }
         self.jobs: dict[str, Job] = {}
         self.running: dict[str, Job] = {}
@@ -86,6 +89,7 @@ class RunReducer:
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
         self.configurations: list[FinalistRecord] | None = None
+        self.former: list[FinalistRecord] = []
         self.eliminated: dict[str, str] = {}
         self.finals: dict[str, SeedRun] = {}
         self.search_seconds: float | None = None
@@ -115,7 +119,7 @@ class RunReducer:
         for timer in self._timers.values():
             timer.add(event, self.last)
         match event["event"]:
-            case "search" | "resume":
+            case "search" | "resume" | "continue":
                 self._begin(event)
             case "trial" | "final" | "fold":
                 self._begin_job(event)
@@ -142,7 +146,7 @@ class RunReducer:
         if stage != self.stage:
             self.stage, self.since = stage, self.last
 
-    def _begin(self, event: SearchEvent | ResumeEvent) -> None:
+    def _begin(self, event: SearchEvent | ResumeEvent | ContinueEvent) -> None:
         """The run, or another process of it, begins."""
         if event["event"] == "search":
             self.search, self.begin = event.copy(), self.last
@@ -150,7 +154,9 @@ class RunReducer:
         else:
             self.search = cast(SearchEvent, {**self.search, **event["changed"]})
             self.since = self.last
-            self.resumes += 1
+            self.resumes += event["event"] == "resume"
+        if event["event"] == "continue":
+            self._take_back()
         self.end = ""
         settings, space = self.search["settings"], self.search["space"]
         before, rules = self.rungs.values, space.get("search", {})
@@ -161,13 +167,27 @@ class RunReducer:
                 self.rungs.report(id, rung, value)
         self._length.begin(settings, space)
         self.throughput.begin(self.last)
-        if event["event"] == "resume":
+        if event["event"] != "search":
             for job in [job for job in self.jobs.values() if job.interrupted or job.id in event["units"]]:
                 self._reopen(job)
 
+    def _take_back(self) -> None:
+        """The search goes on: there are no finalists and no scores any more. What was trained stays."""
+        self.configurations = self.search_seconds = self.scores = None
+        self.models, self.champions, self.eliminated = {}, {}, {}
+        self.dropped, self.lost = 0, ""
+        self._enter("search")
+
+    def _recount(self, stage: str, jobs: Collection[Job]) -> None:
+        """Count the jobs of a stage anew, of which these still belong to it."""
+        self.begun[stage] = len(jobs)
+        for key in [key for key in self.ended if key[0] == stage]:
+            del self.ended[key]
+        self.ended.update((stage, job.counted) for job in jobs if job.state != RUNNING)
+
     def _reopen(self, job: Job) -> None:
         if job.state != RUNNING:
-            self.ended[job.stage, INTERRUPTED if job.interrupted else job.state] -= 1
+            self.ended[job.stage, job.counted] -= 1
             if job.stage == "search":
                 self._length.ended(-job.epochs, -1)
         job.state, job.reason, job.reopens = RUNNING, "", False
@@ -180,6 +200,9 @@ class RunReducer:
         job = Job(event["id"], STAGES[event["event"]], event["params"])
         if event["event"] != "trial":
             job.configuration, job.seed = event["configuration"], event["seed"]
+        if before := self.jobs.get(job.id):  # a title left out of another model than before the run was extended
+            self.begun[job.stage] -= 1
+            self.ended[job.stage, before.counted] -= before.state != RUNNING
         self.jobs[job.id] = self.running[job.id] = job
         self.begun[job.stage] += 1
         self._enter(job.stage)
@@ -213,7 +236,7 @@ class RunReducer:
         if not self.running.pop(job.id, None):
             return  # a finalist whose weights were lost was trained again
         job.epochs = event["epochs"]
-        self.ended[job.stage, INTERRUPTED if job.interrupted else job.state] += 1
+        self.ended[job.stage, job.counted] += 1
         if job.stage == "search":
             self._length.ended(job.epochs)
             if job.state == "completed" and job.epochs >= self.epochs:
@@ -238,6 +261,11 @@ class RunReducer:
 
     def _finalists(self, event: FinalistsEvent) -> None:
         self.configurations, self.search_seconds = event["configurations"], event["seconds"]
+        known = {one["id"] for one in self.former}
+        self.former += [one for one in self.configurations if one["id"] not in known]
+        chosen = {one["id"] for one in self.configurations}
+        jobs = [job for job in self.jobs.values() if job.stage == "finalists" and job.configuration in chosen]
+        self._recount("finalists", jobs)
         self._enter("finalists")
 
     def _eliminate(self, event: EliminatedEvent) -> None:

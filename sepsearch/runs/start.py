@@ -21,7 +21,7 @@ from sepsearch.runs.run_folder import (
     remove_leftovers,
 )
 from sepsearch.runs.state import RunState
-from sepsearch.search.events import Event, KnownRun
+from sepsearch.search.events import ContinueEvent, Event, KnownRun
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.spaces.configurations import limit_trials
@@ -48,7 +48,8 @@ class Begin:
     `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
     over there. `notes`: a line for everything that was done to damaged files. `sources` are earlier runs that a new one
-    starts from, and `known` their trials that enter its study.
+    starts from, and `known` their trials that enter its study. `extension`: the run has finished and is extended; then
+    `past` is what remains of it.
     """
 
     name: str
@@ -65,6 +66,12 @@ class Begin:
     notes: tuple[str, ...] = ()
     sources: Sequence["Source"] = ()
     known: Sequence[KnownRun] = ()
+    extension: ContinueEvent | None = None
+
+    @property
+    def past_events(self) -> Sequence[Event]:
+        """What plans restore their state from: `events`, and the extension."""
+        return (*self.events, self.extension) if self.extension else self.events
 
     def close(self) -> None:
         """Let other processes go on with the run."""
@@ -150,13 +157,17 @@ def new_journal(begin: Begin) -> "Journal":
     return Journal(begin.folder / JOURNAL, remote=begin.remote, lock=begin.lock)
 
 
-def resumed_run(options: RunOptions) -> Begin:
-    """A run that exists. Raises `UserError`: there is none, it never began, or another process is at work on it."""
+def resumed_run(options: RunOptions, what: str = "--resume") -> Begin:
+    """A run that exists, named by the option `what`.
+
+    Raises:
+        UserError: there is none, it never began, or another process is at work on it.
+    """
     from sepsearch.search.journal import Journal, read_journal, read_run
 
     if options.name and options.name != options.resume:
-        raise UserError(f"--name {options.name}: the run to resume is {options.resume}: leave --name out")
-    name = check_name(options.resume or "", "--resume")
+        raise UserError(f"--name {options.name}: the run of {what} is {options.resume}: leave --name out")
+    name = check_name(options.resume or "", what)
     address = options.storage
     if address is None and is_there(options.runs / name / JOURNAL):
         first = next(read_journal(options.runs / name / JOURNAL), {})
@@ -165,7 +176,7 @@ def resumed_run(options: RunOptions) -> Begin:
     with contextlib.ExitStack() as undo:
         note = ""
         if remote is None:
-            find_run(folder.parent, name, "--resume")
+            find_run(folder.parent, name, what)
         lock = RunLock(folder / JOURNAL)
         undo.callback(lock.release)
         if remote:
@@ -177,7 +188,7 @@ def resumed_run(options: RunOptions) -> Begin:
         past = state_with_files(events, folder, storage)
         search = past.search
         if not search:
-            raise UserError(f"--resume {name}: it was killed before it began: start it again with --space and --name")
+            raise UserError(f"{what} {name}: it was killed before it began: start it again with --space and --name")
         _refuse_other(options, past)
         kept = kept_options(options, search["settings"].get("options", {}))
         if remote and not options.address:

@@ -75,10 +75,16 @@ class RunState(RunReducer):
         A trial that failed because of its environment goes on while the search does, a finalist until one is scored.
         """
         over = {"search": self.configurations is not None}
+        present = {one["id"] for one in self.configurations or ()}  # others were finalists before the run was extended
         return {
             job.id: job.epochs
             for job in self.jobs.values()
-            if job.state == RUNNING or (job.reopens and not over.get(job.stage, self.scored is not None))
+            if job.state == RUNNING
+            or (
+                job.reopens
+                and not over.get(job.stage, self.scored is not None)
+                and (job.stage == "search" or job.configuration in present)
+            )
         }
 
     def seconds(self, stage: str) -> float:
@@ -112,6 +118,8 @@ class RunState(RunReducer):
     def chosen(self, code: str) -> tuple[Choice | None, Choice | None]:
         """The finalist that leads on an instrument by its mean over finished seeds, and the reference network."""
         known = {run.finalist.id: run.finalist for run in self.finals.values()}
+        if self.configurations is not None:  # others were finalists before the run was extended
+            known = {one["id"]: known[one["id"]] for one in self.configurations if one["id"] in known}
         still = [finalist for id, finalist in known.items() if id not in self.eliminated]
         own = [finalist for finalist in known.values() if finalist.reference]
         runs = {id: run for id, run in self.finals.items() if not run.weights or code in run.members}

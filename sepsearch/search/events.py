@@ -19,6 +19,7 @@ and anywhere in between:
 
     retry                           a job's worker died: it goes on from its last checkpoint
     resume                          a new process goes on with the run
+    continue                        a new process extends the finished run: finalists, scores and end are taken back
 
 `FORMAT` is the version of these records; the events "search" and "resume" carry it. Journals without it (format 1) are
 read as well: what they lack is marked NotRequired here. Events that earlier versions would pass over, and then misread
@@ -96,6 +97,18 @@ class ResumeEvent(_Event):
 
     event: Literal["resume"]
     format: NotRequired[int]
+    units: dict[str, int]
+    changed: dict[str, Any]
+
+
+class ContinueEvent(_Event):
+    """A finished run is extended: its finalists, scores and end are taken back, and more trials come.
+
+    `units` and `changed` as in "resume"; `changed` has the settings with the number of trials in all.
+    """
+
+    event: Literal["continue"]
+    format: int
     units: dict[str, int]
     changed: dict[str, Any]
 
@@ -258,6 +271,7 @@ class EndEvent(_Event):
 Event = (
     SearchEvent
     | ResumeEvent
+    | ContinueEvent
     | TrialEvent
     | FinalEvent
     | FoldEvent

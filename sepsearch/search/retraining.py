@@ -1,10 +1,12 @@
 """Retraining: finalists with several seeds, and models of instruments with few titles with each title left out."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from sepsearch.search.events import Event, FinalEvent, FoldEvent, JobEndEvent, Params
+from sepsearch.search.extension import present_events
 from sepsearch.search.protocol import (
     ENVIRONMENT,
     INTERRUPTED,
@@ -76,6 +78,7 @@ class RunPlan:
         self.runs: dict[str, SeedRun] = {}
         self._attempts, self._checkpoints, self._storage = Attempts(retries), checkpoints, weights
         self.lost: dict[str, str] = {}
+        self._stale: set[str] = set()  # their folders hold weights of another configuration
         self._reported: dict[str, dict[str, str]] = {}  # run → checksums of its weights as its worker wrote them
 
     def next(self) -> tuple[str, Params] | None:
@@ -84,12 +87,20 @@ class RunPlan:
             job = self._attempts.waiting.pop(0)
         elif self._waiting:
             job, run = next(iter(self._waiting.items()))
+            if job in self._stale:
+                self._remove_weights(job)
             self._record(self._begin_event(run))
         else:
             return None
         run = self.runs[job]
         only = {"instruments": (job,)} if run.title else {}
         return job, {"params": run.finalist.params, "seed": run.seed, **only}
+
+    def _remove_weights(self, job: str) -> None:
+        """Remove what a run of another configuration has left: it must not be taken for this one's."""
+        shutil.rmtree(self.folder / job, ignore_errors=True)
+        if self._storage is not None:
+            (self._storage / job).remove_all()
 
     def _begin_event(self, run: SeedRun) -> FinalEvent | FoldEvent:
         of = {"configuration": run.finalist.id, "seed": run.seed, "params": run.finalist.params}
@@ -179,7 +190,7 @@ class RunPlan:
                 run = self.runs[event["id"]]
                 run.end(event, self.folder / run.id)
                 run.open = reopens(event)
-            case "resume":
+            case "resume" | "continue":
                 runs, jobs = list(self.runs.values()), event["units"]
                 again = [run for run in runs if run.open and (run.failure == INTERRUPTED or run.id in jobs)]
                 self._attempts.resume(run.id for run in again if run.failure != INTERRUPTED)
@@ -192,8 +203,9 @@ class RunPlan:
 
         Runs whose weights are missing or damaged are `lost`: nothing can be made of them, so they are trained again.
         """
-        for event in events:
-            if event.get("id", "") in self._own or event["event"] in ("resume", "eliminated"):
+        present, self._stale = present_events(events, self._waiting)
+        for event in present:
+            if event.get("id", "") in self._own or event["event"] in ("resume", "continue", "eliminated"):
                 self._apply(event)
         for run in self.runs.values():
             if run.weights:

@@ -212,7 +212,7 @@ class SearchPlan:
                 self._attempts.count(event)
             case "trial_end":
                 self._apply_end(self.trials[event["id"]], event)
-            case "resume":
+            case "resume" | "continue":
                 jobs = event["units"]
                 again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in jobs)]
                 self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)

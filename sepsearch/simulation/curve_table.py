@@ -1,5 +1,6 @@
 """Recorded learning curves, which a simulated search trains in place of networks."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Params
-from sepsearch.spaces.configurations import sampled_names
+from sepsearch.spaces.configurations import holds, sampled_names
 from sepsearch.spaces.space import Parameter, Space
 from sepsearch.utils.errors import UserError
 
@@ -78,7 +79,7 @@ class Pool:
     def __init__(self, space: Space, curves: Sequence[Curve], epochs: int, partial: bool = False):
         self.space, self.epochs = space, epochs
         usable: dict[str, Curve] = {}
-        for curve in curves:
+        for curve in (_in_space(space, curve) for curve in curves):
             key = _key(curve.params)
             if key not in usable or len(curve.ratios) > len(usable[key].ratios):
                 usable[key] = curve
@@ -125,11 +126,17 @@ class Pool:
 
 
 class Draw:
-    """A pool as one simulated search sees it: every curve can be had once."""
+    """A pool as one simulated search sees it: every curve can be had once.
 
-    def __init__(self, pool: Pool):
+    Args:
+        pool: of all curves.
+        without: configurations of curves that cannot be had.
+    """
+
+    def __init__(self, pool: Pool, without: Sequence[Params] = ()):
         self.pool = pool
-        self._used: set[int] = set()
+        keys = {_key(params) for params in without}
+        self._used = {number for number, curve in enumerate(pool.curves) if _key(curve.params) in keys}
 
     def pick(self, params: Params) -> Params:
         """The recorded configuration that is trained in place of a proposed one; there must be one left."""
@@ -145,6 +152,18 @@ class Draw:
     def end(self, params: Params) -> float | None:
         """See `Pool.end`."""
         return self.pool.end(params)
+
+
+def _in_space(space: Space, curve: Curve) -> Curve:
+    """A curve whose configuration is spelt as the space's own, where it was recorded by an earlier version.
+
+    Without the parameters that were added since, the space would not hold it, and no sampler would learn from it.
+    """
+    names = [name for name in sampled_names(space, curve.params) if name in curve.params]
+    params = space.complete({name: curve.params[name] for name in names})
+    idle = space.parameters.keys() - set(names)  # their conditions do not hold: any value means the same
+    same = all(name in idle or params.get(name) == value for name, value in curve.params.items())
+    return dataclasses.replace(curve, params=params) if same and holds(space, params) else curve
 
 
 def _key(params: Params) -> str:

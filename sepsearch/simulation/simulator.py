@@ -14,6 +14,7 @@ from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.trials import Trial
 from sepsearch.spaces.space import Space
 
 UNKNOWN = "unknown from here"
@@ -67,6 +68,7 @@ class Outcome:
             "halted" by the budget.
         missed: whether a trial that was stopped at a rung would have ended better than the best; None where a stopped
             trial's end is not known.
+        trials: all that began, in order.
     """
 
     steps: list[tuple[int, float]] = field(default_factory=list)
@@ -76,6 +78,7 @@ class Outcome:
         default_factory=lambda: dict.fromkeys(("completed", "stopped", "failed", "unknown", "halted"), 0)
     )
     missed: bool | None = False
+    trials: list[Trial] = field(default_factory=list)
 
     @property
     def best(self) -> float:
@@ -136,6 +139,7 @@ def simulate(
     seed: int = 0,
     budget: int | None = None,
     network_seed: int = 0,
+    sampler: Sampler | None = None,
 ) -> Outcome:
     """Run one search in virtual time. `sepsearch.search.scheduler.SearchPlan` decides everything, as in a real one.
 
@@ -150,9 +154,11 @@ def simulate(
         seed: of the sampler.
         budget: epochs that all trials together may spend; those that still run then are halted.
         network_seed: of the plan.
+        sampler: for the space with the strategy's settings, where it is more than that and the seed make; it must
+            pick from the source.
     """
-    space = strategy.apply(space)
-    sampler = Sampler(space, None, "simulated", seed, pick=source.pick)
+    if sampler is None:
+        sampler = Sampler(strategy.apply(space), None, "simulated", seed, pick=source.pick)
     # A first rung at the full budget is none.
     rungs = Rungs(strategy.grace if strategy.factor else epochs, strategy.factor or 2, epochs)
     plan = SearchPlan(sampler, rungs, _Memory(), trials, epochs, network_seed)
@@ -174,6 +180,7 @@ def simulate(
         _count(outcome, plan, job, source)
         start()
     plan.give_up(TIME_BUDGET)
+    outcome.trials = list(plan.trials.values())
     outcome.seconds = workplace.clock
     outcome.ended["halted"] = sum(trial.reason == TIME_BUDGET for trial in plan.trials.values())
     _judge_stops(outcome, plan, source)

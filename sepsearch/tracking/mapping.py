@@ -5,6 +5,7 @@ from pathlib import Path
 from sepsearch.reporting.curves import draw_curves, png
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import (
+    ContinueEvent,
     EndEvent,
     EpochEvent,
     Event,
@@ -57,7 +58,7 @@ class Projection:
         if not self.state.search and event["event"] != "search":
             raise ValueError("no search event came before it")
         before = self.state.search
-        if event["event"] == "resume" and (strangers := event["units"].keys() - self.state.jobs.keys()):
+        if event["event"] in ("resume", "continue") and (strangers := event["units"].keys() - self.state.jobs.keys()):
             raise ValueError(f"resumed, but never begun: {', '.join(sorted(strangers))}")
         self.state.handle(event)
         self._map(event, int(event["time"] * 1000), before)
@@ -77,7 +78,7 @@ class Projection:
                 self._run(event["id"], now).tags |= tags
             case "trial_end" | "final_end":
                 self._finish(event, now)
-            case "resume":
+            case "resume" | "continue":
                 self._resume(event, now, before)
             case "finalists":
                 self._finalists(event, now)
@@ -134,9 +135,13 @@ class Projection:
         run.files["dataset.yaml"] = yaml_bytes({**search["dataset"], "baselines": search["baselines"]})
         self._describe(now)
 
-    def _resume(self, event: ResumeEvent, now: int, before: SearchEvent) -> None:
-        """The same runs go on: an end that an interruption gave them is taken back."""
-        self._begin(PARENT, now).tags["resumed"] = str(self.state.resumes)
+    def _resume(self, event: ResumeEvent | ContinueEvent, now: int, before: SearchEvent) -> None:
+        """The same runs go on: an end that an interruption, or the end of the run, gave them is taken back."""
+        run = self._begin(PARENT, now)
+        if event["event"] == "continue":
+            run.tags["extended"] = f"to {self.search['settings']['trials']} trials"
+        else:
+            run.tags["resumed"] = str(self.state.resumes)
         for id, epoch in event["units"].items():
             if self._shown(id):
                 self._begin(id, now).tags |= {"reason": "", "epochs": str(epoch)}
