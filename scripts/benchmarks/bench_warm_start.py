@@ -42,25 +42,25 @@ COLD, WARM, MODEL, STARTUP, STOPPED, STUDY, CONTINUED = WAYS = (
     "--continue",
 )
 HOW = f"""\
-`python scripts/benchmarks/bench_warm_start.py`. A first search of {TRIALS} trials, then a second one of {BUDGET} epochs with
-another seed, in virtual time (`sepsearch.simulation.simulator`: the plan, rungs and sampler of a real search) on
-`curves/laptop_vn.json`: ASHA with rungs 1, 3, 9 and factor 3, {WORKERS} trials at once, {EPOCHS} epochs a trial, TPE, stopped
-trials extrapolated.
+`python scripts/benchmarks/bench_warm_start.py`. A first search of {TRIALS} trials, then a second one of {BUDGET} epochs
+with another seed, in virtual time (`sepsearch.simulation.simulator`: the plan, rungs and sampler of a real search) on
+`curves/laptop_vn.json`: ASHA with rungs 1, 3, 9 and factor 3, {WORKERS} trials at once, {EPOCHS} epochs a trial, TPE,
+stopped trials extrapolated.
 
 - *{COLD}*: the second search knows nothing.
-- *{WARM}*: as `--warm-start` does: completed trials of the first are in the study, the best of them is trained first, the
-  others are not trained again.
+- *{WARM}*: as `--warm-start` does: completed trials of the first are in the study, the best of them is trained first,
+  the others are not trained again.
 - *{MODEL}*: the same study, and nothing is trained first.
 - *{STARTUP}*: TPE begins with as many random trials as without known ones.
 - *{STOPPED}*: also those that rungs had stopped, with their extrapolated values.
-- *{STUDY}*: all trials of the first as they are in its study, and nothing is kept from being trained again: what loading
-  an Optuna study does.
+- *{STUDY}*: all trials of the first as they are in its study, and nothing is kept from being trained again:
+  what loading an Optuna study does.
 - *{CONTINUED}*: the first search with more trials.
 
-*Epochs until as good*: spent by all trials of the second search together until one that completed is at most the first
-search's best. *Until better*: until one is strictly better. A search that never is counts with {BUDGET}, which is less than
-it would need. Ratios are of means, with 95 % intervals of the bootstrap over seeds, paired. *Best*: of both searches
-together, a ratio to identity.
+*Until as good*: epochs spent by all trials of the second search together until one that completed is at most the
+first search's best. *Until better*: until one is strictly better. A search that never is counts with {BUDGET}, which is
+less than it would need. Ratios are of means, with 95 % intervals of the bootstrap over seeds, paired. *Best*: of both
+searches together, a ratio to identity.
 """
 
 
@@ -154,8 +154,8 @@ def values(rows: Sequence[dict[str, Any]], how: str, name: str) -> list[float]:
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A Markdown table, a line for each way."""
     lines = [
-        "| second search | seeds | epochs until as good | of cold | reached | until better | of cold | improved | best |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| second search | seeds | until as good | of cold | reached | until better | of cold | improved | best |",
+        f"|{' --- |' * 9}",
     ]
     for how in dict.fromkeys(row["how"] for row in rows):
         cells = [how, str(len(values(rows, how, "best")))]

@@ -47,13 +47,11 @@ def present_events(events: Iterable[Event], runs: Mapping[str, SeedRun]) -> tupl
             begun[run.id] = number
             same = (event["configuration"], event["seed"]) == (run.finalist.id, run.seed)
             (stale.discard if same else stale.add)(run.id)
-    kept = []
-    for number, event in enumerate(events):
-        id = str(event.get("id", ""))
+
+    def counts(number: int, event: Event) -> bool:
         if event["event"] == "eliminated":
-            counts = number > extended
-        else:
-            counts = id not in stale and number >= begun.get(id, 0)
-        if counts:
-            kept.append(event)
-    return kept, stale
+            return number > extended
+        id = str(event.get("id", ""))
+        return id not in stale and number >= begun.get(id, 0)
+
+    return [event for number, event in enumerate(events) if counts(number, event)], stale

@@ -78,7 +78,7 @@ class RunPlan:
         self.runs: dict[str, SeedRun] = {}
         self._attempts, self._checkpoints, self._storage = Attempts(retries), checkpoints, weights
         self.lost: dict[str, str] = {}
-        self._stale: set[str] = set()  # their folders hold weights of another configuration
+        self._stale: set[str] = set()  # runs whose folders hold weights of another configuration
         self._reported: dict[str, dict[str, str]] = {}  # run → checksums of its weights as its worker wrote them
 
     def next(self) -> tuple[str, Params] | None:
@@ -87,8 +87,7 @@ class RunPlan:
             job = self._attempts.waiting.pop(0)
         elif self._waiting:
             job, run = next(iter(self._waiting.items()))
-            if job in self._stale:
-                self._remove_weights(job)
+            self._remove_stale(job)
             self._record(self._begin_event(run))
         else:
             return None
@@ -96,11 +95,12 @@ class RunPlan:
         only = {"instruments": (job,)} if run.title else {}
         return job, {"params": run.finalist.params, "seed": run.seed, **only}
 
-    def _remove_weights(self, job: str) -> None:
-        """Remove what a run of another configuration has left: it must not be taken for this one's."""
-        shutil.rmtree(self.folder / job, ignore_errors=True)
-        if self._storage is not None:
-            (self._storage / job).remove_all()
+    def _remove_stale(self, job: str) -> None:
+        """Remove weights that a run of another configuration has left: they must not be taken for this one's."""
+        if job in self._stale:
+            shutil.rmtree(self.folder / job, ignore_errors=True)
+            if self._storage is not None:
+                (self._storage / job).remove_all()
 
     def _begin_event(self, run: SeedRun) -> FinalEvent | FoldEvent:
         of = {"configuration": run.finalist.id, "seed": run.seed, "params": run.finalist.params}

@@ -37,6 +37,7 @@ class FinalRuns:
     def __init__(self, run: Callable[[str, int], Work], folder: Path | None, state: RunState):
         self._run, self._folder, self._state = run, folder, state
         self._chosen: dict[str, str] = {}  # instrument → finalist and seed
+        self._first: dict[str, str] = {}  # the same, of the first scores: its run is that of the instrument
         self._ended: dict[str, int] = {}  # finalist and seed → time
         self._wanted: dict[str, dict[str, str]] = {}  # instruments whose audio is still to be sent → finalist → run
 
@@ -66,7 +67,9 @@ class FinalRuns:
         baselines = self._state.search["baselines"].get("validation", {})
         verdicts = {one.instrument: one for one in judge_models(event["final"], baselines)}
         chosen = {code: chosen_run(self._state.finals, code, row) for code, row in event["final"].items()}
+        withdrawn = self._withdraw(chosen, now)
         self._chosen = {code: id for code, id in chosen.items() if id}
+        self._first = {**self._chosen, **self._first}
         for code, id in self._chosen.items():
             row, run = event["final"][code], self._run(id, now)
             run.tags[f"chosen.{code}"] = "true"
@@ -74,22 +77,38 @@ class FinalRuns:
                 run.metric(f"{key}/{code}", row.get(key), now)
             reference = event["reference_final"].get(code, {})
             verdict = verdicts[code]
-            self._model(code, code, self._state.finals[id], row, reference, verdict)
-            self._wanted[code] = {id: code}
+            self._model(self._key(code, id), code, self._state.finals[id], row, reference, verdict)
+            self._wanted[code] = {id: self._key(code, id)}
             for other, scores in event.get("candidates", {}).get(code, {}).items():
                 if other != id and other in self._state.finals:
-                    key = self._wanted[code][other] = f"{code}/{other}"
+                    key = self._wanted[code][other] = self._key(code, other)
                     self._model(key, code, self._state.finals[other], scores, reference, None)
         for id in sorted(set(self._chosen.values())):
             names = [INSTRUMENTS.get(code, code) for code in self._chosen if self._chosen[code] == id]
             self._run(id, now).tags["chosen"] = ", ".join(names)
+        for id in sorted(withdrawn | set(self._chosen.values())):
             self._describe(id, now)
+
+    def _key(self, code: str, id: str) -> str:
+        """Key of the run of a model: the instrument for the first one that was chosen, else that and its finalist.
+
+        MLflow's parameters cannot be changed, so that another choice, after a run was extended, has a run of its own.
+        """
+        return code if self._first.get(code) == id else f"{code}/{id}"
+
+    def _withdraw(self, chosen: Mapping[str, str | None], now: int) -> set[str]:
+        """Mark the models of earlier scores that are not chosen any more; gives their finalists and seeds."""
+        gone = {code: id for code, id in self._chosen.items() if chosen.get(code) != id}
+        for code, id in gone.items():
+            self._run(self._key(code, id), now).tags |= {"stage": "candidate", "chosen": "no"}
+            self._run(id, now).tags |= {f"chosen.{code}": "false", "chosen": ""}
+        return set(gone.values())
 
     def registered(self, models: Mapping[str, str], now: int) -> None:
         """Where an instrument's model is in the registry."""
         for code, model in models.items():
             if code in self._chosen:
-                self._run(code, now).tags["model"] = model
+                self._run(self._key(code, self._chosen[code]), now).tags["model"] = model
 
     def add_samples(self) -> None:
         """Add pictures and audio of the final models, as soon as they are in the run's folder.
@@ -106,7 +125,7 @@ class FinalRuns:
         for code in sorted(self._wanted.keys() & samples.keys()):
             sample = samples[code]
             for job, key in self._wanted.pop(code).items():
-                if (own := sample if key == code else sample.candidates.get(job)) is None:
+                if (own := sample if job == self._chosen[code] else sample.candidates.get(job)) is None:
                     continue
                 run = self._run(key, 0)
                 run.files["spectrograms.png"] = png(sample_figure(own))

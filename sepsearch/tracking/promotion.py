@@ -166,7 +166,8 @@ class Promotion:
         folder = find_run(self.runs, tags.get("sepsearch.name", ""), "RUN")
         if read_finals(folder).search["run"] != run:
             raise UserError(f"{folder}: another search of the same name as that of {prefix}, expected its own folder")
-        return folder, self._job(job)
+        named = self._job(job)
+        return folder, tags.get("unit") or named
 
 
 def _facts(version: Any) -> str:

@@ -156,7 +156,9 @@ def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
     key = run.data.tags.get("sepsearch.run")
     if key is None or "mlflow.parentRunId" in run.data.tags:
         return run_id
-    found = client.search_runs([run.info.experiment_id], f"tags.`sepsearch.key` = '{key}/{code}'", max_results=1)
+    # Of a run that was extended, another model than the first may be the final one.
+    final = f"tags.`sepsearch.run` = '{key}' and tags.instrument = '{code}' and tags.stage = 'finalist'"
+    found = client.search_runs([run.info.experiment_id], final, max_results=1)
     return found[0].info.run_id if found else run_id
 
 

@@ -218,6 +218,8 @@ class Explorer:
         def there() -> Answer:
             os.chdir(folder)
             os.environ[COUNTED] = str(self.folder / f"{name}.epochs")
+            if not any(folder.iterdir()):
+                self.task.before(self.inputs)
             return work()
 
         return in_fork(there, self._answer(name))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Task:
         go_on: the command after a crash.
         facts: all of what it has made that a crash must not change.
         record: of files that only grow, the one whose fsynced lines nothing may take away; "" for none.
+        before: makes what is there before the command, in which nothing crashes; gets the folder of inputs.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Task:
     go_on: Callable[[Path], Ended]
     facts: Callable[[], Facts]
     record: str = ""
+    before: Callable[[Path], None] = lambda inputs: None
 
 
 def _resume(inputs: Path) -> Ended:
@@ -39,6 +42,32 @@ def _resume(inputs: Path) -> Ended:
     journal = Path(JOURNAL)
     begun = journal.exists() and b"\n" in journal.read_bytes()
     return tiny_search.resume() if begun else tiny_search.start(inputs)
+
+
+def _finish(inputs: Path) -> None:
+    """A finished search, copied from the first one that was made."""
+    finished = inputs / "finished"
+    if not finished.exists():
+        if (ended := tiny_search.start(inputs)).code != 0:
+            raise RuntimeError(f"the search fails without any crash: {ended.text}")
+        shutil.copytree("runs", finished)
+    else:
+        shutil.copytree(finished, "runs")
+
+
+def _extend(inputs: Path) -> Ended:
+    return tiny_search.command("--continue", tiny_search.NAME, "--trials", "5")
+
+
+def _go_on_extending(inputs: Path) -> Ended:
+    """Resume the search; where the extension had not begun, begin it again."""
+    if b'"event":"continue"' in Path(JOURNAL).read_bytes().rpartition(b"\n")[0]:
+        return tiny_search.resume()
+    ended = _extend(inputs)
+    if ended.code == 2 and "--resume" in ended.text:  # an end was written before the extension's beginning
+        tiny_search.resume()
+        ended = _extend(inputs)
+    return ended
 
 
 def _search_facts() -> Facts:
@@ -76,7 +105,8 @@ def _shard_facts() -> Facts:
 JOURNAL = f"runs/{tiny_search.NAME}/journal.jsonl"
 SEARCH = Task("search", tiny_search.start, _resume, _search_facts, JOURNAL)
 PREPARE = Task("prepare", _prepare, _prepare, _shard_facts)
-TASKS = {task.name: task for task in (SEARCH, PREPARE)}
+CONTINUE = Task("continue", _extend, _go_on_extending, _search_facts, JOURNAL, _finish)
+TASKS = {task.name: task for task in (SEARCH, PREPARE, CONTINUE)}
 
 
 def difference(expected: Any, found: Any, where: str = "") -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-FEW = {"search": 1, "prepare": 1}  # points of every mode
+FEW = {"search": 1, "prepare": 1, "continue": 1}  # points of every mode
 
 
 @pytest.mark.parametrize("task", FEW)
