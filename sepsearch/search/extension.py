@@ -1,11 +1,14 @@
 """Finalists and their runs when a finished search is extended: ids that stay, events that still count."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.selection import Finalist, SeedRun
 from sepsearch.spaces.configurations import configuration_key
+from sepsearch.utils.storage import StorageFolder
 
 
 def with_former_ids(finalists: Sequence[Finalist], former: Sequence[FinalistRecord]) -> list[Finalist]:
@@ -55,3 +58,16 @@ def present_events(events: Iterable[Event], runs: Mapping[str, SeedRun]) -> tupl
         return id not in stale and number >= begun.get(id, 0)
 
     return [event for number, event in enumerate(events) if counts(number, event)], stale
+
+
+def remove_weights(run: str, folder: Path, storage: StorageFolder | None) -> None:
+    """Remove what a run of another configuration has left: it must not be taken for the weights of a new one.
+
+    Args:
+        run: id of both.
+        folder: of this machine, for the weights of all runs.
+        storage: of the weights of all runs, if that is not the folder.
+    """
+    shutil.rmtree(folder / run, ignore_errors=True)
+    if storage is not None:
+        (storage / run).remove_all()

@@ -1,12 +1,11 @@
 """Retraining: finalists with several seeds, and models of instruments with few titles with each title left out."""
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from sepsearch.search.events import Event, FinalEvent, FoldEvent, JobEndEvent, Params
-from sepsearch.search.extension import present_events
+from sepsearch.search.extension import present_events, remove_weights
 from sepsearch.search.protocol import (
     ENVIRONMENT,
     INTERRUPTED,
@@ -87,20 +86,14 @@ class RunPlan:
             job = self._attempts.waiting.pop(0)
         elif self._waiting:
             job, run = next(iter(self._waiting.items()))
-            self._remove_stale(job)
+            if job in self._stale:
+                remove_weights(job, self.folder, self._storage)
             self._record(self._begin_event(run))
         else:
             return None
         run = self.runs[job]
         only = {"instruments": (job,)} if run.title else {}
         return job, {"params": run.finalist.params, "seed": run.seed, **only}
-
-    def _remove_stale(self, job: str) -> None:
-        """Remove weights that a run of another configuration has left: they must not be taken for this one's."""
-        if job in self._stale:
-            shutil.rmtree(self.folder / job, ignore_errors=True)
-            if self._storage is not None:
-                (self._storage / job).remove_all()
 
     def _begin_event(self, run: SeedRun) -> FinalEvent | FoldEvent:
         of = {"configuration": run.finalist.id, "seed": run.seed, "params": run.finalist.params}
