@@ -208,6 +208,7 @@ class Sampler(OptunaStudy):
         """Enter all that was restored in the study, in the order in which it was asked for."""
         from optuna.trial import TrialState, create_trial
 
+        drawn = self._drawn()
         for trial, asked in self._asked.items():
             if asked.outcome is None:
                 asked.live = self._enter(trial, asked.params)
@@ -229,15 +230,27 @@ class Sampler(OptunaStudy):
                 )
                 self._forget(asked)
         if self.space.search.sampler == "qmc":
-            self._advance_sequence()
+            self._advance_sequence(drawn)
 
-    def _advance_sequence(self) -> None:
+    def _drawn(self) -> int:
+        """How many of the trials that were asked for took a point of a quasi-random sequence.
+
+        None are the reference, a point of the space file that leaves nothing open, and the first proposal where the
+        study holds nothing before it: Optuna draws no sequence for these.
+        """
+        drawn, turn, before = 0, 0, not self._begins_empty
+        for trial, asked in self._asked.items():
+            if trial == self._reference_id():
+                before |= self.holds_reference()
+                continue
+            point = self._points[turn] if turn < len(self._points) else {}
+            given = bool(point) and is_complete(self.space, point) and matches(point, asked.params)
+            drawn += before and not given
+            turn, before = turn + 1, True
+        return drawn
+
+    def _advance_sequence(self, drawn: int) -> None:
         """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
-        # The reference is drawn from no sequence, nor is the first proposal where the study holds nothing before it.
-        # Trials of other runs count there.
-        reference = self._reference or next(iter(self._asked), "")
-        before = self.holds_reference() and next(iter(self._asked), None) == reference
-        drawn = len(self._asked) - (reference in self._asked) - (self._begins_empty and not before)
         trial = self.study.trials[-1] if drawn > 0 else None
         for number in range(drawn):
             sampler = make_sampler(self.space, self.seed, number)
