@@ -237,7 +237,7 @@ def _crash_problem(crashed: Answer, mode: str, operation: Operation) -> str:
     if "error" in crashed:
         return str(crashed["error"])
     if not crashed["met"] or not same(Operation(**crashed["met"]), operation):
-        return f"it took another way: {crashed['met']}"
+        return f"it took another way: {crashed['met']}; ended with {crashed.get('code')}: {crashed.get('text')}"
     if mode not in (*DEATHS, "twice") and crashed["code"] is None:
         return str(crashed["text"])
     return ""
