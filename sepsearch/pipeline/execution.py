@@ -209,7 +209,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         plan = stages.search()
         if stop.reason == "interrupted":
             return None
-        stop.end_budget()
+        stop.end_search()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
         finalists = [Finalist(**configuration) for configuration in past.configurations]

@@ -20,6 +20,7 @@ from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
+from sepsearch.search.stopping import stopping_rules
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
@@ -117,6 +118,7 @@ class Stages:
             checkpoints=self.task.checkpoints,
             reference=self.reference,
             improved=self._keep_provisional,
+            rules=stopping_rules(self.space, sampler, settings.seed),
         )
         try:
             self._run("search", plan, self._train(**changes))
@@ -171,7 +173,10 @@ class Stages:
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
         if self.reference not in plan.trials:
-            raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
+            raise UserError(
+                "the search was over before its first trial began, by the time budget or by hand: give it more with"
+                " --time-budget, or start a new run"
+            )
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
         finalists = choose_finalists(best, plan.trials[self.reference])
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]

@@ -24,6 +24,7 @@ from sepsearch.search.events import (
     RetryEvent,
     ScoresEvent,
     SearchEvent,
+    SearchStoppedEvent,
     TrialEvent,
 )
 from sepsearch.search.protocol import INTERRUPTED, reopens
@@ -56,6 +57,7 @@ class RunReducer:
         best_of: instrument → (ratio, trial) of the best there, likewise.
         rungs: with the values of those that arrived; `stopped_at` counts by rung.
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
+        stopped: the event that has ended the search before its last trial, by a rule or by hand; None without one.
         configurations: the finalists, None while the search goes on; `eliminated`: id → reason of those that are out.
         finals: finalists with one seed each, by id; `dropped`: how many are not trained after elimination.
         scores: the event "scores"; None before.
@@ -85,6 +87,7 @@ class RunReducer:
         self.stopped_at: Counter[int] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
+        self.stopped: SearchStoppedEvent | None = None
         self.configurations: list[FinalistRecord] | None = None
         self.eliminated: dict[str, str] = {}
         self.finals: dict[str, SeedRun] = {}
@@ -127,6 +130,8 @@ class RunReducer:
                 self.jobs[event["id"]].spared = True
             case "retry":
                 self._retry(event)
+            case "search_stopped":
+                self.stopped = event
             case "finalists":
                 self._finalists(event)
             case "eliminated":

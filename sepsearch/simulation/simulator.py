@@ -14,6 +14,7 @@ from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping import stopping_rules
 from sepsearch.spaces.space import Space
 
 UNKNOWN = "unknown from here"
@@ -155,7 +156,8 @@ def simulate(
     sampler = Sampler(space, None, "simulated", seed, pick=source.pick)
     # A first rung at the full budget is none.
     rungs = Rungs(strategy.grace if strategy.factor else epochs, strategy.factor or 2, epochs)
-    plan = SearchPlan(sampler, rungs, _Memory(), trials, epochs, network_seed)
+    rules = stopping_rules(space, sampler, seed)
+    plan = SearchPlan(sampler, rungs, _Memory(), trials, epochs, network_seed, rules=rules)
     outcome, workplace = Outcome(), _Workplace()
 
     def start() -> None:

@@ -7,6 +7,7 @@ parameters:
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
 search: {trials: 100, epochs: 50}
+stop: {patience: 20, min_improvement: 0.005}        # ends the search early
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from sepsearch.models.families import Config, config_params, is_parameter, make_
 from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
+from sepsearch.spaces.stop import StopSettings, check_stop
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.validation import STRICT, validated
@@ -182,6 +184,7 @@ class Space(_Strict):
     fixed: dict[str, Value] = {}
     search: SearchSettings = SearchSettings()
     final: FinalSettings = FinalSettings()
+    stop: StopSettings | None = None
     split: SplitSettings = SplitSettings()
     front_end: FrontEndSettings = FrontEndSettings()
 
@@ -277,6 +280,7 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
         check_parameters(space)
         check_harmonics(space, "harmonic_bins", space.fixed.get("harmonic_bins", 0))
         space.front_end.resolve()
+        check_stop(space)
     except UserError as error:
         raise UserError(f"{where}: {one_line(error)}") from error
     return space
