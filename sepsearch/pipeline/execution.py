@@ -140,8 +140,10 @@ def run_stages(
     """
     from sepsearch.monitoring.console import Screen
     from sepsearch.monitoring.prometheus import Gauges
+    from sepsearch.pipeline.hand_stops import HandStops
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
+    from sepsearch.runs.stop_requests import RequestWatch
     from sepsearch.search.journal import read_run
 
     if ready is None:
@@ -157,6 +159,8 @@ def run_stages(
         gauges.refresh()
         screen.tick()
 
+    watch = RequestWatch(begin.storage, lambda line: say(f"warning: {line}"))
+    hand_stops = HandStops(watch, stop, state.resumes, say)
     stages = Stages(
         settings,
         begin.space,
@@ -173,8 +177,9 @@ def run_stages(
         str(state.search["reference"]),
         ready.pool,
         say,
+        hand_stops,
     )
-    with contextlib.closing(screen):
+    with contextlib.closing(screen), contextlib.closing(hand_stops):
         try:
             final = _stages(begin, stages, screen, console)
         except StorageFault as fault:

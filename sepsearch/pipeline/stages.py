@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sepsearch.distributed.object_store import StoredData
     from sepsearch.distributed.trainable import Task
     from sepsearch.distributed.worker_pool import WorkerPool
+    from sepsearch.pipeline.hand_stops import HandStops
     from sepsearch.search.protocol import StopSignal, Workers
 
 PROBE = "probe"  # a file beside the checkpoints, to see whether they can be written
@@ -72,6 +73,7 @@ class Stages:
         reference: id of the reference network's trial.
         pool: workers that stay from stage to stage; every stage starts its own without it.
         say: prints a line.
+        hand_stops: handles requests to stop jobs; none are handled without it.
     """
 
     settings: Settings
@@ -89,6 +91,7 @@ class Stages:
     reference: str
     pool: "WorkerPool | None" = None
     say: Callable[[str], None] = lambda line: None
+    hand_stops: "HandStops | None" = None
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one job, with the stage's task bound to it."""
@@ -156,10 +159,16 @@ class Stages:
             self.say(f"note: {problem}: {job} is trained again")
         if not plan.finished():
             wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
+
+            def tick() -> None:
+                self.tick()
+                if self.hand_stops:
+                    self.hand_stops.apply(plan)
+
             if self.pool:
-                self.pool.run(plan, train, self.stop, self.tick, wait)
+                self.pool.run(plan, train, self.stop, tick, wait)
             else:
-                run_stage(name, plan, train, self.workers, self.folder / RAY_FOLDER, self.stop, self.tick, wait)
+                run_stage(name, plan, train, self.workers, self.folder / RAY_FOLDER, self.stop, tick, wait)
 
     def _probe_storage(self, size: int) -> None:
         """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""

@@ -185,7 +185,7 @@ class SearchPlan:
                 return
 
     def stop(self, job: str, by: str, request: str) -> str:
-        """See `protocol.StoppablePlan`; a trial that waits for a worker ends now, and one that has a state goes on no more."""
+        """See `protocol.StoppablePlan`; a trial that waits for a worker ends now."""
         trial = self.trials.get(job)
         if trial is None or trial.state:
             return f"{job} has ended: {trial.state}" if trial else f"{job} has not begun"

@@ -16,6 +16,7 @@ from sepsearch.utils.terminal_text import write_line
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",
     "watch": "follow a running search from another terminal or machine",
+    "stop": "end trials of a running search, the search or the run",
     "prepare": "check a folder of recordings and build its shards",
     "replay": "replay recorded searches under other samplers and rungs",
     "track": "write a run into MLflow from its journal",
