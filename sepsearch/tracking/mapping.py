@@ -79,6 +79,8 @@ class Projection:
                 self._finish(event, now)
             case "resume":
                 self._resume(event, now, before)
+            case "search_stopped":
+                self._run(PARENT, now).tags["stopped"] = f"{event['rule']}: {event['reason']}"
             case "finalists":
                 self._finalists(event, now)
             case "eliminated":
