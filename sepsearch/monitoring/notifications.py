@@ -1,5 +1,7 @@
 """Notifications of a run's events by a command or a webhook (`run --on-event`), in a thread that delays nothing."""
 
+import contextlib
+import dataclasses
 import os
 import queue
 import re
@@ -11,15 +13,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sepsearch.monitoring.event_messages import EVENTS, EventMessage, event_message
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 from sepsearch.utils.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepsearch.runs.start import Begin
 
 FORMS = "[EVENTS:]COMMAND or [EVENTS:]https://…"
 FILTER = re.compile(r"([a-z_]+(?:,[a-z_]+)*):(?!//)(.*)", re.DOTALL)
@@ -126,7 +133,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def post(receiver: Receiver, message: EventMessage, seconds: float = LIMIT_SECONDS) -> str:
     """Send a message as JSON to a receiver's address; what went wrong, "" for nothing."""
-    request = urllib.request.Request(receiver.url, message.json(), {"Content-Type": "application/json"})  # noqa: S310
+    request = urllib.request.Request(receiver.url, message.json(), {"Content-Type": "application/json"})
     try:
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=seconds):
             return ""
@@ -164,10 +171,8 @@ class _Line:
 
     def close(self, deadline: float) -> None:
         """Wait until all is sent or a moment of `time.monotonic` has come, and say what was not."""
-        try:
+        with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Full:
-            pass
         self._thread.join(max(0.0, deadline - time.monotonic()))
         self._abandoned.set()
         left = self._waiting.qsize() if self._thread.is_alive() else 0
@@ -176,6 +181,36 @@ class _Line:
             parts = [f"{self._failures} failed"] if self._failures > 1 else []
             parts += [f"{missed} were not sent"] if missed else []
             self._warn(f"--on-event {self.receiver.name}: {' and '.join(parts)}")
+
+
+@contextlib.contextmanager
+def notifying(texts: Sequence[str], begin: "Begin", console: "Console") -> "Iterator[Begin]":
+    """A run whose events are told to receivers; at the end it waits for them, at most FLUSH_SECONDS.
+
+    Args:
+        texts: receivers as `--on-event` takes them.
+        begin: the run.
+        console: where warnings are printed.
+
+    Raises:
+        UserError: a text is no receiver, or its command is not there.
+    """
+    receivers = [parse_receiver(text) for text in texts]
+    require_commands(receivers)
+    if not receivers:
+        yield begin
+        return
+    notifier = Notifier(
+        receivers,
+        str(begin.folder.absolute()),
+        lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True),
+    )
+    for event in begin.events:
+        notifier.learn(event)
+    try:
+        yield dataclasses.replace(begin, listeners=(*begin.listeners, notifier.handle))
+    finally:
+        notifier.close()
 
 
 class Notifier:

@@ -136,7 +136,7 @@ def ask(run: RunningRun, request: StopRequest, wait: float, progress: Callable[[
             folder.remove(request_name(id))
             raise UserError(
                 f"{run.state.name} has not answered within {wait:g} s, and the request is withdrawn: it scores its"
-                " models and stops nothing then, or its process hangs; look with sepsearch watch, or give it more --wait"
+                " models and stops nothing then, or its process hangs; see sepsearch watch, or give it more --wait"
             )
         progress(f"waiting for the run to take it, {waited:.0f} s")
         time.sleep(every)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ class Begin:
     `space_file` has the space; None for a space that came from no file. `options` are those that the journal keeps.
     `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
-    over there. `notes`: a line for everything that was done to damaged files.
+    over there. `notes`: a line for everything that was done to damaged files. `listeners` get every event that is
+    written from now on.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Begin:
     remote: RemoteJournal | None = None
     journal: "Journal | None" = None
     notes: tuple[str, ...] = ()
+    listeners: tuple[Callable[[Event], None], ...] = ()
 
     def close(self) -> None:
         """Let other processes go on with the run."""
