@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,8 +96,19 @@ def environment(message: EventMessage) -> dict[str, str]:
     return {PREFIX + key.upper(): value for key, value in values.items()}
 
 
-def run_command(receiver: Receiver, message: EventMessage, seconds: float = LIMIT_SECONDS) -> str:
+def run_command(
+    receiver: Receiver,
+    message: EventMessage,
+    seconds: float = LIMIT_SECONDS,
+    started: "Callable[[subprocess.Popen[bytes]], object]" = lambda process: None,
+) -> str:
     """Run a receiver's command, without a shell, with the message as JSON on its standard input.
+
+    Args:
+        receiver: with a command.
+        message: what it is told.
+        seconds: its time limit.
+        started: called with its process, which `kill` ends.
 
     Returns:
         What went wrong; "" for nothing. A command that takes longer is killed, with all that it has started.
@@ -112,16 +124,33 @@ def run_command(receiver: Receiver, message: EventMessage, seconds: float = LIMI
         )
     except (OSError, ValueError) as error:
         return f"cannot be started: {getattr(error, 'strerror', None) or error}"
+    started(process)
     try:
         _, errors = process.communicate(message.json(), timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
+        _close(process)
         return f"took longer than {seconds:g} s and was killed"
     last = errors.decode(errors="replace").strip().splitlines()[-1:]
     return (
         f"exit code {process.returncode}{': ' + one_line(last[0])[:200] if last else ''}" if process.returncode else ""
     )
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a command with all that it has started; one that has ended is left."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    """Collect a process that was killed; what it has handed on to others need not be waited for."""
+    process.wait()
+    for pipe in (process.stdin, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -151,6 +180,7 @@ class _Line:
         self._waiting: queue.Queue[EventMessage | None] = queue.Queue(MOST_WAITING)
         self._failures = self._dropped = 0
         self._abandoned = threading.Event()
+        self._processes: deque[subprocess.Popen[bytes]] = deque(maxlen=1)  # the last one
         self._thread = threading.Thread(target=self._send_all, name="notifications", daemon=True)
         self._thread.start()
 
@@ -163,11 +193,15 @@ class _Line:
 
     def _send_all(self) -> None:
         while (message := self._waiting.get()) is not None and not self._abandoned.is_set():
-            send = post if self.receiver.url else run_command
-            if problem := send(self.receiver, message):
+            if (problem := self._send(message)) and not self._abandoned.is_set():
                 self._failures += 1
                 if self._failures == 1:
                     self._warn(f"--on-event {self.receiver.name}: {message.event}: {problem}; the run goes on")
+
+    def _send(self, message: EventMessage) -> str:
+        if self.receiver.url:
+            return post(self.receiver, message)
+        return run_command(self.receiver, message, started=self._processes.append)
 
     def close(self, deadline: float) -> None:
         """Wait until all is sent or a moment of `time.monotonic` has come, and say what was not."""
@@ -175,7 +209,11 @@ class _Line:
             self._waiting.put(None, timeout=max(0.0, deadline - time.monotonic()))
         self._thread.join(max(0.0, deadline - time.monotonic()))
         self._abandoned.set()
-        left = self._waiting.qsize() if self._thread.is_alive() else 0
+        left = 0
+        if self._thread.is_alive():
+            left = 1 + sum(message is not None for message in self._waiting.queue)
+            for process in list(self._processes):
+                kill(process)
         missed = self._dropped + left
         if self._failures > 1 or missed:
             parts = [f"{self._failures} failed"] if self._failures > 1 else []
