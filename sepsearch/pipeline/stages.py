@@ -19,8 +19,8 @@ from sepsearch.search.journal import Journal
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.search_end import end_rules
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
-from sepsearch.search.stopping import stopping_rules
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
@@ -121,7 +121,7 @@ class Stages:
             checkpoints=self.task.checkpoints,
             reference=self.reference,
             improved=self._keep_provisional,
-            rules=stopping_rules(self.space, sampler, settings.seed),
+            end_rules=end_rules(self.space, sampler, settings.seed),
         )
         try:
             self._run("search", plan, self._train(**changes))

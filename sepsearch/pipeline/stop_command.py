@@ -110,6 +110,8 @@ def make_request(state: RunState, what: What, jobs: Sequence[str]) -> StopReques
             f"{state.name}: the search is over already, and {state.stage} is what runs: name what to stop"
             f" ({', '.join(state.running) or 'nothing runs'}), or end the run with --all"
         )
+    elif what == "run" and state.stage != "search" and not (state.running or state.states(state.stage)["waiting"]):
+        raise UserError(f"{state.name} has trained all: it scores its models, which is only stopped by Ctrl-C there")
     return StopRequest(what=what, jobs=tuple(dict.fromkeys(jobs)), process=state.resumes, by=asker())
 
 

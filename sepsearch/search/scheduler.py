@@ -24,7 +24,7 @@ from sepsearch.search.protocol import (
     stop_event,
 )
 from sepsearch.search.sampler import Sampler
-from sepsearch.search.stopping import StoppingRule
+from sepsearch.search.search_end import EndRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
 from sepsearch.utils.storage import StorageFolder
 
@@ -49,7 +49,7 @@ class SearchPlan:
         improved: called with a trial that is the best so far, when it ends and its checkpoint is still there.
         reference: id of the reference network's trial, as the sampler knows it (see `reference_trial`). It is in every
             search: earlier where there is room for no other trial, or as stopped where the time was over before.
-        rules: end the search before its last trial; those that run then go on to their end.
+        end_rules: end the search before its last trial; those that run then go on to their end.
 
     Attributes:
         over: the rule that has ended the search early, or "by hand"; "" while none has.
@@ -69,7 +69,7 @@ class SearchPlan:
         checkpoints: StorageFolder | None = None,
         improved: Callable[[Trial], None] = lambda trial: None,
         reference: str = FIRST_TRIAL,
-        rules: Sequence[StoppingRule] = (),
+        end_rules: Sequence[EndRule] = (),
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
         self.wanted, self.epochs, self.seed = trials, epochs, seed
@@ -79,7 +79,7 @@ class SearchPlan:
         self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
         self._improved, self._best = improved, (True, 0, math.inf)
-        self.reference, self._rules, self.over = reference, rules, ""
+        self.reference, self._end_rules, self.over = reference, end_rules, ""
 
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
@@ -173,13 +173,13 @@ class SearchPlan:
         if not trial.open:
             remove_checkpoints(self._checkpoints, [job])
         if outcome.how != "halted":
-            self._check_rules()
+            self._check_end_rules()
 
-    def _check_rules(self) -> None:
+    def _check_end_rules(self) -> None:
         """End the search where a rule says so."""
         if self.over or len(self.trials) >= self.wanted:
             return
-        for rule in self._rules:
+        for rule in self._end_rules:
             if reason := rule.reason():
                 self._record({"event": "search_stopped", "rule": rule.name, "reason": reason})
                 return
@@ -256,7 +256,7 @@ class SearchPlan:
         if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
             value = trial.ratio if trial.state == "completed" else None
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
-            for rule in self._rules:
+            for rule in self._end_rules:
                 rule.take(trial)
 
     def _apply_epoch(self, trial: Trial, event: EpochEvent) -> None:
@@ -299,7 +299,7 @@ class SearchPlan:
                 self._attempts.waiting.append(job)
         if self.over == "by hand":
             self.give_up(SEARCH_BY_HAND)
-        self._check_rules()
+        self._check_end_rules()
 
     def give_up(self, reason: str) -> None:
         """End all unfinished trials: no worker will train them."""

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from sepsearch.models.families import config_params, make_config
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Params
 from sepsearch.spaces.configurations import sampled_names
@@ -78,7 +79,7 @@ class Pool:
     def __init__(self, space: Space, curves: Sequence[Curve], epochs: int, partial: bool = False):
         self.space, self.epochs = space, epochs
         usable: dict[str, Curve] = {}
-        for curve in curves:
+        for curve in (replace(curve, params=_as_today(space, curve.params)) for curve in curves):
             key = _key(curve.params)
             if key not in usable or len(curve.ratios) > len(usable[key].ratios):
                 usable[key] = curve
@@ -145,6 +146,15 @@ class Draw:
     def end(self, params: Params) -> float | None:
         """See `Pool.end`."""
         return self.pool.end(params)
+
+
+def _as_today(space: Space, params: Params) -> Params:
+    """A recorded configuration as this version would write it: with parameters that came later, at their defaults.
+
+    As it was written it would be outside the space, and the sampler would know nothing of its trial.
+    """
+    former = {name: params[name] for name in (*sampled_names(space, params), *space.fixed) if name in params}
+    return {**config_params(make_config(params)), **former}
 
 
 def _key(params: Params) -> str:

@@ -18,7 +18,7 @@ class StopSettings(BaseModel):
 
     `patience`: the last so many trials have improved the best ratio by less than `min_improvement`, a fraction of it.
     `regret`: no configuration of the space is better than the best one by more than this ratio (absolute), by a
-    Gaussian process (see `search.stopping.RegretRule`).
+    Gaussian process (see `search.search_end.RegretRule`).
     """
 
     model_config = {**STRICT, "frozen": True}

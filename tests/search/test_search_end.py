@@ -9,7 +9,7 @@ from sepsearch.search.journal import Journal, read_run
 from sepsearch.search.protocol import BY_HAND, RETURNED, SEARCH_BY_HAND, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
-from sepsearch.search.stopping import PatienceRule, RegretRule, regret_bound, stopping_rules
+from sepsearch.search.search_end import PatienceRule, RegretRule, end_rules, regret_bound
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
@@ -74,7 +74,7 @@ def make_plan(folder: Path, space: Space, trials: int = 12, journal: Journal | N
         journal = Journal(folder / "journal.jsonl")
         journal.append(SEARCH)
     sampler = Sampler(space, None, "x", seed=0)
-    return SearchPlan(sampler, Rungs(2, 2, 2), journal, trials, 2, 0, rules=stopping_rules(space, sampler, 0))
+    return SearchPlan(sampler, Rungs(2, 2, 2), journal, trials, 2, 0, end_rules=end_rules(space, sampler, 0))
 
 
 def report(plan: SearchPlan, job: str, epoch: int, ratio: float) -> str | None:

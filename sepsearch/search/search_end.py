@@ -22,7 +22,7 @@ LEAST_TRIALS = 20  # with a value, before the first evaluation; Optuna's own def
 MOST_TRIALS = 200  # the best ones, that a Gaussian process is fitted to: its time grows with their cube
 
 
-class StoppingRule(Protocol):
+class EndRule(Protocol):
     """When a search ends early, from the trials in the order in which they ended."""
 
     name: str
@@ -43,9 +43,9 @@ def counts(trial: Trial) -> bool:
     return trial.state == "completed" or (trial.state == "stopped" and trial.reason not in outside)
 
 
-def stopping_rules(space: Space, sampler: "Sampler", seed: int) -> list[StoppingRule]:
+def end_rules(space: Space, sampler: "Sampler", seed: int) -> list[EndRule]:
     """The rules of a space file's section `stop`; none without it."""
-    rules: list[StoppingRule] = []
+    rules: list[EndRule] = []
     if space.stop and space.stop.patience:
         rules.append(PatienceRule(space.stop.patience, space.stop.min_improvement))
     if space.stop and space.stop.regret:
@@ -72,7 +72,7 @@ class PatienceRule:
         self._bests: deque[float] = deque(maxlen=patience + 1)  # best completed ratio after each counted trial
 
     def take(self, trial: Trial) -> None:
-        """See `StoppingRule`."""
+        """See `EndRule`."""
         if not counts(trial):
             return
         if trial.state == "completed":
@@ -81,7 +81,7 @@ class PatienceRule:
             self._bests.append(self._best)
 
     def reason(self) -> str:
-        """See `StoppingRule`."""
+        """See `EndRule`."""
         if len(self._bests) <= self._patience:
             return ""
         before, now = self._bests[0], self._bests[-1]
@@ -119,7 +119,7 @@ class RegretRule:
         self._pool: ThreadPoolExecutor | None = None
 
     def take(self, trial: Trial) -> None:
-        """See `StoppingRule`."""
+        """See `EndRule`."""
         value = self._value(trial.id) if counts(trial) else None
         if value is None or not math.isfinite(value) or not holds(self._space, trial.params):
             return
@@ -128,7 +128,7 @@ class RegretRule:
             self._due, self._evaluation = len(self._seen), None
 
     def reason(self) -> str:
-        """See `StoppingRule`; also begins an evaluation that is due."""
+        """See `EndRule`; also begins an evaluation that is due."""
         if not self._due:
             return ""
         if self._evaluation is None:
