@@ -36,6 +36,7 @@ def _seconds(text: str) -> float:
 def make_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = ArgumentParser("stop", DESCRIPTION, EXAMPLES)
+    parser.intermixed = True
     parser.add_argument("name", metavar="NAME", help="the run's name")
     parser.add_argument("jobs", metavar="TRIAL", nargs="*", help="trials such as t0012, finalists' seeds such as c1-s3")
     parser.add_argument("--all", action="store_true", help="end the whole run, as by Ctrl-C; nothing more is trained")
