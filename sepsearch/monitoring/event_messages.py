@@ -11,6 +11,7 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.job import Job
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
+from sepsearch.utils.errors import one_line
 from sepsearch.utils.formatting import number
 
 # What receivers can be told of. "failed" is any trial or finalist that failed, and a run that ended so.
@@ -66,7 +67,8 @@ def event_message(event: Event, run: RunState, folder: str) -> EventMessage | No
     text, data = _told(event, run)
     failed = data.get("state") == "failed"
     kinds = frozenset({kind, "failed"} if failed else {kind})
-    return EventMessage(kind, kinds, run.name, folder, event["time"], f"{run.name}: {text}", data)
+    # One printable line: it may become a mail's subject, and reasons hold what an exception said.
+    return EventMessage(kind, kinds, run.name, folder, event["time"], one_line(f"{run.name}: {text}"), data)
 
 
 def _told(event: Event, run: RunState) -> tuple[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from sepsearch.runs.state import RunState
 from sepsearch.runs.stop_requests import FOLDER, StopRequest, asker, request_name, write_request
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Follower, read_journal
-from sepsearch.search.run_lock import lock_holder
+from sepsearch.search.run_lock import lock_holder, seems_locked
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import is_there
 
@@ -50,6 +50,10 @@ class RunningRun:
         address = address or _own_address(runs / check_name(name, "NAME") / JOURNAL)
         folder, self.storage, remote = run_storage(runs, address, name)
         self.folder = folder
+        if remote is None and not is_there(folder / JOURNAL) and seems_locked(folder / JOURNAL):
+            raise UserError(
+                f"{name} gets ready: nothing runs yet that could be stopped; Ctrl-C ends it in its terminal"
+            )
         _, self._refresh = follow_run(runs, address, name, copies)
         self._follower, self.state = Follower(), RunState()
         self.look()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from documented_keys import documented_keys
 from event_fixtures import interrupted_story, journal, search_event, story, until, write_run
+from fake_s3 import fake_s3
 
 from sepsearch.pipeline import stop_command
 from sepsearch.pipeline.hand_stops import HandStops
@@ -16,13 +17,14 @@ from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal, read_run
 from sepsearch.search.protocol import INTERRUPTED, SEARCH_BY_HAND, StopSignal
+from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.spaces.space import parse_space
 from sepsearch.stop import main
 from sepsearch.utils.errors import UserError
-from sepsearch.utils.storage import open_storage
+from sepsearch.utils.storage import StorageFolder, open_storage
 
 
 def make_plan(journal: Journal) -> SearchPlan:
@@ -31,17 +33,24 @@ def make_plan(journal: Journal) -> SearchPlan:
 
 
 class Running:
-    """A run at work in a thread: a plan with two trials that begin at once and train when they are asked to."""
+    """A run at work in a thread: a plan with two trials that have begun.
 
-    def __init__(self, folder: Path):
+    `storage` is the run's, its own folder without one.
+    """
+
+    def __init__(self, folder: Path, storage: StorageFolder | None = None):
         self.folder, self.said = folder, list[str]()
-        self.journal, self.stop = Journal(folder / "journal.jsonl"), StopSignal()
+        self.remote = RemoteJournal(storage / "journal") if storage else None
+        if self.remote:
+            self.remote.claim()
+        self.journal, self.stop = Journal(folder / "journal.jsonl", remote=self.remote), StopSignal()
         kind, fields = search_event()
-        self.journal.append({"event": kind, **fields, "settings": {"trials": 4, "epochs": 4}})
+        address = {"options": {"storage": storage.root}} if storage else {}
+        self.journal.append({"event": kind, **fields, "settings": {"trials": 4, "epochs": 4, **address}})
         self.plan = make_plan(self.journal)
         for _ in range(2):
             assert self.plan.next()
-        watch = RequestWatch(open_storage(folder), self.said.append, seconds=0.02)
+        watch = RequestWatch(storage or open_storage(folder), self.said.append, seconds=0.02)
         self.stops = HandStops(watch, self.stop, 0, self.said.append)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tick, daemon=True)
@@ -58,6 +67,8 @@ class Running:
         self._over.set()
         self._thread.join()
         self.stops.close()
+        if self.remote:
+            self.remote.release()
         self.journal.close()
 
     def events(self, kind: str) -> list[Event]:
@@ -67,6 +78,7 @@ class Running:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stop_command, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(stop_command, "REMOTE_LOOK_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -162,6 +174,21 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(tmp_path):
         stop(tmp_path)
 
 
+def test_a_run_that_gets_ready_has_nothing_to_stop(tmp_path):
+    lock = RunLock(tmp_path / "duets" / "journal.jsonl")
+    with pytest.raises(UserError, match="duets gets ready: nothing runs yet"):
+        stop(tmp_path)
+    lock.release()
+
+
+def test_a_run_that_has_trained_all_is_not_stopped_while_it_scores(tmp_path):
+    write_run(tmp_path / "duets", until(journal(story()), "final_end", "c0-s1"))
+    lock = RunLock(tmp_path / "duets" / "journal.jsonl")
+    with pytest.raises(UserError, match="it scores its models"):
+        stop(tmp_path, "--all")
+    lock.release()
+
+
 def test_a_run_that_does_not_answer_in_time_keeps_no_request(tmp_path):
     write_run(tmp_path / "duets", until(journal(story()), "epoch", "t0001"))
     lock = RunLock(tmp_path / "duets" / "journal.jsonl")
@@ -230,6 +257,21 @@ def test_a_run_that_is_elsewhere_is_asked_there(tmp_path, running, capsys):
     main(["duets", "--runs", "nowhere", "--storage", str(tmp_path), "t0000", "--wait", "600"])
     assert "t0000 is stopped" in capsys.readouterr().out
     assert [event["id"] for event in running.events("stop")] == ["t0000"]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_run_in_an_object_store_is_asked_from_its_own_machine_and_from_any_other(tmp_path, monkeypatch, capsys, here):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with fake_s3() as server:
+        address = server.address.removeprefix("http://")
+        address = f"s3://bucket/runs?scheme=http&region=eu&endpoint_override={address}"
+        with Running(tmp_path / "duets", open_storage(address) / "duets") as run:
+            where = ["--runs", str(tmp_path)] if here else ["--runs", str(tmp_path / "else"), "--storage", address]
+            main(["duets", *where, "t0001", "--wait", "600"])
+            assert [event["id"] for event in run.events("stop")] == ["t0001"]
+        assert not [key for key in server.objects if FOLDER in key]
+    assert "t0001 is stopped" in capsys.readouterr().out
 
 
 def test_a_request_from_a_file_of_its_own_is_the_same(tmp_path, running):

@@ -172,6 +172,14 @@ def test_a_failed_trial_goes_by_failed_as_well():
     assert "failed: NaN" in failed[0].text
 
 
+def test_a_message_is_one_printable_line_whatever_an_exception_said():
+    told = journal(story())
+    evil = [{**event, "reason": "x\nBcc: all\x00"} if event["event"] == "trial_end" else event for event in told]
+    texts = [message.text for message in messages(evil)]
+    assert all(text.isprintable() for text in texts)
+    assert any("Bcc" in text for text in texts)
+
+
 def test_receivers_are_told_of_their_events_alone_and_all_is_sent_before_the_end(tmp_path):
     text = "import json, sys; open('OUT', 'a').write(json.load(sys.stdin)['event'] + '\\n')"
     command = script(tmp_path, text.replace("OUT", str(tmp_path / "out")))
