@@ -178,6 +178,19 @@ def test_a_search_ends_by_its_regret_at_the_trial_after_the_evaluation():
     assert found.count(True) == 1
 
 
+@pytest.mark.parametrize("restored", [0, 19, 20, 21])
+def test_a_resumed_search_ends_by_its_regret_after_the_same_trial(restored):
+    space = make_space(regret=10.0)
+    rule = RegretRule(space, 10.0, lambda trial: 0.5 + int(trial) / 100, seed=0)
+    ends = []
+    for place in range(22):
+        params = space.complete({"learning_rate": 1e-4 * 100 ** (place / 21)})
+        rule.take(Trial(str(place), params, 2, 0.5, "completed"))
+        if place + 1 >= restored and rule.reason():
+            ends.append(place)
+    assert ends == [20]
+
+
 def test_a_regret_that_is_larger_than_asked_for_goes_on():
     space = make_space(regret=1e-9)
     rule = RegretRule(space, 1e-9, lambda trial: 0.5 + int(trial) / 100, seed=0)
