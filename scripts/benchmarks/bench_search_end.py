@@ -44,7 +44,8 @@ Searches in virtual time (`sepsearch.simulation.simulator`, the plan, rules, run
 `curves/laptop_vn.json`, see *Value reported to the sampler for a stopped trial*. TPE, rungs 1, 3, 9 of {EPOCHS} epochs,
 factor 3, {WORKERS} trials at once, at most {TRIALS} trials, {SEEDS} seeds. A rule and *none* with the same seed propose
 the same trials up to the rule's end, so that differences are of pairs. Mean and 95 % interval of the mean (bootstrap).
-*Lost* is the best ratio at the end minus that of *none*; *none lost*: share of seeds that lost nothing.
+*Lost* is the best ratio at the end minus that of *none*; *none lost*: share of seeds that lost nothing; *none at
+as many epochs*: the best ratio of *none* when it has spent what the rule spends in the mean, as by a fixed budget.
 `python scripts/benchmarks/bench_search_end.py`.
 """
 
@@ -82,7 +83,8 @@ def search(part: str, name: str, seed: int) -> dict[str, Any]:
     outcome = simulate(Draw(pool), changed, STRATEGY, trials=trials, epochs=EPOCHS, workers=WORKERS, seed=seed)
     ended = sum(outcome.ended.values())
     spent = time.process_time() - begin
-    return {"rule": name, "seed": seed, "epochs": outcome.epochs, "trials": ended, "best": outcome.best, "cpu": spent}
+    numbers = {"epochs": outcome.epochs, "trials": ended, "best": outcome.best, "cpu": spent}
+    return {"rule": name, "seed": seed, **numbers, "steps": outcome.steps}
 
 
 def run(part: str, names: Sequence[str], seeds: int) -> list[dict[str, Any]]:
@@ -100,8 +102,8 @@ def run(part: str, names: Sequence[str], seeds: int) -> list[dict[str, Any]]:
 def comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A Markdown table: trials, epochs and best ratio of every rule, and the difference to none seed by seed."""
     lines = [
-        "| rule | trials | epochs | epochs saved | best ratio | lost | none lost |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| rule | trials | epochs | epochs saved | best ratio | lost | none lost | none at as many epochs |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
 
     def values(rule: str, key: str) -> list[float]:
@@ -115,8 +117,16 @@ def comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
         cells += ["" if rule == "none" else spread(saved, lambda value: f"{100 * value:.0f} %")]
         cells += [spread(values(rule, "best"), lambda value: f"{value:.4f}")]
         cells += ["", ""] if rule == "none" else [spread(lost, lambda value: f"{value:+.4f}"), f"{100 * share:.0f} %"]
+        cells += ["" if rule == "none" else spread(fixed(rows, values(rule, "epochs")), lambda value: f"{value:.4f}")]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def fixed(rows: Sequence[dict[str, Any]], epochs: Sequence[float]) -> list[float]:
+    """Best ratios of none, seed by seed, after as many epochs as a rule spends in the mean; 1 before there is one."""
+    most = fmean(epochs)
+    found = [[best for spent, best in row["steps"] if spent <= most] for row in rows if row["rule"] == "none"]
+    return [bests[-1] if bests else 1.0 for bests in found]
 
 
 def spread(numbers: Sequence[float], text: Callable[[float], str]) -> str:
