@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from event_fixtures import journal, story
+from event_fixtures import interrupted_story, journal, story
 from rich.console import Console
 
 from sepsearch.monitoring.event_messages import EVENTS, EventMessage, event_message
@@ -170,6 +170,23 @@ def test_a_failed_trial_goes_by_failed_as_well():
     failed = [message for message in messages(journal(story())) if "failed" in message.kinds]
     assert [(message.event, message.data["id"]) for message in failed] == [("trial_end", "t0002")]
     assert "failed: NaN" in failed[0].text
+
+
+def test_a_resumed_run_says_that_it_goes_on():
+    found = [message for message in messages(journal(interrupted_story())) if message.event == "resume"]
+    assert [message.text for message in found][:1] == ["duets: goes on, 2 trials have begun"]
+
+
+def test_receivers_of_a_resumed_run_are_told_of_new_events_alone(tmp_path):
+    command = script(tmp_path, f"import sys; open({str(tmp_path / 'out')!r}, 'a').write(sys.stdin.read() + chr(10))")
+    notifier = Notifier([Receiver(ALL, command)], "", pytest.fail)
+    *before, last = journal(story())
+    for event in before:
+        notifier.learn(event)
+    notifier.handle(last)
+    notifier.close(60.0)
+    (told,) = (tmp_path / "out").read_text().splitlines()
+    assert json.loads(told)["data"]["best"] == {"id": "t0000", "ratio": 0.25}
 
 
 def test_a_message_is_one_printable_line_whatever_an_exception_said():
