@@ -80,6 +80,10 @@ class Screen:
         match event["event"]:
             case "trial_end" | "final_end" | "fold_end":
                 self._print_end(self._run.jobs[event["id"]])
+            case "search_stopped" if event["rule"] != "by hand":
+                running = len(self._run.running)
+                late = "; the trials that run go on to their end" if running else ""
+                self._print(f"search over: {event['reason']}{late}")
             case "eliminated":
                 self._print(f"{event['id']:7} gets no more seeds: {event['reason']}")
             case "retry":

@@ -30,6 +30,7 @@ def run_facts(run: RunState, now: float, resume: str) -> dict[str, Any]:
         "silent_seconds": run.silence(now),
         "resumes": run.resumes,
         "jobs": {stage: run.states(stage) for stage in STAGES.values() if stage == run.stage or run.begun[stage]},
+        "stopped": {"rule": run.stopped["rule"], "reason": run.stopped["reason"]} if run.stopped else None,
         "best": _job(run.best) if run.best else None,
         "instruments": {code: _instrument(run, code) for code in run.codes},
         "running": [_job(job) for job in run.running.values()],

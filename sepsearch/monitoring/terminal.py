@@ -53,7 +53,8 @@ def make_view(run: RunState, now: float, hints: Hints, console: Console, fit: bo
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    for label, text in [*_counts(run, console.width), ("best", _best(run)), ("speed", _pace(run, now))]:
+    over = Text(one_line(run.stopped["reason"]) if run.stopped else "")
+    for label, text in [*_counts(run, console.width), ("over", over), ("best", _best(run)), ("speed", _pace(run, now))]:
         if text:
             facts.add_row(label, text)
     head: list[RenderableType] = [_state(run, now, hints), facts]

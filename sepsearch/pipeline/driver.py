@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.distributed.ray_folder import ray_folder
 from sepsearch.monitoring.messages import tell_end, tell_interrupted, tell_resume
+from sepsearch.monitoring.notifications import notifying
 from sepsearch.pipeline.early_start import EarlyStart, look_at_cluster
 from sepsearch.pipeline.execution import get_ready, run_stages, write_page
 from sepsearch.runs.extend import require_new_trials
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
     """Prepare, then search; returns how it ended: "finished", "interrupted" or "failed"."""
+    with notifying(options.on_event or (), begin, console) as begin:
+        return _search(options, begin, console)
+
+
+def _search(options: "RunOptions", begin: Begin, console: "Console") -> str:
     from sepsearch.preflight.checks import check_folders, check_place
 
     clock = time.monotonic()
@@ -181,7 +187,8 @@ def _begin_journal(
 
     for event in begin.events:
         tracker.handle(event)
-    journal.listen(tracker.handle)
+    for listener in (tracker.handle, *begin.listeners):
+        journal.listen(listener)
     if begin.journal:
         units = begin.past.unfinished()
         if begin.extension:

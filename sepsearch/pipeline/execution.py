@@ -140,8 +140,10 @@ def run_stages(
     """
     from sepsearch.monitoring.console import Screen
     from sepsearch.monitoring.prometheus import Gauges
+    from sepsearch.pipeline.hand_stops import HandStops
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
+    from sepsearch.runs.stop_requests import RequestWatch
     from sepsearch.search.journal import read_run
     from sepsearch.search.known_trials import known_trials
 
@@ -158,6 +160,8 @@ def run_stages(
         gauges.refresh()
         screen.tick()
 
+    watch = RequestWatch(begin.storage, lambda line: say(f"warning: {line}"))
+    hand_stops = HandStops(watch, stop, state.resumes, say)
     stages = Stages(
         settings,
         begin.space,
@@ -176,8 +180,9 @@ def run_stages(
         say,
         known_trials(state.known),
         state.former,
+        hand_stops,
     )
-    with contextlib.closing(screen):
+    with contextlib.closing(screen), contextlib.closing(hand_stops):
         try:
             final = _stages(begin, stages, screen, console)
         except StorageFault as fault:
@@ -212,7 +217,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         plan = stages.search()
         if stop.reason == "interrupted":
             return None
-        stop.end_budget()
+        stop.end_search()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
         finalists = [Finalist(**configuration) for configuration in past.configurations]

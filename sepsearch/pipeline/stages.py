@@ -21,6 +21,7 @@ from sepsearch.search.known_trials import KnownTrial
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.search_end import end_rules
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sepsearch.distributed.object_store import StoredData
     from sepsearch.distributed.trainable import Task
     from sepsearch.distributed.worker_pool import WorkerPool
+    from sepsearch.pipeline.hand_stops import HandStops
     from sepsearch.search.protocol import StopSignal, Workers
 
 PROBE = "probe"  # a file beside the checkpoints, to see whether they can be written
@@ -75,6 +77,7 @@ class Stages:
         say: prints a line.
         known: completed trials of other runs, which the sampler's study begins with.
         former: all configurations that have been finalists of this run, before it was extended.
+        hand_stops: handles requests to stop jobs; none are handled without it.
     """
 
     settings: Settings
@@ -94,6 +97,7 @@ class Stages:
     say: Callable[[str], None] = lambda line: None
     known: Sequence[KnownTrial] = ()
     former: Sequence[FinalistRecord] = ()
+    hand_stops: "HandStops | None" = None
 
     def _train(self, **changes: Any) -> Callable[[dict[str, Any]], None]:
         """What a worker runs for one job, with the stage's task bound to it."""
@@ -124,6 +128,7 @@ class Stages:
             checkpoints=self.task.checkpoints,
             reference=self.reference,
             improved=self._keep_provisional,
+            end_rules=end_rules(self.space, sampler, settings.seed),
         )
         try:
             self._run("search", plan, self._train(**changes))
@@ -161,10 +166,16 @@ class Stages:
             self.say(f"note: {problem}: {job} is trained again")
         if not plan.finished():
             wait = StorageWait(self._probe_storage, lambda line: self.say(f"warning: {line}"))
+
+            def tick() -> None:
+                self.tick()
+                if self.hand_stops:
+                    self.hand_stops.apply(plan)
+
             if self.pool:
-                self.pool.run(plan, train, self.stop, self.tick, wait)
+                self.pool.run(plan, train, self.stop, tick, wait)
             else:
-                run_stage(name, plan, train, self.workers, self.folder / RAY_FOLDER, self.stop, self.tick, wait)
+                run_stage(name, plan, train, self.workers, self.folder / RAY_FOLDER, self.stop, tick, wait)
 
     def _probe_storage(self, size: int) -> None:
         """Write, read and remove a file where the checkpoints are; raises `StorageFault` if that fails."""
@@ -178,7 +189,10 @@ class Stages:
     def choose(self, plan: SearchPlan, seconds: float) -> list[Finalist]:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
         if self.reference not in plan.trials:
-            raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
+            raise UserError(
+                "the search was over before its first trial began, by the time budget or by hand: give it more with"
+                " --time-budget, or start a new run"
+            )
         best = best_trials(list(plan.trials.values()), self.space.final.configurations)
         finalists = with_former_ids(choose_finalists(best, plan.trials[self.reference]), self.former)
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]

@@ -87,6 +87,8 @@ def lead(facts: RunFacts) -> list[str]:
         line += f". {count(len(facts.finalists), 'configuration')} retrained with up to {count(seeds, 'seed')}"
         if settings.get("final_epochs"):
             line += f" for {count(settings['final_epochs'], 'epoch')}"
+    if stopped := facts.run.stopped:
+        line += f". The search ended before its last trial: {stopped['reason']}"
     spent = sum(value for value in seconds.values() if isinstance(value, int | float))
     took = f", {duration(spent)} of work" if spent else ""
     version = str(search["versions"].get("sepsearch", "?")).split("+")[0]

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ EXAMPLES = (
     ("--resume urmp", "go on after an interruption"),
     ("--continue urmp --trials 300", "100 trials more, and the finalists chosen anew"),
     ("--space wider.yaml --data URMP --warm-start urmp", "a new search that begins with what is known"),
+    ("--space detector --data URMP --on-event 'end,failed:mail-me'", "run a command of yours when it ends or fails"),
     ("--space laptop --quiet --json > results.json", "in a script: the content of results.json alone"),
 )
 
@@ -60,6 +61,8 @@ class RunOptions:
         warm_start: earlier runs whose completed trials a new run's sampler begins with: names in `runs`, paths or URIs.
         continued: name of a finished run to extend to `trials`.
         accept_changes: resume although space, recordings or versions have changed.
+        on_event: commands and webhooks that are told of events, as `monitoring.notifications` reads them. The journal
+            does not keep them: what a resumed run starts on this machine is never chosen by a file.
     """
 
     space: "Path | Space | None" = None
@@ -81,6 +84,7 @@ class RunOptions:
     warm_start: tuple[str, ...] | None = None
     continued: str | None = None
     accept_changes: bool = False
+    on_event: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.accept_changes and not (self.resume or self.continued):
@@ -106,6 +110,7 @@ def make_parser() -> ArgumentParser:
     _add_budget(parser.add_argument_group("budget").add_argument)
     _add_machines(parser.add_argument_group("machines").add_argument)
     _add_storage(parser.add_argument_group("names and storage").add_argument)
+    _add_notifications(parser.add_argument_group("notifications").add_argument)
     parser.add_argument_group("tracking", "MLflow is where MLFLOW_TRACKING_URI says (default: mlflow.db here).")
     parser.add_general(json="print the content of results.json, once the run has ended,")
     return parser
@@ -150,6 +155,15 @@ def _add_storage(add: Add) -> None:
     extend = "extend a finished run to --trials in all, and choose the finalists anew (default: a new run)"
     add("--continue", metavar="NAME", dest="continued", help=extend)
     add("--accept-changes", action="store_true", help="go on though space file, recordings or versions have changed")
+
+
+def _add_notifications(add: Add) -> None:
+    what = (
+        "run a command, without a shell, or post to a webhook (https://…) when something happens; it gets JSON. EVENTS"
+        " are some of search, resume, continue, trial_end, search_stopped, finalists, final_end, scores, registered, end,"
+        " failed; may be given several times (default: none; of EVENTS all)"
+    )
+    add("--on-event", metavar="[EVENTS:]CMD", action="append", help=what)
 
 
 # How a run is carried out, not what comes out of it: a resumed run goes on with these unless others are given.

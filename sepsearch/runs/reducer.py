@@ -26,6 +26,7 @@ from sepsearch.search.events import (
     RetryEvent,
     ScoresEvent,
     SearchEvent,
+    SearchStoppedEvent,
     TrialEvent,
 )
 from sepsearch.search.protocol import reopens
@@ -60,6 +61,7 @@ class RunReducer:
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
         configurations: the finalists, None while the search goes on; `former`: these and all that a run had before it
             was extended; `eliminated`: id → reason of those that are out.
+        stopped: the event that has ended the search before its last trial, by a rule or by hand; None without one.
         finals: finalists with one seed each, by id; `dropped`: how many are not trained after elimination.
         scores: the event "scores"; None before.
         lost: what is wrong with the files that the scores are of (`run_files.state_with_files`); "" for nothing.
@@ -88,6 +90,7 @@ class RunReducer:
         self.stopped_at: Counter[int] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
+        self.stopped: SearchStoppedEvent | None = None
         self.configurations: list[FinalistRecord] | None = None
         self.former: list[FinalistRecord] = []
         self.eliminated: dict[str, str] = {}
@@ -131,6 +134,8 @@ class RunReducer:
                 self.jobs[event["id"]].spared = True
             case "retry":
                 self._retry(event)
+            case "search_stopped":
+                self.stopped = event
             case "finalists":
                 self._finalists(event)
             case "eliminated":
@@ -173,7 +178,7 @@ class RunReducer:
 
     def _take_back(self) -> None:
         """The search goes on: there are no finalists and no scores any more. What was trained stays."""
-        self.configurations = self.search_seconds = self.scores = None
+        self.configurations = self.search_seconds = self.scores = self.stopped = None
         self.models, self.champions, self.eliminated = {}, {}, {}
         self.dropped, self.lost = 0, ""
         self._enter("search")

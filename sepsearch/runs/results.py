@@ -47,7 +47,8 @@ def build_results(run: RunState) -> dict[str, Any]:
     """The content of `results.json` at any state of a run.
 
     Numbers that do not exist are null. `baselines` are those of the validation split. `champions` has per instrument
-    what became of the registry's alias: name, version, before, now, why.
+    what became of the registry's alias: name, version, before, now, why. `stopped`: rule and reason of a search that
+    has ended before its last trial.
 
     Raises:
         UserError: an event lacks what results are made of; it was made by hand.
@@ -90,6 +91,7 @@ def _build(run: RunState) -> dict[str, Any]:
         "trials": [_trial(job) for job in trials.values()],
         "reference": search["reference"] if search else None,
         "known": [_known(one) for one in run.known],
+        "stopped": {"rule": run.stopped["rule"], "reason": run.stopped["reason"]} if run.stopped else None,
         "finalists": [_finalist(run, one, final) for one in run.configurations or ()],
         "final": final,
         "reference_final": scores["reference_final"] if scores else {},

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Begin:
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
     over there. `notes`: a line for everything that was done to damaged files. `sources` are earlier runs that a new one
     starts from, and `known` their trials that enter its study. `extension`: the run has finished and is extended; then
-    `past` is what remains of it.
+    `past` is what remains of it. `listeners` get every event that is written from now on.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Begin:
     sources: Sequence["Source"] = ()
     known: Sequence[KnownRun] = ()
     extension: ContinueEvent | None = None
+    listeners: tuple[Callable[[Event], None], ...] = ()
 
     @property
     def past_events(self) -> Sequence[Event]:

@@ -94,7 +94,7 @@ class RunState(RunReducer):
     def wanted(self, stage: str) -> int:
         """How many jobs a stage has in all; for left-out titles those that began (their number is not known)."""
         if stage == "search":
-            over = self.stage != "search"  # by its time budget, perhaps
+            over = self.stage != "search" or self.stopped  # by its time budget, a rule or by hand, perhaps
             return self.begun[stage] if over else int(self.search.get("settings", {}).get("trials", 0))
         if stage == "finalists":
             seeds = int(self.search.get("space", {}).get("final", {}).get("seeds", 1))

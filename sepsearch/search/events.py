@@ -6,6 +6,7 @@ can appear:
     search                          the run began: all that it depends on
     trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end
     spared                          exempt from ASHA: it would be stopped at this rung, but runs to its end
+    search_stopped                  the search begins no more trials: by a rule of the space file, or by hand
     finalists                       the search is over
     final, final_epoch, final_end   the same three for a finalist and seed
     eliminated                      a finalist that cannot win any more gets no other seeds
@@ -18,6 +19,7 @@ can appear:
 and anywhere in between:
 
     retry                           a job's worker died: it goes on from its last checkpoint
+    stop                            a job was asked to end, by hand
     resume                          a new process goes on with the run
     continue                        a new process extends the finished run: finalists, scores and end are taken back
 
@@ -205,6 +207,25 @@ class RetryEvent(_Event):
     cause: NotRequired[str]
 
 
+class StopEvent(_Event):
+    """A job was asked to end by `by`, with the request of this id: it ends after its present epoch."""
+
+    event: Literal["stop"]
+    id: str
+    by: NotRequired[str]
+    request: NotRequired[str]
+
+
+class SearchStoppedEvent(_Event):
+    """The search ends before its last trial: `rule` is "patience", "regret" or "by hand"; `by` and `request` then."""
+
+    event: Literal["search_stopped"]
+    rule: str
+    reason: str
+    by: NotRequired[str]
+    request: NotRequired[str]
+
+
 class FinalistRecord(TypedDict):
     """A configuration to retrain; see `selection.Finalist`."""
 
@@ -279,6 +300,8 @@ Event = (
     | SparedEvent
     | JobEndEvent
     | RetryEvent
+    | StopEvent
+    | SearchStoppedEvent
     | FinalistsEvent
     | EliminatedEvent
     | ScoresEvent

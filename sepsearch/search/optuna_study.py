@@ -127,6 +127,11 @@ class OptunaStudy:
             self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
             self._forget(asked)
 
+    def value_seen(self, trial: str) -> float | None:
+        """The value that samplers see of a trial that has ended; None for a trial without one."""
+        outcome = self._asked[trial].outcome
+        return outcome[1] if outcome else None
+
     def _forget(self, asked: Asked) -> None:
         """Free the memory of a trial that has ended: the study has all of it."""
         asked.live, asked.params, asked.curve = None, {}, {}

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from sepsearch.search.events import JobEndEvent, RetryEvent
+from sepsearch.search.events import EpochEvent, Event, JobEndEvent, RetryEvent, StopEvent
 from sepsearch.search.events import Params as Params
 from sepsearch.utils.errors import StorageFault, UserError
 from sepsearch.utils.storage import StorageFolder
 
 INTERRUPTED, TIME_BUDGET = "interrupted", "time budget"
+BY_HAND, SEARCH_BY_HAND = "stopped by hand", "search stopped by hand"  # of one job, of all trials of a search
 
 
 ENVIRONMENT, STORAGE = "environment", "storage"  # causes of an end that are not the configuration's
@@ -70,6 +71,38 @@ class Plan(Protocol):
         """End all unfinished jobs: no worker will train them."""
 
 
+class StoppablePlan(Plan, Protocol):
+    """A plan whose jobs can be ended by hand."""
+
+    def stop(self, job: str, by: str, request: str) -> str:
+        """Have a job end after its present epoch, as `by` asks; "" if it will, or why it will not."""
+
+
+class Appends(Protocol):
+    """The part of a journal that a plan uses."""
+
+    def append(self, event: Event) -> None:
+        """Write an event."""
+
+
+def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, result: Params) -> EpochEvent:
+    """The event of an epoch, from what its worker has reported."""
+    return {
+        "event": kind,
+        "id": id,
+        "epoch": result["epoch"],
+        "ratio": result["ratio"],
+        "seconds": result["seconds"],
+        "examples_per_second": result["examples_per_second"],
+        "members": result["members"],
+    }
+
+
+def stop_event(job: str, by: str, request: str) -> StopEvent:
+    """The event of a job that somebody asks to end, with a request of this id."""
+    return {"event": "stop", "id": job, "by": by, "request": request}
+
+
 class Attempts:
     """Jobs that wait to be handed out again, and how often the worker of each has died.
 
@@ -100,6 +133,13 @@ class Attempts:
         if event.get("cause") == STORAGE:
             self._storage.add(event["id"])
 
+    def withdraw(self, job: str) -> bool:
+        """Take a job out of those that wait; whether it was one of them."""
+        waits = job in self.waiting
+        if waits:
+            self.waiting.remove(job)
+        return waits
+
     def resume(self, reopened: Iterable[str]) -> None:
         """Reset the counts of jobs that had failed by deaths, and of those that failed by a storage fault."""
         for job in {*reopened, *self._storage}:
@@ -128,7 +168,7 @@ def remove_checkpoints(storage: StorageFolder | None, jobs: Iterable[str]) -> No
 
 @dataclass
 class StopSignal:
-    """Request to stop all jobs, with its reason: set by a signal handler or by the deadline.
+    """Request to stop all jobs, with its reason: set by a signal handler, by the deadline or by hand.
 
     `deadline` is in seconds of `time.monotonic`.
     """
@@ -142,10 +182,10 @@ class StopSignal:
             self.reason = TIME_BUDGET
         return self.reason
 
-    def end_budget(self) -> None:
-        """Remove the deadline, for the stages after the search."""
+    def end_search(self) -> None:
+        """Remove the deadline, and a reason that ends the search alone, for the stages after it."""
         self.deadline = None
-        if self.reason == TIME_BUDGET:
+        if self.reason in (TIME_BUDGET, SEARCH_BY_HAND):
             self.reason = ""
 
 

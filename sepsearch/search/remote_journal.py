@@ -187,6 +187,14 @@ class RemoteJournal:
             with contextlib.suppress(UserError):
                 self.storage.remove(name)
 
+    def holder(self) -> ProcessIdentity | None:
+        """The process that is at work on the run, by its own word; None if there is none, or it is known to have ended.
+
+        One that was killed on another machine is still named.
+        """
+        writer = self._writer()
+        return None if writer is None or writer.has_ended() else writer
+
     def _writer(self) -> ProcessIdentity | None:
         """The process that `writer.json` names; None if there is no such object."""
         content = self.storage.read(WRITER)

@@ -7,15 +7,18 @@ from typing import Any, Literal, cast
 from sepsearch.search.events import Event, FinalEvent, FoldEvent, JobEndEvent, Params
 from sepsearch.search.extension import present_events, remove_weights
 from sepsearch.search.protocol import (
+    BY_HAND,
     ENVIRONMENT,
     INTERRUPTED,
+    Appends,
     Attempts,
     JobOutcome,
+    epoch_event,
     remove_checkpoints,
     reopens,
     retry_event,
+    stop_event,
 )
-from sepsearch.search.scheduler import Appends, epoch_event
 from sepsearch.search.selection import Choice, Finalist, SeedRun, cannot_win
 from sepsearch.utils.files import damage, folder_sha256
 from sepsearch.utils.storage import StorageFolder
@@ -113,7 +116,18 @@ class RunPlan:
             run.failure = result["failed"]
         elif result.get("epoch", 0) > run.epochs:
             self._record(epoch_event("final_epoch" if self.kind == "final" else "fold_epoch", job, result))
-        return None
+        # After the last epoch its weights are there, and it returns by itself.
+        return BY_HAND if run.by_hand and "epoch" in result and run.epochs < self.epochs else None
+
+    def stop(self, job: str, by: str, request: str) -> str:
+        """See `protocol.StoppablePlan`; a run that waits for a worker ends now."""
+        run = self.runs.get(job)
+        if run is None or run.state:
+            return f"{job} has ended: {run.state}" if run else f"{job} has not begun"
+        self._record(stop_event(job, by, request))
+        if self._attempts.withdraw(job):
+            self.ended(job, JobOutcome())
+        return ""
 
     def ended(self, job: str, outcome: JobOutcome) -> None:
         """Record a run's end, or hand it out again when its worker died or its weights are not what it wrote."""
@@ -121,7 +135,7 @@ class RunPlan:
         checksums, problem = self._checksums(run) if run.epochs >= self.epochs else (None, "")
         if problem and outcome.how == "returned":
             outcome = JobOutcome("died", problem)
-        own_end = run.failure or checksums is not None
+        own_end = run.failure or checksums is not None or (run.by_hand and run.epochs < self.epochs)
         if not own_end and outcome.how == "deferred":
             self._attempts.waiting.append(job)
             return
@@ -132,6 +146,8 @@ class RunPlan:
         state, reason, cause = "failed", run.failure, ""
         if checksums is not None:
             state, reason = "completed", ""
+        elif not run.failure and run.by_hand:
+            state, reason = "stopped", BY_HAND
         elif not run.failure and outcome.how == "halted":
             state, reason = "stopped", outcome.reason
         elif not run.failure:
@@ -179,6 +195,8 @@ class RunPlan:
                 self.runs[event["id"]].add_epoch(event)
             case "retry":
                 self._attempts.count(event)
+            case "stop":
+                self.runs[event["id"]].by_hand = True
             case "final_end" | "fold_end":
                 run = self.runs[event["id"]]
                 run.end(event, self.folder / run.id)
@@ -217,6 +235,9 @@ class RunPlan:
         unfinished = self.unfinished()
         self._attempts.waiting += unfinished
         self._apply({"event": "resume", "units": unfinished, "changed": {}})
+        for job in unfinished:
+            if self.runs[job].by_hand and self._attempts.withdraw(job):
+                self.ended(job, JobOutcome())
 
     def give_up(self, reason: str) -> None:
         """End all unfinished jobs: no worker will train them."""

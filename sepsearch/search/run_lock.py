@@ -30,6 +30,16 @@ def seems_locked(journal: Path) -> bool:
     return False
 
 
+def lock_holder(journal: Path) -> ProcessIdentity | None:
+    """The process that is at work on a run, by its lock; None if there is none, or it is known to have ended."""
+    try:
+        text = lock_file(journal).read_text()
+    except OSError:
+        return None
+    holder = parse_identity(text) if text else None
+    return holder if holder and seems_locked(journal) and not holder.has_ended() else None
+
+
 class RunLock:
     """Exclusive lock of the run with this journal, held from construction to `release`.
 

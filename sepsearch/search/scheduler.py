@@ -2,46 +2,31 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
 
 from sepsearch.search.asha import Rungs
-from sepsearch.search.events import EpochEvent, Event, JobEndEvent
+from sepsearch.search.events import EpochEvent, Event, JobEndEvent, SearchStoppedEvent
 from sepsearch.search.protocol import (
+    BY_HAND,
     ENVIRONMENT,
     INTERRUPTED,
+    SEARCH_BY_HAND,
     TIME_BUDGET,
+    Appends,
     Attempts,
     JobOutcome,
     Params,
+    epoch_event,
     remove_checkpoints,
     reopens,
     retry_event,
+    stop_event,
 )
 from sepsearch.search.sampler import Sampler
+from sepsearch.search.search_end import EndRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
 from sepsearch.utils.storage import StorageFolder
-
-
-class Appends(Protocol):
-    """The part of a journal that a plan uses."""
-
-    def append(self, event: Event) -> None:
-        """Write an event."""
-
-
-def epoch_event(kind: Literal["epoch", "final_epoch", "fold_epoch"], id: str, result: Params) -> EpochEvent:
-    """The event of an epoch, from what its worker has reported."""
-    return {
-        "event": kind,
-        "id": id,
-        "epoch": result["epoch"],
-        "ratio": result["ratio"],
-        "seconds": result["seconds"],
-        "examples_per_second": result["examples_per_second"],
-        "members": result["members"],
-    }
 
 
 class SearchPlan:
@@ -64,6 +49,10 @@ class SearchPlan:
         improved: called with a trial that is the best so far, when it ends and its checkpoint is still there.
         reference: id of the reference network's trial, as the sampler knows it (see `reference_trial`). It is in every
             search: earlier where there is room for no other trial, or as stopped where the time was over before.
+        end_rules: end the search before its last trial; those that run then go on to their end.
+
+    Attributes:
+        over: the rule that has ended the search early, or "by hand"; "" while none has.
     """
 
     def __init__(
@@ -80,6 +69,7 @@ class SearchPlan:
         checkpoints: StorageFolder | None = None,
         improved: Callable[[Trial], None] = lambda trial: None,
         reference: str = FIRST_TRIAL,
+        end_rules: Sequence[EndRule] = (),
     ):
         self.sampler, self.rungs, self.journal = sampler, rungs, journal
         self.wanted, self.epochs, self.seed = trials, epochs, seed
@@ -89,7 +79,7 @@ class SearchPlan:
         self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
         self._improved, self._best = improved, (True, 0, math.inf)
-        self.reference = reference
+        self.reference, self._end_rules, self.over = reference, end_rules, ""
 
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
@@ -120,11 +110,11 @@ class SearchPlan:
         return self.reference not in self.trials
 
     def _wants_more(self) -> bool:
-        return len(self.trials) < self.wanted or self._missing()
+        return (len(self.trials) < self.wanted and not self.over) or self._missing()
 
     def _new_id(self) -> str:
         """The id of the next trial: the reference's where there is room for no other."""
-        if self._missing() and len(self.trials) + 1 >= self.wanted:
+        if self._missing() and (self.over or len(self.trials) + 1 >= self.wanted):
             return self.reference
         number = len(self.trials)
         while (job := trial_id(number)) in self.trials:  # the reference has begun before its turn
@@ -148,7 +138,9 @@ class SearchPlan:
         if trial.failure or trial.rung is not None:
             return trial.failure or f"stopped at rung {trial.rung}"
         # Its worker need not go on to return, which would be one more round trip before the next trial.
-        return "full budget" if trial.epochs >= self.epochs else None
+        if trial.epochs >= self.epochs:
+            return "full budget"
+        return BY_HAND if trial.by_hand else None
 
     def _spare(self, trial: Trial) -> None:
         """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
@@ -180,6 +172,35 @@ class SearchPlan:
         )
         if not trial.open:
             remove_checkpoints(self._checkpoints, [job])
+        if outcome.how != "halted":
+            self._check_end_rules()
+
+    def _check_end_rules(self) -> None:
+        """End the search where a rule says so."""
+        if self.over or len(self.trials) >= self.wanted:
+            return
+        for rule in self._end_rules:
+            if reason := rule.reason():
+                self._record({"event": "search_stopped", "rule": rule.name, "reason": reason})
+                return
+
+    def stop(self, job: str, by: str, request: str) -> str:
+        """See `protocol.StoppablePlan`; a trial that waits for a worker ends now."""
+        trial = self.trials.get(job)
+        if trial is None or trial.state:
+            return f"{job} has ended: {trial.state}" if trial else f"{job} has not begun"
+        self._record(stop_event(job, by, request))
+        if self._attempts.withdraw(job):
+            self.ended(job, JobOutcome())
+        return ""
+
+    def stop_search(self, by: str, request: str) -> str:
+        """End the search by hand; the caller ends the trials that run, with SEARCH_BY_HAND. "", or why not."""
+        if self.over == "by hand" or self.finished():
+            return "the search is over already"
+        event: SearchStoppedEvent = {"event": "search_stopped", "rule": "by hand", "reason": SEARCH_BY_HAND}
+        self._record({**event, "by": by, "request": request})
+        return ""
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
@@ -189,7 +210,7 @@ class SearchPlan:
             return "stopped", f"stopped at rung {trial.rung}"
         if trial.epochs >= self.epochs:
             return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
-        return "", ""
+        return ("stopped", BY_HAND) if trial.by_hand else ("", "")
 
     def _record(self, event: Event) -> None:
         self.journal.append(event)
@@ -210,9 +231,17 @@ class SearchPlan:
                 trial.spared, trial.rung = event["rung"], None
             case "retry" if event["id"] in self.trials:
                 self._attempts.count(event)
+            case "stop" if event["id"] in self.trials:
+                self.trials[event["id"]].by_hand = True
+            case "search_stopped":
+                self.over = event["rule"]
             case "trial_end":
                 self._apply_end(self.trials[event["id"]], event)
             case "resume" | "continue":
+                if event["event"] == "continue":  # more trials were asked for since a rule ended the search
+                    self.over = ""
+                    for rule in self._end_rules:
+                        rule.restart()
                 jobs = event["units"]
                 again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in jobs)]
                 self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
@@ -231,6 +260,8 @@ class SearchPlan:
         if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
             value = trial.ratio if trial.state == "completed" else None
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
+            for rule in self._end_rules:
+                rule.take(trial)
 
     def _apply_epoch(self, trial: Trial, event: EpochEvent) -> None:
         trial.epochs = event["epoch"]
@@ -270,11 +301,14 @@ class SearchPlan:
                 self.ended(job, JobOutcome())
             else:
                 self._attempts.waiting.append(job)
+        if self.over == "by hand":
+            self.give_up(SEARCH_BY_HAND)
+        self._check_end_rules()
 
     def give_up(self, reason: str) -> None:
         """End all unfinished trials: no worker will train them."""
         self._attempts.waiting.clear()
-        if reason == TIME_BUDGET and self.trials and self._missing():
+        if reason in (TIME_BUDGET, SEARCH_BY_HAND) and self.trials and self._missing():
             self._begin_trial(self.reference)  # it is a finalist all the same
         for job in [job for job, trial in self.trials.items() if not trial.state]:
             self.ended(job, JobOutcome("halted", reason))

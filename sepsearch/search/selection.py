@@ -52,7 +52,7 @@ class SeedRun:
     `state` is empty while it runs, `failure` why it ended without weights; `open`: it goes on in a resumed run.
     `sha256` are the checksums of the weights' files; None where the journal is older than they are. `ratios` are means
     over instruments by epoch. `instrument` and `title`: all titles of the instrument but that one are trained on, and
-    `members` has one entry, under the run's own id; "" for all alike.
+    `members` has one entry, under the run's own id; "" for all alike. `by_hand`: somebody has asked for its end.
     """
 
     id: str
@@ -66,6 +66,7 @@ class SeedRun:
     instrument: str = ""
     title: str = ""
     open: bool = False
+    by_hand: bool = False
     sha256: Mapping[str, str] | None = None
     ratios: dict[int, float | None] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sepsearch.search.protocol import Params
+from sepsearch.search.protocol import BY_HAND, Params
 from sepsearch.spaces.configurations import configuration_key
 
 
@@ -12,7 +12,7 @@ class Trial:
     """State of a trial. `ratio` is the last epoch's; `state` is empty while it runs.
 
     `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
-    on in a resumed run, although it has a state.
+    on in a resumed run, although it has a state. `by_hand`: somebody has asked for its end.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Trial:
     spared: int | None = None
     failure: str = ""
     open: bool = False
+    by_hand: bool = False
 
     @property
     def rank(self) -> tuple[bool, int, float]:
@@ -51,13 +52,14 @@ def best_trials(trials: list[Trial], count: int) -> list[Trial]:
     """The best `count` trials of different configurations.
 
     Of those that reached the full budget or, if none did, of those that came furthest: a stopped trial's early ratio
-    is never compared with a finished one's (`Trial.rank`). Of several trials of one configuration, as journals of
-    earlier versions have them, it is the best.
+    is never compared with a finished one's (`Trial.rank`). A trial that was stopped by hand is left out. Of several
+    trials of one configuration, as journals of earlier versions have them, it is the best.
     """
     finished = [trial for trial in trials if trial.state == "completed"]
     if not finished:
-        furthest = max((trial.epochs for trial in trials if trial.state == "stopped"), default=0)
-        finished = [trial for trial in trials if trial.state == "stopped" and trial.epochs == furthest > 0]
+        stopped = [trial for trial in trials if trial.state == "stopped" and trial.reason != BY_HAND]
+        furthest = max((trial.epochs for trial in stopped), default=0)
+        finished = [trial for trial in stopped if trial.epochs == furthest > 0]
     best: dict[bytes, Trial] = {}
     for trial in sorted(finished, key=lambda trial: trial.ratio):
         best.setdefault(configuration_key(trial.params), trial)

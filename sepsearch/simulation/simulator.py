@@ -14,6 +14,7 @@ from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.search_end import end_rules
 from sepsearch.search.trials import Trial
 from sepsearch.spaces.space import Space
 
@@ -161,7 +162,9 @@ def simulate(
         sampler = Sampler(strategy.apply(space), None, "simulated", seed, pick=source.pick)
     # A first rung at the full budget is none.
     rungs = Rungs(strategy.grace if strategy.factor else epochs, strategy.factor or 2, epochs)
-    plan = SearchPlan(sampler, rungs, _Memory(), trials, epochs, network_seed)
+    plan = SearchPlan(
+        sampler, rungs, _Memory(), trials, epochs, network_seed, end_rules=end_rules(space, sampler, seed)
+    )
     outcome, workplace = Outcome(), _Workplace()
 
     def start() -> None:

@@ -8,6 +8,7 @@ parameters:
   heads: all                                        # fixed
 points: [{filters: 16, learning_rate: 1e-3}]        # tried first; what is not named is sampled
 search: {trials: 100, epochs: 50}
+stop: {patience: 20, min_improvement: 0.005}        # ends the search early
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from sepsearch.spaces.checks import check_harmonics, check_parameters, same_valu
 from sepsearch.spaces.points import read_points
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
+from sepsearch.spaces.stop import StopSettings, check_stop
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import write_atomically
 from sepsearch.utils.validation import STRICT, validated
@@ -185,6 +187,7 @@ class Space(_Strict):
     points: tuple[dict[str, Value], ...] = Field(default=(), strict=False)  # see `points.read_points`
     search: SearchSettings = SearchSettings()
     final: FinalSettings = FinalSettings()
+    stop: StopSettings | None = None
     split: SplitSettings = SplitSettings()
     front_end: FrontEndSettings = FrontEndSettings()
 
@@ -281,6 +284,7 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
         check_harmonics(space, "harmonic_bins", space.fixed.get("harmonic_bins", 0))
         read_points(space)
         space.front_end.resolve()
+        check_stop(space)
     except UserError as error:
         raise UserError(f"{where}: {one_line(error)}") from error
     return space

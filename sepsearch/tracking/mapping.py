@@ -46,6 +46,7 @@ class Projection:
         self._ends = 0  # where an end is taken back, a step is still not used twice
         self._final = FinalRuns(self._run, folder, self.state)
         self._outdated = False  # the figures
+        self._stopped = False  # the run says that its search was stopped
         self._report: tuple[str, int] | None = None  # the run report's file, and when it was written
 
     @property
@@ -80,6 +81,9 @@ class Projection:
                 self._finish(event, now)
             case "resume" | "continue":
                 self._resume(event, now, before)
+            case "search_stopped":
+                self._run(PARENT, now).tags["stopped"] = f"{event['rule']}: {event['reason']}"
+                self._stopped = True
             case "finalists":
                 self._finalists(event, now)
             case "eliminated":
@@ -140,6 +144,8 @@ class Projection:
         run = self._begin(PARENT, now)
         if event["event"] == "continue":
             run.tags["extended"] = f"to {self.search['settings']['trials']} trials"
+            if self._stopped:
+                run.tags["stopped"], self._stopped = "", False
         else:
             run.tags["resumed"] = str(self.state.resumes)
         for id, epoch in event["units"].items():

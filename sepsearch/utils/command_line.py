@@ -16,6 +16,7 @@ from sepsearch.utils.terminal_text import write_line
 COMMANDS = {
     "run": "search, retrain and register the best network for every instrument",
     "watch": "follow a running search from another terminal or machine",
+    "stop": "end trials of a running search, the search or the run",
     "prepare": "check a folder of recordings and build its shards",
     "replay": "replay recorded searches under other samplers and rungs",
     "track": "write a run into MLflow from its journal",
@@ -52,7 +53,12 @@ class ArgumentParser(argparse.ArgumentParser):
         description: one sentence or two.
         examples: (arguments, what they do).
         usage: arguments for the first line of the help, a line each; all options if empty.
+
+    Attributes:
+        intermixed: whether options may stand between positional arguments of which there are any number.
     """
+
+    intermixed = False
 
     def __init__(
         self, command: str, description: str, examples: Sequence[tuple[str, str]] = (), usage: Sequence[str] = ()
@@ -93,7 +99,8 @@ class ArgumentParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """As the standard library's; sets what `utils.output` says of this process."""
-        arguments, unknown = self.parse_known_args(args, namespace)
+        parse = self.parse_known_intermixed_args if self.intermixed else self.parse_known_args
+        arguments, unknown = parse(args, namespace)
         if unknown:
             option = unknown[0].partition("=")[0]
             like = difflib.get_close_matches(option, self._option_string_actions, 1)

@@ -57,6 +57,9 @@ def problem_of(error: ValidationError, cls: type) -> str:
 
 
 def _fields(cls: Any) -> dict[str, Any]:
+    """The fields of a class, or of the class that may be None."""
+    if (branches := get_args(cls)) and type(None) in branches:
+        cls = branches[0]
     return dict(getattr(cls, "__pydantic_fields__", {}))
 
 

@@ -112,7 +112,15 @@ def test_help_imports_nothing_heavy(command):
 
 def test_options_of_a_run_are_in_groups():
     titles = [group.title for group in parser_of("run")._action_groups if group._group_actions or group.description]
-    assert titles == ["what to search", "budget", "machines", "names and storage", "tracking", "output and help"]
+    assert titles == [
+        "what to search",
+        "budget",
+        "machines",
+        "names and storage",
+        "notifications",
+        "tracking",
+        "output and help",
+    ]
 
 
 @pytest.mark.parametrize(

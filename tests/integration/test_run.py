@@ -31,6 +31,7 @@ RESULT_KEYS = {
     "baselines",
     "trials",
     "reference",
+    "stopped",
     "finalists",
     "final",
     "reference_final",

@@ -142,3 +142,12 @@ def test_the_live_view_is_renewed_at_most_twice_a_second():
         screen.tick()
     screen.close()
     assert len(views) in (1, 2)
+
+
+def test_a_search_that_a_rule_ends_says_why_and_what_still_runs():
+    (line,) = printed({"event": "search_stopped", "rule": "patience", "reason": "the last 2 trials were no better"})
+    assert line == "search over: the last 2 trials were no better; the trials that run go on to their end"
+
+
+def test_a_search_that_is_stopped_by_hand_is_told_by_who_handles_the_request():
+    assert printed({"event": "search_stopped", "rule": "by hand", "reason": "search stopped by hand"}) == []

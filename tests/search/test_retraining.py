@@ -3,8 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from sepsearch.search.journal import Journal, read_journal
-from sepsearch.search.protocol import RETURNED
+from sepsearch.search.protocol import BY_HAND, RETURNED
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.selection import Finalist, MemberRun, SeedRun, cannot_win, choose_finalists, choose_model
 from sepsearch.search.trials import Trial, best_trials
@@ -183,3 +186,46 @@ def test_a_finalist_that_cannot_win_gets_no_more_seeds_and_a_resumed_plan_knows(
     again.restore(list(read_journal(journal.path)))
     assert again.finished()
     assert again.finalists == [GOOD, REPORT]
+
+
+def report(plan: FinalPlan, job: str, epoch: int, **more: object) -> str | None:
+    numbers = {"ratio": 0.5, "seconds": 1.0, "examples_per_second": 1.0, "members": []}
+    return plan.result(job, {"epoch": epoch, **numbers, **more})
+
+
+def test_a_finalists_seed_that_is_stopped_by_hand_ends_after_its_epoch_without_weights(tmp_path):
+    log = Journal(tmp_path / "journal.jsonl")
+    plan = FinalPlan([GOOD], [1, 2], log, tmp_path / "finalists", 3)
+    job, _ = plan.next()
+    assert plan.stop(job, "ann@desk", "abc") == ""
+    assert report(plan, job, 1) == BY_HAND
+    plan.ended(job, RETURNED)
+    run = plan.runs[job]
+    assert (run.state, run.failure, run.weights) == ("stopped", BY_HAND, None)
+    assert plan.stop(job, "", "") == f"{job} has ended: stopped"
+    assert plan.next()[0] == "c0-s2"
+
+
+def test_a_finalists_seed_in_its_last_epoch_is_completed_although_it_was_stopped(tmp_path):
+    plan = FinalPlan([GOOD], [1], Journal(tmp_path / "journal.jsonl"), tmp_path / "finalists", 1)
+    job, _ = plan.next()
+    plan.stop(job, "", "")
+    weights = tmp_path / "finalists" / job
+    weights.mkdir(parents=True)
+    save_file({"w": np.zeros(1)}, weights / "vn.safetensors")
+    assert report(plan, job, 1) is None
+    plan.ended(job, RETURNED)
+    assert plan.runs[job].state == "completed"
+
+
+def test_a_finalists_seed_whose_stop_is_in_the_journal_ends_when_the_run_is_resumed(tmp_path):
+    log = Journal(tmp_path / "journal.jsonl")
+    plan = FinalPlan([GOOD], [1, 2], log, tmp_path / "finalists", 3)
+    job, _ = plan.next()
+    report(plan, job, 1)
+    plan.stop(job, "", "")
+    again = FinalPlan([GOOD], [1, 2], log, tmp_path / "finalists", 3)
+    again.restore(list(read_journal(log.path)))
+    again.resume()
+    assert again.runs[job].failure == BY_HAND
+    assert again.next()[0] == "c0-s2"

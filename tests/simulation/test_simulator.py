@@ -1,13 +1,16 @@
 """Searches in virtual time over recorded curves: what they find, what they miss, what they are told."""
 
 import math
+from pathlib import Path
 
 import pytest
 from event_fixtures import state_of
 
 from sepsearch.simulation.curve_table import Curve, Draw, Pool, read_table, recorded_curves
 from sepsearch.simulation.simulator import Outcome, Strategy, interval, simulate
+from sepsearch.spaces.configurations import holds
 from sepsearch.spaces.space import Space, parse_space
+from sepsearch.spaces.stop import StopSettings
 from sepsearch.utils.errors import UserError
 
 RATES = [1e-4 * 100 ** (number / 11) for number in range(12)]
@@ -232,3 +235,26 @@ def test_a_simulated_search_of_a_space_of_three_ends_after_three_trials(sampler)
     space = parse_space({"parameters": {"filters": [8, 16, 24]}}, "space")
     outcome = simulate(Formula(), space, Strategy(sampler), trials=20, epochs=4, seed=0)
     assert (outcome.ended["completed"], outcome.epochs, outcome.best) == (3, 12, 1 / 24)
+
+
+def test_a_search_with_patience_ends_early_in_virtual_time_too():
+    pool = flat_pool()
+    patient = pool.space.model_copy(update={"stop": StopSettings(patience=2, min_improvement=0.05)})
+    whole = run(pool, Strategy("random"))
+    early = run(Pool(patient, pool.curves, 4), Strategy("random"), workers=1)
+    assert (early.ended["completed"], whole.ended["completed"]) == (3, 12)
+
+
+def test_a_configuration_of_an_earlier_version_is_completed_so_that_the_sampler_knows_its_trial():
+    space = make_space()
+    old = {key: value for key, value in make_curve(RATES[0]).params.items() if key not in ("heads", "schedule")}
+    (curve,) = Pool(space, [Curve(old, (0.5,) * 4)], 4).curves
+    assert holds(space, curve.params)
+
+
+def test_the_recorded_curves_of_the_benchmarks_lie_in_their_space():
+    about, curves = read_table(Path(__file__).parents[2] / "scripts" / "benchmarks" / "curves" / "laptop_vn.json")
+    space = parse_space(about["space"], "space")
+    pool = Pool(space, curves, 12)
+    assert len(pool) > 200
+    assert all(holds(space, curve.params) for curve in pool.curves)
