@@ -3,7 +3,7 @@
 import pytest
 from event_fixtures import journal, search_event, story, write_run
 
-from sepsearch.search.events import FORMAT, event_problem
+from sepsearch.search.events import EXTENDED, event_problem
 from sepsearch.search.journal import read_run
 from sepsearch.utils.errors import UserError
 
@@ -49,13 +49,13 @@ def test_a_journal_without_a_format_is_read_and_one_of_a_later_format_is_refused
     kind, begin = search_event()
     older = write_run(tmp_path / "older", journal([(kind, begin)]))
     assert [event["event"] for event in read_run(older / "journal.jsonl")] == ["search"]
-    later = write_run(tmp_path / "later", journal([(kind, {**begin, "format": FORMAT + 1})]))
-    with pytest.raises(UserError, match=f"format {FORMAT + 1}, expected at most {FORMAT}: update sepsearch"):
+    later = write_run(tmp_path / "later", journal([(kind, {**begin, "format": EXTENDED + 1})]))
+    with pytest.raises(UserError, match=f"format {EXTENDED + 1}, expected at most {EXTENDED}: update sepsearch"):
         list(read_run(later / "journal.jsonl"))
 
 
 def test_a_journal_that_a_later_version_went_on_with_is_refused(tmp_path):
-    resume = ("resume", {"units": {}, "changed": {}, "format": FORMAT + 1})
+    resume = ("resume", {"units": {}, "changed": {}, "format": EXTENDED + 1})
     path = write_run(tmp_path, journal([search_event(), resume])) / "journal.jsonl"
     with pytest.raises(UserError, match=r"journal.jsonl:2: event resume has format"):
         list(read_run(path))
