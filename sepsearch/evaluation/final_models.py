@@ -141,10 +141,10 @@ def _evaluations(
     code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan
 ) -> list[_Evaluation]:
     """The instrument's model, the reference network's, and every other finalist's best seed, each once."""
-    chosen = choose_model(finals.runs, code, finals.finalists)
+    chosen = finals.chosen(code)
     reference = [finalist for finalist in finals.finalists if finalist.reference]
-    choices: list[Choice] = []
-    for finalists in (finals.finalists, reference, *([finalist] for finalist in finals.finalists)):
+    choices: list[Choice] = [chosen] if chosen else []
+    for finalists in (reference, *([finalist] for finalist in finals.finalists)):
         choice = choose_model(finals.runs, code, finalists)
         if choice and choice not in choices:
             choices.append(choice)
@@ -238,6 +238,9 @@ def _row(evaluation: _Evaluation, prepared: PreparedData, scores: Sequence[ClipS
     return {
         "params": choice.finalist.params,
         "configuration": choice.finalist.id,
+        "choice_reason": choice.reason,
+        "parameters": choice.finalist.parameters,
+        "examples_per_second": run.speed,
         "seed": run.seed,
         "seeds": list(choice.seeds),
         "epoch": member.epoch,

@@ -212,7 +212,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         stop.end_budget()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
-        finalists = [Finalist(**configuration) for configuration in past.configurations]
+        finalists = [Finalist(**one) for one in past.configurations]
     clock = time.monotonic()
     screen.begin("finalists")
     finals = stages.retrain(finalists)
@@ -247,11 +247,7 @@ def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
 
 def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":
     """Train the models of instruments with too few titles once more for every title left out."""
-    from sepsearch.search.selection import choose_model
-
-    chosen = {
-        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.prepared.folds
-    }
+    chosen = {fold.instrument: finals.chosen(fold.instrument) for fold in stages.prepared.folds}
     folds = [
         (fold.id, fold.instrument, fold.title, choice)
         for fold in stages.prepared.folds

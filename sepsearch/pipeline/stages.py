@@ -20,7 +20,7 @@ from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
-from sepsearch.search.trials import Trial, best_trials
+from sepsearch.search.trials import Trial, best_trials, small_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
 from sepsearch.utils.storage import StorageFolder
@@ -172,7 +172,8 @@ class Stages:
         """The finalists of a search that is over; raises `UserError` if it had no time for its first trial."""
         if self.reference not in plan.trials:
             raise UserError("the time budget was over before the first trial began: give it more with --time-budget")
-        best = best_trials(list(plan.trials.values()), self.space.final.configurations)
+        candidates = small_trials if self.space.final.choose == "smallest_within_sd" else best_trials
+        best = candidates(list(plan.trials.values()), self.space.final.configurations)
         finalists = choose_finalists(best, plan.trials[self.reference])
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]
         self.journal.append({"event": "finalists", "configurations": configurations, "seconds": seconds})
@@ -182,7 +183,8 @@ class Stages:
         """Train every finalist with every seed, or what is left of that; none of them is the search's own seed."""
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
-        plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, **self._shared("finalists"))
+        rule, shared = self.space.final.choose, self._shared("finalists")
+        plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, rule, **shared)
         self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
 

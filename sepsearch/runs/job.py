@@ -33,7 +33,8 @@ class Job:
 
     `ratio` is the last epoch's, `ratios` that of each instrument, `seconds` how long it took. `state` is "running",
     "completed", "stopped" or "failed". `dead` are the instruments whose network puts out nothing but zeros. `jumps`
-    counts discontinuities of losses. `history` has all epochs, if the `RunState` keeps them.
+    counts discontinuities of losses. `parameters` are those of its network, None where the journal has none; `speed`
+    its examples a second (`constraints.fastest`). `history` has all epochs, if the `RunState` keeps them.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Job:
     seconds: float = 0.0
     jumps: int = 0
     spared: bool = False
+    parameters: int | None = None
+    speed: float | None = None
     retries: list[str] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
 

@@ -7,6 +7,7 @@ parameters:
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
 search: {trials: 100, epochs: 50}
+constraints: {parameters: 20000}                    # at most; examples_per_second: at least
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field, model_validator
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
 from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
+from sepsearch.spaces.constraints import Constraints
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
 from sepsearch.utils.errors import UserError, one_line
@@ -131,11 +133,18 @@ class SearchSettings(_Strict):
 
 
 class FinalSettings(_Strict):
-    """How the finalists are retrained."""
+    """How the finalists are retrained, and which of them each instrument gets (`selection.choose_model`)."""
 
     configurations: int = Field(default=3, ge=1, le=MOST)
     seeds: int = Field(default=5, ge=1, le=MOST)
     epochs: int = Field(default=100, ge=1, le=MOST)
+    choose: Literal["best", "smallest_within_sd"] = "best"
+
+    @model_validator(mode="after")
+    def _check(self) -> "FinalSettings":
+        if self.choose == "smallest_within_sd" and min(self.configurations, self.seeds) < 2:
+            raise ValueError("choose smallest_within_sd needs at least 2 configurations and 2 seeds")
+        return self
 
 
 class SplitSettings(_Strict):
@@ -182,6 +191,7 @@ class Space(_Strict):
     fixed: dict[str, Value] = {}
     search: SearchSettings = SearchSettings()
     final: FinalSettings = FinalSettings()
+    constraints: Constraints = Constraints()
     split: SplitSettings = SplitSettings()
     front_end: FrontEndSettings = FrontEndSettings()
 
