@@ -6,6 +6,7 @@ from typing import Any
 from sepsearch.runs.job import Job
 from sepsearch.runs.reducer import STAGES
 from sepsearch.runs.state import RunState
+from sepsearch.spaces.constraints import rate
 
 NOT_BEGUN, RUNNING = "not begun", "running"
 
@@ -39,11 +40,27 @@ def run_facts(run: RunState, now: float, resume: str) -> dict[str, Any]:
         ],
         "failures": [{"id": job, "reason": reason} for job, reason in run.failures],
         "dead_workers": run.deaths,
+        "constraints": {
+            **(run.search.get("space", {}).get("constraints") or {}),
+            "proposals_too_large": run.too_large,
+            "trials_too_slow": run.infeasible,
+        },
         "epochs_per_second": run.throughput.rate(now),
         "examples_per_second": run.examples_per_second(now),
         "remaining_seconds": {"stage": left[0], "finalists": left[1]} if left else None,
         "models": run.models,
     }
+
+
+def limits_line(run: RunState) -> str:
+    """The constraints of a search and what they did, for people; "" without constraints."""
+    limits = run.search.get("space", {}).get("constraints") or {}
+    parts = []
+    if most := limits.get("parameters"):
+        parts.append(f"at most {most:,.0f} parameters: {run.too_large} proposals were larger and not trained")
+    if least := limits.get("examples_per_second"):
+        parts.append(f"at least {rate(least)} examples/s: {run.infeasible} trials were slower and ended")
+    return "; ".join(parts)
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -54,6 +71,8 @@ def _job(job: Job) -> dict[str, Any]:
         "ratio": job.ratio,
         "ratios": job.ratios,
         "params": job.params,
+        "parameters": job.parameters,
+        "examples_per_second": job.speed,
     }
 
 

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
     """Prepare, then search; returns how it ended: "finished", "interrupted" or "failed"."""
     from sepsearch.preflight.checks import check_folders, check_place
+    from sepsearch.preflight.size_range import require_small_enough
 
     clock = time.monotonic()
+    require_small_enough(begin.space)
     check_folders(begin.folder)
     check_place(begin.storage)
     if begin.options["address"]:

@@ -111,14 +111,17 @@ def _share_gpus(
     session: "Session", workers: "Workers", task: "Task", options: Mapping[str, Any], begin: Begin, console: "Console"
 ) -> "tuple[Workers, Task]":
     """Measure and print how many trials share a GPU (`--gpus-per-trial auto`); gives workers and task for it."""
-    from sepsearch.preflight.corner_configurations import corner_configs
+    from sepsearch.preflight.corner_configurations import corner_configs, parameter_counts
     from sepsearch.preflight.gpu_sharing import choose_packing
+    from sepsearch.preflight.size_range import small_corners
 
     if not workers.gpus:
         console.print("note: --gpus-per-trial auto: no GPU found, so trials run on CPUs", soft_wrap=True)
         return workers, task
     console.print("measuring how many trials share a GPU")
-    packing = choose_packing(task, corner_configs(begin.space), workers, options["workers"])
+    corners = corner_configs(begin.space)
+    corners, _ = small_corners(begin.space, corners, parameter_counts(corners))
+    packing = choose_packing(task, corners, workers, options["workers"])
     console.print(packing.line, markup=False, highlight=False, soft_wrap=True)
     workers = session.workers(options["cpus_per_trial"], packing.gpus_per_trial, options["workers"])
     return workers, dataclasses.replace(task, data=dataclasses.replace(task.data, workers=workers))

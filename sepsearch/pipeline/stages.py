@@ -15,6 +15,7 @@ from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
+from sepsearch.search.feasibility import shortage
 from sepsearch.search.journal import Journal
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
@@ -122,6 +123,8 @@ class Stages:
             self._run("search", plan, self._train(**changes))
         finally:
             sampler.close("interrupted")
+        if line := shortage(plan, settings.trials, self.stop.reason):
+            self.say(f"note: {line}")
         return plan
 
     def _keep_provisional(self, trial: Trial) -> None:

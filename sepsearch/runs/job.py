@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sepsearch.models.size import known_parameters
 from sepsearch.search.events import EpochEvent
 from sepsearch.search.protocol import INTERRUPTED
 
@@ -56,6 +57,11 @@ class Job:
     speed: float | None = None
     retries: list[str] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def size(self) -> int | None:
+        """Number of parameters of its network, counted where the journal does not have it; None for no network."""
+        return self.parameters if self.parameters is not None else known_parameters(self.params)
 
     @property
     def remark(self) -> str:

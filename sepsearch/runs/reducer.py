@@ -53,7 +53,8 @@ class RunReducer:
         written: when the last event was written by the clock of its machine, which may have been set.
         jobs: by id, in the order in which they began; `running` those at work.
         ended: number of jobs by (stage, state), where "interrupted" is apart from "stopped"; `begun`: by stage.
-        too_large: number of proposals that were not trained, because their network has too many parameters.
+        too_large: number of proposals that were not trained, because their network has too many parameters;
+            `infeasible`: of trials that ended because they were too slow.
         best: the best trial that completed with the full budget; None as long as there is none.
         best_of: instrument → (ratio, trial) of the best there, likewise.
         rungs: with the values of those that arrived; `stopped_at` counts by rung.
@@ -85,7 +86,7 @@ class RunReducer:
         self.best_of: dict[str, tuple[float, str]] = {}
         self.rungs = Rungs(1, 2, 1)
         self.stopped_at: Counter[int] = Counter()
-        self.too_large = 0
+        self.too_large = self.infeasible = 0
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
         self.configurations: list[FinalistRecord] | None = None
@@ -226,6 +227,8 @@ class RunReducer:
                 self._compare(job)
         if job.state == "failed":
             self.failures.append((job.id, job.reason))
+        elif job.stage == "search" and job.reason.startswith("infeasible"):
+            self.infeasible += 1
         elif found := re.fullmatch(r"stopped at rung (\d+)", job.reason):
             self.stopped_at[int(found[1])] += 1
 

@@ -17,6 +17,8 @@ from sepsearch.spaces.space import Space
 if TYPE_CHECKING:
     import optuna
 
+    from sepsearch.search.scheduler import SearchPlan
+
 MOST_PROPOSALS = 100  # of one trial, before the space is taken to hold no other feasible configuration
 # How many of these the sampler makes itself, and learns from; the others are random. A Gaussian process takes seconds
 # for each, and of a quasi-random sequence a trial takes one point.
@@ -94,6 +96,25 @@ class Feasibility:
                     constraints=self._limits.values(known_parameters(params), None, True),
                 )
             )
+
+
+def shortage(plan: "SearchPlan", trials: int, stopped: str) -> str:
+    """What constraints did to a search that is over, for people: fewer trials than wanted, or no finalist; "".
+
+    Args:
+        plan: of the search.
+        trials: how many were wanted.
+        stopped: why it was stopped before its end; "" if it was not.
+    """
+    most, ended = plan.sampler.space.constraints.parameters, list(plan.trials.values())
+    if ended and all(trial.infeasible for trial in ended) and any(trial.state for trial in ended):
+        return "no trial has kept to the constraints: the reference network alone is trained again, for comparison"
+    if most is None or stopped or len(ended) >= trials:
+        return ""
+    return (
+        f"no other configuration with at most {most:,.0f} parameters was found in {MOST_PROPOSALS} proposals:"
+        f" {len(ended)} trials instead of {trials}"
+    )
 
 
 def startup_trials(space: Space, trials: Callable[[], Iterable["optuna.trial.FrozenTrial"]], rejected: bool) -> int:
