@@ -168,9 +168,9 @@ def size_text(facts: RunFacts) -> str:
     """How to read the figures of size and speed, and what constraints did."""
     text = (
         "Ratio of every trial against the number of parameters of its network (for one instrument) and against the"
-        " training examples per second that its worker did, of the fastest of its first three epochs; logarithmic. The"
-        " line is the Pareto front: no other trial that ran all epochs has both a better ratio and a smaller, or faster,"
-        " network. Its points are named where there is room."
+        " training examples per second that its worker did, of the fastest of its first three epochs; both axes are"
+        " logarithmic. The line is the Pareto front: no other trial that ran all epochs has a better ratio and a"
+        " smaller network, or a better ratio and a faster one. Its points are named where there is room."
     )
     limits = facts.search.get("space", {}).get("constraints") or {}
     if most := limits.get("parameters"):
