@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WORST = 1.5  # ratios beyond are drawn at the edge
+WORST = 1.5  # ratios of trials that did not run to their end are drawn at the edge beyond this, or the worst other
+STEPS = ((1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
+MOST_TICKS = 7
 MANY = 40  # trials: then the names of the front are small
 
 
@@ -103,17 +105,19 @@ def size_figure(points: Sequence[SizePoint], measure: Measure) -> "Figure":
     with style():
         figure = new_figure(5.4, 3.5, (0.62, 0.5, 0.12, 0.27))
         axes = figure.subplots()
-        best = front(points, measure)
+        best, worst = front(points, measure), worst_shown(points)
         for point in points:
             if (place := _place(point, measure)) is not None:
-                _draw_point(axes, point, place)
-        line = [(place, min(point.ratio, WORST)) for point in best if (place := _place(point, measure)) is not None]
+                _draw_point(axes, point, place, worst)
+        line = [(place, point.ratio) for point in best if (place := _place(point, measure)) is not None]
         if line:
             axes.plot(*zip(*line, strict=True), color=SERIES[0], linewidth=1.3, zorder=2)
         if measure.limit is not None:
             axes.axvline(math.log10(measure.limit), color=INK, linestyle=(0, (4, 3)), linewidth=1)
-        set_limits(axes, [min(point.ratio, WORST) for point in points if _place(point, measure) is not None])
-        _log_ticks(axes)
+        set_limits(axes, [min(point.ratio, worst) for point in points if _place(point, measure) is not None])
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.06 * (high - low), high)  # for the name of the best
+        _log_ticks(axes, measure)
         _name_front(axes, best, measure, small=len(points) > MANY)
         axes.set_xlabel(f"{measure.label}{' (dashed: the limit)' if measure.limit is not None else ''}")
         axes.set_ylabel("ratio: loss / identity loss")
@@ -121,17 +125,22 @@ def size_figure(points: Sequence[SizePoint], measure: Measure) -> "Figure":
         return figure
 
 
+def worst_shown(points: Sequence[SizePoint]) -> float:
+    """The largest ratio that is drawn as it is."""
+    return max([WORST, *(point.ratio for point in points if point.state == "completed")])
+
+
 def _place(point: SizePoint, measure: Measure) -> float | None:
     value = measure.value(point)
     return None if value is None else math.log10(value)
 
 
-def _draw_point(axes: "Axes", point: SizePoint, place: float) -> None:
+def _draw_point(axes: "Axes", point: SizePoint, place: float, worst: float) -> None:
     marker = "x" if point.state == "infeasible" else "o"
     colour = PALE if point.colour == MUTED and point.state != "completed" else point.colour
     filled, order = (colour, 3) if point.state == "completed" else ("none", 1)
     axes.plot(
-        [place], [min(point.ratio, WORST)], marker, color=colour, markersize=5, zorder=order, markerfacecolor=filled
+        [place], [min(point.ratio, worst)], marker, color=colour, markersize=5, zorder=order, markerfacecolor=filled
     )
 
 
@@ -140,37 +149,41 @@ def _name_front(axes: "Axes", best: Sequence[SizePoint], measure: Measure, small
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     named: list[tuple[float, float]] = []
     for point in best:
-        place, ratio = _place(point, measure), min(point.ratio, WORST)
+        place, ratio = _place(point, measure), point.ratio
         if place is None:
             continue
         near = any(abs(place - x) < 0.14 * (right - left) and abs(ratio - y) < 0.06 * (high - low) for x, y in named)
         if near:
             continue
         named.append((place, ratio))
-        inwards = place < (left + right) / 2
+        # On the side of the front where no trial can lie.
         axes.annotate(
             point.name,
             (place, ratio),
-            (5 if inwards else -5, 5),
+            (-5 if measure.least else 5, -3),
             textcoords="offset points",
-            ha="left" if inwards else "right",
+            ha="right" if measure.least else "left",
+            va="top",
             color=INK if point.colour == MUTED else point.colour,
             fontsize=7 if small else 8,
             zorder=8,
         )
 
 
-def _log_ticks(axes: "Axes") -> None:
-    """Ticks of an axis of common logarithms: 1, 2 and 5 times powers of ten, or every power where these are many."""
+def _log_ticks(axes: "Axes", measure: Measure) -> None:
+    """Ticks of an axis of common logarithms at round values, the fewer per power of ten the more powers there are.
+
+    There is room for the names of the front at its end.
+    """
     low, high = axes.get_xlim()
-    margin = 0.06 * (high - low) or 0.1
-    axes.set_xlim(low - margin, high + margin)
-    steps = (1, 2, 5) if high - low < 2.2 else (1, 3) if high - low < 4 else (1,)
-    powers = range(math.floor(low) - 1, math.ceil(high) + 1)
-    values = [step * 10.0**power for power in powers for step in steps]
-    shown = [value for value in values if low - margin <= math.log10(value) <= high + margin]
-    if len(shown) < 2:  # all within a step
-        shown = [10 ** (low + share * (high - low)) for share in (0.1, 0.5, 0.9)]
+    narrow, wide = 0.03 * (high - low), 0.2 * (high - low)
+    low, high = (low - wide, high + narrow) if measure.least else (low - narrow, high + wide)
+    axes.set_xlim(low, high)
+    for steps in STEPS:
+        powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+        shown = [value for power in powers for step in steps if low <= math.log10(value := step * 10.0**power) <= high]
+        if len(shown) <= MOST_TICKS:
+            break
     axes.set_xticks([math.log10(value) for value in shown], [_short(value) for value in shown])
 
 
@@ -184,7 +197,7 @@ def _short(value: float) -> str:
 
 def size_traces(points: Sequence[SizePoint], measure: Measure) -> list[Trace]:
     """What the points of `size_figure` are called and say under the pointer."""
-    traces = []
+    traces, worst = [], worst_shown(points)
     for point in sorted(points, key=lambda point: _place(point, measure) or 0.0):
         place = _place(point, measure)
         if place is None:
@@ -193,5 +206,5 @@ def size_traces(points: Sequence[SizePoint], measure: Measure) -> list[Trace]:
         parts += [f"{rate(point.speed)} examples/s"] if point.speed else []
         late = {"stopped": " at its last epoch", "infeasible": ", a constraint is violated"}.get(point.state, "")
         text = ", ".join([*parts, f"ratio {number(point.ratio, 3)}{late}"])
-        traces.append(Trace(point.name, [place], [min(point.ratio, WORST)], text))
+        traces.append(Trace(point.name, [place], [min(point.ratio, worst)], text))
     return traces

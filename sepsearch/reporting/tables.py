@@ -146,13 +146,13 @@ def final_table(facts: RunFacts) -> Table:
         "#test ratio: the chosen seed on test titles, measured once",
         "#constant gain, test titles: the gain that is best for the training titles, on the test titles",
         *([f"#test ratio, players named: {hint}"] if named else []),
-        *(["#parameters: of the model’s network"] if sized else []),
         "#identity: the mixture unchanged",
         "#silence: output of zeros",
         "#constant gain: the mixture times the constant that is best for the training titles",
         "#oracle: the mask computed from the target",
         "#reference network: its configuration (Iyer 2021) retrained here, mean ± sd over seeds",
         "#as published: Iyer's own figure, tuned on the test data: not the same protocol",
+        *(["#parameters: of the model’s network"] if sized else []),
     )
     rows = []
     for code, final in finals(facts):
@@ -167,17 +167,18 @@ def final_table(facts: RunFacts) -> Table:
                 figure(final.get("test_ratio"), strong=True),
                 figure(test_gain(facts, code)),
                 *([figure(final.get("named_test_ratio"))] if named else []),
-                *([count(final.get("parameters"))] if sized else []),
                 figure(1.0),
                 *(figure(baseline_ratio(facts, name, code)) for name in ("zero", "gain", "oracle")),
                 _spread(facts.results["reference_final"].get(code, {})),
                 figure(REFERENCE_RATIOS.get(code)),
+                *([count(final.get("parameters"))] if sized else []),
             ]
         )
     foot: list[Cell] = []
     if len(rows) > 1:
         foot = [Cell("mean"), _mean([row[1] for row in rows], signed)]
-        foot += [_mean([row[column] for row in rows]) for column in range(2, len(headings))]
+        foot += [_mean([row[column] for row in rows]) for column in range(2, len(headings) - sized)]
+        foot += [Cell("")] * sized
     caption = "Final models by instrument: SI-SDR gain, and loss over identity loss, of which smaller is better."
     return Table(caption, headings, rows, foot)
 

@@ -171,6 +171,7 @@ def size_text(facts: RunFacts) -> str:
         " training examples per second that its worker did, of the fastest of its first three epochs; both axes are"
         " logarithmic. The line is the Pareto front: no other trial that ran all epochs has a better ratio and a"
         " smaller network, or a better ratio and a faster one. Its points are named where there is room."
+        " Stopped trials whose ratio is worse than all of those are drawn at the upper edge."
     )
     limits = facts.search.get("space", {}).get("constraints") or {}
     if most := limits.get("parameters"):
