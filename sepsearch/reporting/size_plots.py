@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORST = 1.5  # ratios of trials that did not run to their end are drawn at the edge beyond this, or the worst other
 STEPS = ((1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
 MOST_TICKS = 7
+LEAST_RANGE = 0.2  # powers of ten
 MANY = 40  # trials: then the names of the front are small
 
 
@@ -176,6 +177,8 @@ def _log_ticks(axes: "Axes", measure: Measure) -> None:
     There is room for the names of the front at its end.
     """
     low, high = axes.get_xlim()
+    more = max(0.0, LEAST_RANGE - (high - low)) / 2
+    low, high = low - more, high + more
     narrow, wide = 0.03 * (high - low), 0.2 * (high - low)
     low, high = (low - wide, high + narrow) if measure.least else (low - narrow, high + wide)
     axes.set_xlim(low, high)
@@ -184,6 +187,7 @@ def _log_ticks(axes: "Axes", measure: Measure) -> None:
         shown = [value for power in powers for step in steps if low <= math.log10(value := step * 10.0**power) <= high]
         if len(shown) <= MOST_TICKS:
             break
+    shown = shown[:: math.ceil(len(shown) / MOST_TICKS)]
     axes.set_xticks([math.log10(value) for value in shown], [_short(value) for value in shown])
 
 

@@ -31,6 +31,7 @@ def sizes(uri):
 def quick(monkeypatch):
     """No figures: they take longer than all the rest."""
     monkeypatch.setattr(mapping, "draw_curves", lambda *_: iter(()))
+    monkeypatch.setattr(mapping, "size_points", lambda *_: [])
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +84,10 @@ def test_the_parent_has_counts_scores_caveats_space_and_curves(uri, told):
     assert (metrics["final_ratio/vn"], metrics["reference_ratio/vn"], metrics["test_ratio/vn"]) == (0.25, 0.5, 0.35)
     assert "one title only" in parent.data.tags["mlflow.note.content"]
     client = tracker_module.connect(uri)
-    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"curves", "dataset.yaml", "space.yaml"}
+    paths = {f.path for f in client.list_artifacts(parent.info.run_id)}
+    assert paths == {"curves", "size", "dataset.yaml", "space.yaml"}
+    pictures = {f.path for f in client.list_artifacts(parent.info.run_id, "size")}
+    assert pictures == {"size/ratio_by_parameters.png", "size/ratio_by_speed.png"}
     curves = {f.path for f in client.list_artifacts(parent.info.run_id, "curves")}
     assert curves == {"curves/all.png", "curves/vn.png", "curves/vc.png"}
 
