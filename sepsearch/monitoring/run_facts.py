@@ -57,10 +57,14 @@ def limits_line(run: RunState) -> str:
     limits = run.search.get("space", {}).get("constraints") or {}
     parts = []
     if most := limits.get("parameters"):
-        parts.append(f"at most {most:,.0f} parameters: {run.too_large} proposals were larger and not trained")
+        parts.append(f"at most {most:,.0f} parameters: {_count(run.too_large, 'larger proposal')} not trained")
     if least := limits.get("examples_per_second"):
-        parts.append(f"at least {rate(least)} examples/s: {run.infeasible} trials were slower and ended")
+        parts.append(f"at least {rate(least)} examples/s: {_count(run.infeasible, 'slower trial')} ended")
     return "; ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _job(job: Job) -> dict[str, Any]:

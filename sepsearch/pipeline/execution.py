@@ -215,7 +215,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         stop.end_budget()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
-        finalists = [Finalist(**one) for one in past.configurations]
+        finalists = [Finalist.of(one) for one in past.configurations]
     clock = time.monotonic()
     screen.begin("finalists")
     finals = stages.retrain(finalists)

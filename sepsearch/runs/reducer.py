@@ -192,7 +192,7 @@ class RunReducer:
         self._enter(job.stage)
         if event["event"] == "final":
             known = {one["id"]: one for one in self.configurations or ()}.get(event["configuration"])
-            finalist = Finalist(**known) if known else Finalist(event["configuration"], "", event["params"], False)
+            finalist = Finalist.of(known) if known else Finalist(event["configuration"], "", event["params"], False)
             self.finals[job.id] = SeedRun(job.id, finalist, event["seed"])
 
     def _epoch(self, event: EpochEvent) -> None:

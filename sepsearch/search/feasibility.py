@@ -111,10 +111,9 @@ def shortage(plan: "SearchPlan", trials: int, stopped: str) -> str:
         return "no trial has kept to the constraints: the reference network alone is trained again, for comparison"
     if most is None or stopped or len(ended) >= trials:
         return ""
-    return (
-        f"no other configuration with at most {most:,.0f} parameters was found in {MOST_PROPOSALS} proposals:"
-        f" {len(ended)} trials instead of {trials}"
-    )
+    where = "is left in the space" if plan.sampler.listed else f"was found in {MOST_PROPOSALS} proposals"
+    count = f"{len(ended)} trial{'' if len(ended) == 1 else 's'} instead of {trials}"
+    return f"no other configuration with at most {most:,.0f} parameters {where}: {count}"
 
 
 def startup_trials(space: Space, trials: Callable[[], Iterable["optuna.trial.FrozenTrial"]], rejected: bool) -> int:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,11 @@ class Sampler(OptunaStudy):
         self._add(trial, Asked(params, live=live))
         return params
 
+    @property
+    def listed(self) -> bool:
+        """Whether all configurations of the space are gone through where the sampler proposes nothing new."""
+        return self._count is not None and self._count <= LISTED
+
     def _add(self, trial: str, asked: Asked) -> None:
         self._asked[trial] = asked
         self._known.add(_key(asked.params))
@@ -115,7 +121,7 @@ class Sampler(OptunaStudy):
 
         The sampler's own, or one of those that are left where it comes back to what is known.
         """
-        listed = self._count is not None and self._count <= LISTED
+        listed = self.listed
         own, limited = PROPOSALS[self.space.search.sampler], self.space.constraints.parameters is not None
         repeats = own if listed else own + RANDOM_PROPOSALS
         repeated = infeasible = 0
@@ -161,8 +167,9 @@ class Sampler(OptunaStudy):
 
         if self._count is None:
             return None
-        holds = self.feasibility.holds
-        left = (one for one in iterate_configurations(self.space) if _key(one) not in self._known and holds(one))
+        limited, holds = self.space.constraints.parameters is not None, self.feasibility.holds
+        every = islice(iterate_configurations(self.space), LISTED if limited else None)
+        left = (one for one in every if _key(one) not in self._known and holds(one))
         if not listed:
             return next(left, None)
         rest = list(left)

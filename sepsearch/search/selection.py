@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from sepsearch.models.size import canonical_params
-from sepsearch.search.events import EpochEvent, JobEndEvent, Params
+from sepsearch.search.events import EpochEvent, FinalistRecord, JobEndEvent, Params
 from sepsearch.search.trials import Trial
 from sepsearch.spaces.constraints import fastest
 from sepsearch.training.metrics import mean_and_sd, mean_interval, t_quantile
@@ -31,6 +31,13 @@ class Finalist:
     reference: bool
     parameters: int | None = None
     infeasible: str = ""
+
+    @classmethod
+    def of(cls, record: FinalistRecord) -> "Finalist":
+        """From the record of the event "finalists"; what later versions add there is left out."""
+        known = ("parameters", "infeasible")
+        more: dict[str, Any] = {name: value for name, value in record.items() if name in known}
+        return cls(record["id"], record["trial"], record["params"], record["reference"], **more)
 
 
 def choose_finalists(best: Sequence[Trial], reference: Trial) -> list[Finalist]:

@@ -36,9 +36,9 @@ class Constraints(BaseModel):
         """
         found: dict[str, float] = {}
         if self.parameters is not None:
-            found["parameters"] = math.log(parameters / self.parameters) if parameters else 0.0
+            found["parameters"] = math.log(parameters / self.parameters) if parameters and parameters > 0 else 0.0
         if self.examples_per_second is not None:
-            found["examples_per_second"] = math.log(self.examples_per_second / speed) if speed else 0.0
+            found["examples_per_second"] = math.log(self.examples_per_second / speed) if speed and speed > 0 else 0.0
         return found if infeasible else {name: min(value, 0.0) for name, value in found.items()}
 
 

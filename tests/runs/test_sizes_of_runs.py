@@ -36,8 +36,7 @@ def test_the_state_counts_proposals_that_were_too_large_and_trials_that_were_too
     assert (state.too_large, state.infeasible) == (1, 1)
     assert state.states("search")["stopped"] == 1
     assert limits_line(state) == (
-        "at most 50,000 parameters: 1 proposals were larger and not trained;"
-        " at least 50 examples/s: 1 trials were slower and ended"
+        "at most 50,000 parameters: 1 larger proposal not trained; at least 50 examples/s: 1 slower trial ended"
     )
     assert run_facts(state, state.last, "")["constraints"] == {
         "parameters": 5e4,
@@ -53,7 +52,7 @@ def test_watch_shows_limits_and_the_size_of_the_best():
     console.print(make_view(state, state.last, Hints("resume"), console))
     text = console.file.getvalue()
     assert "40,000 parameters" in text
-    assert "1 proposals were larger" in text
+    assert "1 larger proposal" in text
 
 
 def test_the_final_table_says_why_a_model_was_chosen():

@@ -114,7 +114,7 @@ def test_a_space_without_small_enough_networks_ends_the_search_and_says_why():
     assert (
         said
         == f"no other configuration with at most 55,000 parameters was found in {MOST_PROPOSALS} proposals: "
-        + ("1 trials instead of 12")
+        + ("1 trial instead of 12")
     )
 
 
@@ -126,6 +126,9 @@ def test_the_last_small_enough_configurations_of_a_listed_space_are_all_trained(
     plan = make_plan(space)
     run(plan, 12)
     assert sorted(trial.params["filters"] for trial in plan.trials.values()) == [8, 12, 16]
+    assert shortage(plan, 12, "") == (
+        "no other configuration with at most 55,000 parameters is left in the space: 3 trials instead of 12"
+    )
 
 
 def test_a_trial_ends_as_infeasible_when_none_of_its_first_epochs_was_fast_enough():
