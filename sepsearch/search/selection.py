@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sepsearch.models.size import canonical_params
 from sepsearch.search.events import EpochEvent, FinalistRecord, JobEndEvent, Params
-from sepsearch.search.trials import Trial
+from sepsearch.search.trials import SMALLER, Trial
 from sepsearch.spaces.constraints import fastest
 from sepsearch.training.metrics import mean_and_sd, mean_interval, t_quantile
 
@@ -200,7 +200,8 @@ def choose_model(
         finalists: to choose among.
         rule: "best" takes the best mean; "smallest_within_sd" the network with the fewest parameters, then the best
             mean, of those whose mean is at most one standard deviation (sample, over the best one's seeds) worse than
-            the best mean. A best one with a single seed has no standard deviation: it is chosen itself.
+            the best mean, and that are smaller than the best one by a tenth or more (`trials.SMALLER`). A best one
+            with a single seed has no standard deviation: it is chosen itself.
     """
     every = [choice for finalist in finalists if (choice := _choice(runs, instrument, finalist))]
     allowed = [choice for choice in every if not choice.finalist.infeasible] or every
@@ -235,11 +236,12 @@ def _size(choice: Choice) -> tuple[float, float]:
 
 
 def _within_sd(best: Choice, choices: Sequence[Choice]) -> list[Choice]:
-    """The best one, and the others of known size that are at most a standard deviation of its seeds worse."""
+    """The best one, and smaller ones (`SMALLER`) that are at most a standard deviation of its seeds worse."""
     spread = best.ratio_sd if len(best.seeds) > 1 and math.isfinite(best.ratio_sd) else None
     if spread is None or best.finalist.parameters is None:
         return [best]
-    near = [choice for choice in choices if choice is not best and choice.ratio_mean <= best.ratio_mean + spread]
+    most, worst = SMALLER * best.finalist.parameters, best.ratio_mean + spread
+    near = [choice for choice in choices if _size(choice)[0] <= most and choice.ratio_mean <= worst]
     return [best, *near]
 
 
@@ -256,6 +258,10 @@ def _reason(chosen: Choice, best: Choice, first: Choice, rule: Rule) -> str:
     if first is not best:
         return f"{best.finalist.id} instead of {first.finalist.id}: {first.finalist.infeasible}"
     if rule == "smallest_within_sd":
-        none = "no smaller one within the seeds' spread" if len(best.seeds) > 1 else "a single seed has no spread"
+        none = (
+            "no network smaller by a tenth within the seeds' spread"
+            if len(best.seeds) > 1
+            else "a single seed has no spread"
+        )
         return f"{best.finalist.id}: {none}" + (f" ({best.ratio_sd:.4f})" if len(best.seeds) > 1 else "")
     return ""

@@ -58,6 +58,9 @@ FINAL_KEYS = {
     "seed",
     "epoch",
     "ratio_interval",
+    "parameters",
+    "examples_per_second",
+    "choice_reason",
     "protocol",
     "audio",
 }
@@ -116,6 +119,8 @@ def test_a_finished_run_has_results_in_exactly_the_promised_shape(finished):
         "epochs",
         "ratio",
         "ratios",
+        "parameters",
+        "examples_per_second",
     }
     assert set(results["final"]) == set(results["reference_final"]) == {"vn", "vc"}
     for table in (results["final"], results["reference_final"]):

@@ -70,7 +70,7 @@ def test_the_finalist_that_leads_follows_the_rule_of_the_space():
                 fields = {**fields, "space": {**fields["space"], "final": {"choose": rule}}}
             if kind == "finalists":
                 first, second = fields["configurations"]
-                fields = {**fields, "configurations": [{**first, "parameters": 60_000}, {**second, "infeasible": ""}]}
+                fields = {**fields, "configurations": [{**first, "parameters": 80_000}, {**second, "infeasible": ""}]}
             if kind == "final_end":
                 fields = {**fields, "weights": f"finalists/{fields['id']}"}
             if kind == "final_epoch":  # c0 a little better than c1, seeds scatter by more

@@ -51,7 +51,12 @@ def test_the_spread_is_that_of_the_best_ones_seeds_and_not_of_the_small_ones():
     runs = [*finished(LARGE, 0.400, 0.401), *finished(SMALL, 0.2, 0.7)]
     choice = choose(runs, [LARGE, SMALL])
     assert choice.finalist == LARGE
-    assert choice.reason == "c0: no smaller one within the seeds' spread (0.0007)"
+    assert choice.reason == "c0: no network smaller by a tenth within the seeds' spread (0.0007)"
+
+
+def test_a_network_that_is_hardly_smaller_is_not_worth_a_worse_ratio():
+    hardly = Finalist("c3", "t0009", {"filters": 31}, reference=False, parameters=54_000)
+    assert choose([*finished(LARGE, 0.3, 0.5), *finished(hardly, 0.4, 0.51)], [LARGE, hardly]).finalist == LARGE
 
 
 def test_of_two_equally_small_networks_the_better_one_is_chosen():
