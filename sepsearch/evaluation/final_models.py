@@ -124,12 +124,13 @@ def _save_chosen(
 ) -> None:
     """Save an instrument's chosen model with its card, and put its path into its row."""
     code, choice = evaluation.code, evaluation.choice
+    apart = ("params", "seeds", "model_uri", "examples_per_second")  # the last is the machine's, not the model's
     card = model_card(
         prepared,
         code,
         choice.finalist.params,
         search=search,
-        scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
+        scores={key: value for key, value in row.items() if key not in apart},
         seeds=choice.seeds,
         seed=choice.run.seed,
     )
