@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_PROPOSALS = 100  # of one trial, before the space is taken to hold no other feasible configuration
 # How many of these the sampler makes itself, and learns from; the others are random. A Gaussian process takes seconds
 # for each, and of a quasi-random sequence a trial takes one point.
-OWN_PROPOSALS = {"tpe": 20, "random": MOST_PROPOSALS, "gp": 4, "qmc": 1}
+OWN_PROPOSALS = {"gp": 4, "qmc": 1}
 DEFAULT_OWN = 20  # of other samplers
 
 
