@@ -209,7 +209,8 @@ def compare_same(folder: Path, most_kills: int, most_trials: int, seed: int) -> 
         found.append(json.loads((side.folder / "runs" / "ours" / "results.json").read_text()))
     keys = ("id", "params", "state", "reason", "epochs", "ratio", "ratios")
     rows = [[{key: trial[key] for key in keys} for trial in results["trials"]] for results in found]
-    scores = [{code: {k: v for k, v in s.items() if k != "model_uri"} for code, s in r["final"].items()} for r in found]
+    apart = ("model_uri", "examples_per_second")
+    scores = [{code: {k: v for k, v in s.items() if k not in apart} for code, s in r["final"].items()} for r in found]
     count = sum(a == b for a, b in zip(*rows, strict=True))
     same = "the same" if scores[0] == scores[1] else "not the same"
     return (

@@ -124,12 +124,13 @@ def _save_chosen(
 ) -> None:
     """Save an instrument's chosen model with its card, and put its path into its row."""
     code, choice = evaluation.code, evaluation.choice
+    apart = ("params", "seeds", "model_uri", "examples_per_second")  # the last is the machine's, not the model's
     card = model_card(
         prepared,
         code,
         choice.finalist.params,
         search=search,
-        scores={key: value for key, value in row.items() if key not in ("params", "seeds", "model_uri")},
+        scores={key: value for key, value in row.items() if key not in apart},
         seeds=choice.seeds,
         seed=choice.run.seed,
     )
@@ -141,10 +142,10 @@ def _evaluations(
     code: str, prepared: PreparedData, titles: TestTitles, finals: FinalPlan, folds: FoldPlan
 ) -> list[_Evaluation]:
     """The instrument's model, the reference network's, and every other finalist's best seed, each once."""
-    chosen = choose_model(finals.runs, code, finals.finalists)
+    chosen = finals.chosen(code)
     reference = [finalist for finalist in finals.finalists if finalist.reference]
-    choices: list[Choice] = []
-    for finalists in (finals.finalists, reference, *([finalist] for finalist in finals.finalists)):
+    choices: list[Choice] = [chosen] if chosen else []
+    for finalists in (reference, *([finalist] for finalist in finals.finalists)):
         choice = choose_model(finals.runs, code, finalists)
         if choice and choice not in choices:
             choices.append(choice)
@@ -238,6 +239,9 @@ def _row(evaluation: _Evaluation, prepared: PreparedData, scores: Sequence[ClipS
     return {
         "params": choice.finalist.params,
         "configuration": choice.finalist.id,
+        "choice_reason": choice.reason,
+        "parameters": choice.finalist.parameters,
+        "examples_per_second": run.speed,
         "seed": run.seed,
         "seeds": list(choice.seeds),
         "epoch": member.epoch,

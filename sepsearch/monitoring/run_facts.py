@@ -6,6 +6,7 @@ from typing import Any
 from sepsearch.runs.job import Job
 from sepsearch.runs.reducer import STAGES
 from sepsearch.runs.state import RunState
+from sepsearch.spaces.constraints import rate
 
 NOT_BEGUN, RUNNING = "not begun", "running"
 
@@ -40,11 +41,31 @@ def run_facts(run: RunState, now: float, resume: str) -> dict[str, Any]:
         ],
         "failures": [{"id": job, "reason": reason} for job, reason in run.failures],
         "dead_workers": run.deaths,
+        "constraints": {
+            **(run.search.get("space", {}).get("constraints") or {}),
+            "proposals_too_large": run.too_large,
+            "trials_too_slow": run.infeasible,
+        },
         "epochs_per_second": run.throughput.rate(now),
         "examples_per_second": run.examples_per_second(now),
         "remaining_seconds": {"stage": left[0], "finalists": left[1]} if left else None,
         "models": run.models,
     }
+
+
+def limits_line(run: RunState) -> str:
+    """The constraints of a search and what they did, for people; "" without constraints."""
+    limits = run.search.get("space", {}).get("constraints") or {}
+    parts = []
+    if most := limits.get("parameters"):
+        parts.append(f"at most {most:,.0f} parameters: {_count(run.too_large, 'larger proposal')} not trained")
+    if least := limits.get("examples_per_second"):
+        parts.append(f"at least {rate(least)} examples/s: {_count(run.infeasible, 'slower trial')} ended")
+    return "; ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -55,6 +76,8 @@ def _job(job: Job) -> dict[str, Any]:
         "ratio": job.ratio,
         "ratios": job.ratios,
         "params": job.params,
+        "parameters": job.parameters,
+        "examples_per_second": job.speed,
     }
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.monitoring.console import DOING
+from sepsearch.monitoring.run_facts import limits_line
 from sepsearch.reporting.parameter_plots import short
 from sepsearch.runs.state import RunState
 from sepsearch.runs.verdict import baseline_ratio
@@ -54,7 +55,8 @@ def make_view(run: RunState, now: float, hints: Hints, console: Console, fit: bo
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     over = Text(one_line(run.stopped["reason"]) if run.stopped else "")
-    for label, text in [*_counts(run, console.width), ("over", over), ("best", _best(run)), ("speed", _pace(run, now))]:
+    lines = [("over", over), ("best", _best(run)), ("limits", Text(limits_line(run))), ("speed", _pace(run, now))]
+    for label, text in [*_counts(run, console.width), *lines]:
         if text:
             facts.add_row(label, text)
     head: list[RenderableType] = [_state(run, now, hints), facts]
@@ -165,6 +167,8 @@ def _best(run: RunState) -> Text:
         return text.append(f"no trial has come to the end of its {run.epochs} epochs yet")
     text.append(number(run.best.ratio), "bold green").append(f" ratio of {run.best.id}")
     text.append(f" after {run.best.epochs} epochs")
+    if run.best.parameters is not None:
+        text.append(f", {run.best.parameters:,} parameters")
     known = [value for value in run.reference.values() if value is not None]
     if known and run.best.id != run.search.get("reference"):
         text.append(f"; the reference network {number(sum(known) / len(known))}")

@@ -47,8 +47,10 @@ def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
 
 def _search(options: "RunOptions", begin: Begin, console: "Console") -> str:
     from sepsearch.preflight.checks import check_folders, check_place
+    from sepsearch.preflight.size_range import require_small_enough
 
     clock = time.monotonic()
+    require_small_enough(begin.space)
     check_folders(begin.folder)
     check_place(begin.storage)
     if begin.options["address"]:

@@ -111,14 +111,17 @@ def _share_gpus(
     session: "Session", workers: "Workers", task: "Task", options: Mapping[str, Any], begin: Begin, console: "Console"
 ) -> "tuple[Workers, Task]":
     """Measure and print how many trials share a GPU (`--gpus-per-trial auto`); gives workers and task for it."""
-    from sepsearch.preflight.corner_configurations import corner_configs
+    from sepsearch.preflight.corner_configurations import corner_configs, parameter_counts
     from sepsearch.preflight.gpu_sharing import choose_packing
+    from sepsearch.preflight.size_range import small_corners
 
     if not workers.gpus:
         console.print("note: --gpus-per-trial auto: no GPU found, so trials run on CPUs", soft_wrap=True)
         return workers, task
     console.print("measuring how many trials share a GPU")
-    packing = choose_packing(task, corner_configs(begin.space), workers, options["workers"])
+    corners = corner_configs(begin.space)
+    corners, _ = small_corners(begin.space, corners, parameter_counts(corners))
+    packing = choose_packing(task, corners, workers, options["workers"])
     console.print(packing.line, markup=False, highlight=False, soft_wrap=True)
     workers = session.workers(options["cpus_per_trial"], packing.gpus_per_trial, options["workers"])
     return workers, dataclasses.replace(task, data=dataclasses.replace(task.data, workers=workers))
@@ -220,7 +223,7 @@ def _stages(begin: Begin, stages: "Stages", screen: "Screen", console: "Console"
         stop.end_search()
         finalists = stages.choose(plan, before + time.monotonic() - clock)
     else:
-        finalists = [Finalist(**configuration) for configuration in past.configurations]
+        finalists = [Finalist.of(one) for one in past.configurations]
     clock = time.monotonic()
     screen.begin("finalists")
     finals = stages.retrain(finalists)
@@ -255,11 +258,7 @@ def _require_weights(finals: "FinalPlan", begin: Begin) -> None:
 
 def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "FoldPlan":
     """Train the models of instruments with too few titles once more for every title left out."""
-    from sepsearch.search.selection import choose_model
-
-    chosen = {
-        fold.instrument: choose_model(finals.runs, fold.instrument, finals.finalists) for fold in stages.prepared.folds
-    }
+    chosen = {fold.instrument: finals.chosen(fold.instrument) for fold in stages.prepared.folds}
     folds = [
         (fold.id, fold.instrument, fold.title, choice)
         for fold in stages.prepared.folds

@@ -16,6 +16,7 @@ from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.extension import with_former_ids
+from sepsearch.search.feasibility import shortage
 from sepsearch.search.journal import Journal
 from sepsearch.search.known_trials import KnownTrial
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
@@ -23,7 +24,7 @@ from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import end_rules
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
-from sepsearch.search.trials import Trial, best_trials
+from sepsearch.search.trials import Trial, best_trials, small_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
 from sepsearch.utils.storage import StorageFolder
@@ -134,6 +135,8 @@ class Stages:
             self._run("search", plan, self._train(**changes))
         finally:
             sampler.close("interrupted")
+        if line := shortage(plan, settings.trials, self.stop.reason):
+            self.say(f"note: {line}")
         return plan
 
     def _keep_provisional(self, trial: Trial) -> None:
@@ -193,7 +196,8 @@ class Stages:
                 "the search was over before its first trial began, by the time budget or by hand: give it more with"
                 " --time-budget, or start a new run"
             )
-        best = best_trials(list(plan.trials.values()), self.space.final.configurations)
+        candidates = small_trials if self.space.final.choose == "smallest_within_sd" else best_trials
+        best = candidates(list(plan.trials.values()), self.space.final.configurations)
         finalists = with_former_ids(choose_finalists(best, plan.trials[self.reference]), self.former)
         configurations = [cast(FinalistRecord, dataclasses.asdict(finalist)) for finalist in finalists]
         self.journal.append({"event": "finalists", "configurations": configurations, "seconds": seconds})
@@ -203,7 +207,8 @@ class Stages:
         """Train every finalist with every seed, or what is left of that; none of them is the search's own seed."""
         seeds = [self.settings.seed + 1 + number for number in range(self.space.final.seeds)]
         epochs, folder = self.settings.final_epochs, self.folder / "finalists"
-        plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, **self._shared("finalists"))
+        rule, shared = self.space.final.choose, self._shared("finalists")
+        plan = FinalPlan(finalists, seeds, self.journal, folder, epochs, rule, **shared)
         self._run("finalists", plan, self._train(epochs=epochs, weights=self.storage / "finalists", **changes))
         return plan
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sepsearch.distributed.nodes import Node, check_nodes
 from sepsearch.preflight.corner_configurations import corner_configs, difference, parameter_counts
 from sepsearch.preflight.estimates import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
+from sepsearch.preflight.size_range import small_corners
 from sepsearch.search.protocol import Params
 from sepsearch.tracking.access import check_access, registry_notes
 from sepsearch.tracking.tracker import database_file, tracking_uri
@@ -68,8 +69,10 @@ def preflight(
         UserError: something would stop the run.
     """
     configs = corner_configs(space)
+    sizes = parameter_counts(configs)
+    configs, of_sizes = small_corners(space, configs, sizes)
     job = _job(space, settings, task, workers)
-    disk = forecast_disk(max(parameter_counts(configs)), job)
+    disk = forecast_disk(max(sizes), job)
     check_folders(folder, disk)
     nodes = check_nodes(place, workers)
     if not corners:
@@ -83,7 +86,7 @@ def preflight(
     if times.fitting == 0:
         notes.append("the time budget may be over before the first trial has ended: give it more with --time-budget")
     corners_of = (len(tried.measured), len(configs))
-    return Forecast(disk, settings.trials, corners_of, needed, times, tuple(notes))
+    return Forecast(disk, settings.trials, corners_of, needed, times, (*of_sizes, *notes))
 
 
 def _try(

@@ -11,6 +11,7 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.evaluation.audio_samples import PANELS
 from sepsearch.reporting import parameter_plots as draw_parameters
 from sepsearch.reporting import plots as draw
+from sepsearch.reporting import size_plots as sizes
 from sepsearch.reporting import traces
 from sepsearch.reporting.importance import Importance, importances, judged_trials
 from sepsearch.reporting.parameter_plots import Axis, Point
@@ -149,6 +150,23 @@ def rung_picture(facts: RunFacts) -> Picture | None:
     figure = draw.rung_figure(curves, rungs, max(last, budget if isinstance(budget, int) else 1))
     label = f"Ratio by epoch of {len(curves)} trials, with {len(rungs)} rungs as vertical lines."
     return Picture(svg(figure, "rungs", label, traces.curve_traces([curve for curve, _ in curves])))
+
+
+def size_pictures(facts: RunFacts) -> list[Picture]:
+    """Ratio against number of parameters and against speed, of those that are known; empty before a trial has ended."""
+    limits = facts.search.get("space", {}).get("constraints") or {}
+    names = {one.get("trial", ""): f"{one.get('trial', '')} ({one['id']})" for one in facts.finalists}
+    names[facts.reference] = f"{facts.reference} (reference)"
+    points = sizes.size_points(facts.shown, limits, names, colours(facts))
+    pictures = []
+    for key, measure in zip(("parameters", "speed"), sizes.measures(limits), strict=True):
+        shown = [point for point in points if measure.value(point) is not None]
+        if shown:
+            best = ", ".join(point.name for point in sizes.front(shown, measure)) or "none"
+            label = f"Ratio of {len(shown)} trials against {measure.label}, with their Pareto front: {best}."
+            figure, named = sizes.size_figure(shown, measure), sizes.size_traces(shown, measure)
+            pictures.append(Picture(svg(figure, f"size-{key}", label, named), key=key))
+    return pictures
 
 
 @dataclass(frozen=True)

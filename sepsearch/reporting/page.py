@@ -92,6 +92,9 @@ def _result(facts: RunFacts) -> dict[str, Any]:
         "jumps": any(one.get("discontinuities") for one in shown),
         "protocols": [(name, one) for name, one in protocols if one != tables.TITLES],
         "caveats": [(tables.label(code), text) for code, text in facts.caveats.items()],
+        "reasons": [
+            (tables.label(code), one["choice_reason"]) for code, one in final.items() if one.get("choice_reason")
+        ],
         "two_seeds": any(len(one.get("seeds") or []) == 2 for one in final.values()),
         "no_result": "No model has been chosen yet: that happens after the finalists are retrained.",
         "sample_rule": say.sample_rule(facts),
@@ -192,6 +195,8 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
         "rungs": figures.rung_picture(facts),
         "rung_table": trial_tables.rung_table(facts),
         "search_text": search_text,
+        "sizes": figures.size_pictures(facts),
+        "size_text": say.size_text(facts),
         "failures": trial_tables.failure_table(facts),
         "mattered": mattered,
         "mattered_text": say.mattered_text(mattered),

@@ -11,10 +11,12 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.plots import JUMP
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.runs.results import LEFT_OUT, REFERENCE_RATIOS, has_named_scores
+from sepsearch.spaces.constraints import rate
 from sepsearch.utils.formatting import number
 
 TITLES = "test titles"  # the usual protocol
 DASH = "–"
+SPEED_HINT = "training examples per second, of the fastest of the first three epochs"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,17 @@ def figure(value: Any, digits: int = 3, strong: bool = False) -> Cell:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return Cell(DASH, math.inf)
     return Cell(number(value, digits).replace("-", "−"), float(value), strong)
+
+
+def count(value: Any) -> Cell:
+    """A whole number with its thousands apart; a dash for none."""
+    return Cell(f"{value:,}", float(value)) if isinstance(value, int) and not isinstance(value, bool) else figure(None)
+
+
+def speed(value: Any) -> Cell:
+    """Examples a second; a dash for none."""
+    cell = figure(value)
+    return cell if cell.text == DASH else Cell(rate(value), cell.sort)
 
 
 def signed(value: Any, digits: int = 1, strong: bool = False) -> Cell:
@@ -123,6 +136,7 @@ def test_gain(facts: RunFacts, code: str) -> float:
 def final_table(facts: RunFacts) -> Table:
     """Final models beside baselines and the reference network."""
     named = has_named_scores(facts.results["final"])
+    sized = any(final.get("parameters") is not None for _, final in finals(facts))
     hint = "the test ratio where every mask is divided by the sum of those of all that play (separate --players)"
     headings = columns(
         "instrument",
@@ -138,6 +152,7 @@ def final_table(facts: RunFacts) -> Table:
         "#oracle: the mask computed from the target",
         "#reference network: its configuration (Iyer 2021) retrained here, mean ± sd over seeds",
         "#as published: Iyer's own figure, tuned on the test data: not the same protocol",
+        *(["#parameters: of the model’s network"] if sized else []),
     )
     rows = []
     for code, final in finals(facts):
@@ -156,12 +171,14 @@ def final_table(facts: RunFacts) -> Table:
                 *(figure(baseline_ratio(facts, name, code)) for name in ("zero", "gain", "oracle")),
                 _spread(facts.results["reference_final"].get(code, {})),
                 figure(REFERENCE_RATIOS.get(code)),
+                *([count(final.get("parameters"))] if sized else []),
             ]
         )
     foot: list[Cell] = []
     if len(rows) > 1:
         foot = [Cell("mean"), _mean([row[1] for row in rows], signed)]
-        foot += [_mean([row[column] for row in rows]) for column in range(2, len(headings))]
+        foot += [_mean([row[column] for row in rows]) for column in range(2, len(headings) - sized)]
+        foot += [Cell("")] * sized
     caption = "Final models by instrument: SI-SDR gain, and loss over identity loss, of which smaller is better."
     return Table(caption, headings, rows, foot)
 
@@ -230,10 +247,12 @@ def curse_table(facts: RunFacts) -> Table | None:
         "#gap: retrained less search: above 0, the search was too optimistic",
         "#best epochs, mean ± sd: every seed at its best epoch of the longer training",
         "#95 % interval",
+        "#parameters: of the network of one instrument",
+        f"#examples/s: {SPEED_HINT}",
         "#seeds",
         f"#jumps {JUMP}: discontinuities in all of its seeds",
         "chosen for",
-        "eliminated because",
+        "out because: eliminated, or a constraint is violated: trained for comparison alone",
     )
     rows = []
     for one in finalists:
@@ -248,10 +267,12 @@ def curse_table(facts: RunFacts) -> Table | None:
                 signed(one.get("curse"), 3, strong=True),
                 _spread(one | {"discontinuities": 0}),
                 _interval(one.get("ratio_interval")),
+                count(one.get("parameters")),
+                speed(one.get("examples_per_second")),
                 figure(len(one.get("seeds") or []), 0),
                 figure(one.get("discontinuities"), 0),
                 Cell(", ".join(map(label, chosen)) or DASH),
-                Cell(one.get("eliminated") or DASH),
+                Cell(one.get("eliminated") or one.get("infeasible") or DASH),
             ]
         )
     caption = (

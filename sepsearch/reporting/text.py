@@ -12,6 +12,7 @@ from sepsearch.evaluation.test_scores import MOSTLY
 from sepsearch.reporting.figures import MOST_AXES, Mattered
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.runs.verdict import best_instrument
+from sepsearch.spaces.constraints import rate
 from sepsearch.utils.formatting import duration
 
 FEW_TRIALS, SOME_TRIALS = 10, 30  # that ran all epochs: below, importance is unreliable, or only a hint
@@ -174,3 +175,27 @@ def _budget(settings: Mapping[str, Any], space: Mapping[str, Any]) -> str:
         if whole and settings.get(asked) and settings[asked] < whole:
             return f" --max-epochs {settings[asked]}"
     return ""
+
+
+def size_text(facts: RunFacts) -> str:
+    """How to read the figures of size and speed, and what constraints did."""
+    text = (
+        "Ratio of every trial against the number of parameters of its network (for one instrument) and against the"
+        " training examples per second that its worker did, of the fastest of its first three epochs; both axes are"
+        " logarithmic. The line is the Pareto front: no other trial that ran all epochs has a better ratio and a"
+        " smaller network, or a better ratio and a faster one. Its points are named where there is room."
+        " Stopped trials whose ratio is worse than all of those are drawn at the upper edge."
+    )
+    limits = facts.search.get("space", {}).get("constraints") or {}
+    if most := limits.get("parameters"):
+        larger = facts.run.too_large
+        text += f" At most {most:,.0f} parameters were asked: {count(larger, 'proposal')} had more, and {_was(larger)}"
+        text += " not trained."
+    if least := limits.get("examples_per_second"):
+        text += f" At least {rate(least)} examples per second were asked: {count(facts.run.infeasible, 'trial')} ended"
+        text += " because of less."
+    return text
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"

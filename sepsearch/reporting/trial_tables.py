@@ -4,7 +4,7 @@ import math
 
 from sepsearch.reporting.parameter_plots import short
 from sepsearch.reporting.run_data import RunFacts
-from sepsearch.reporting.tables import DASH, Cell, Table, columns, figure
+from sepsearch.reporting.tables import DASH, SPEED_HINT, Cell, Table, columns, count, figure, speed
 from sepsearch.runs.job import Job
 from sepsearch.spaces.configurations import sampled_names
 from sepsearch.utils.formatting import number
@@ -33,13 +33,14 @@ def sampled(facts: RunFacts) -> list[str]:
 def trial_table(facts: RunFacts) -> Table:
     """Trials, a selection where there are many: state, reason of the end, ratio and parameters."""
     names = sampled(facts)
-    headings = columns("trial", "state", "why", "#epochs", "#ratio: after its last epoch", *names)
+    size = ("#parameters: of the network of one instrument", f"#examples/s: {SPEED_HINT}")
+    headings = columns("trial", "state", "why", "#epochs", "#ratio: after its last epoch", *size, *names)
     rows = []
     for job in facts.shown.values():
         ratio, bold = job.ratio, job.state == "completed"
         name = job.id + (" · reference" if job.id == facts.reference else "")
         cells = [Cell(name), Cell(job.state, strong=bold), Cell(why(facts, job) or DASH)]
-        cells += [figure(job.epochs, 0), figure(ratio, strong=bold)]
+        cells += [figure(job.epochs, 0), figure(ratio, strong=bold), count(job.size), speed(job.speed)]
         rows.append([*cells, *(_param(facts, job, name) for name in names)])
     which = "All trials" if len(rows) == len(facts.trials) else f"{len(rows)} of {len(facts.trials)} trials"
     return Table(f"{which} in the order in which they began.", headings, rows)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sepsearch.models.size import known_parameters
 from sepsearch.search.events import EpochEvent
 from sepsearch.search.protocol import INTERRUPTED
 
@@ -33,7 +34,8 @@ class Job:
 
     `ratio` is the last epoch's, `ratios` that of each instrument, `seconds` how long it took. `state` is "running",
     "completed", "stopped" or "failed". `dead` are the instruments whose network puts out nothing but zeros. `jumps`
-    counts discontinuities of losses. `history` has all epochs, if the `RunState` keeps them.
+    counts discontinuities of losses. `parameters` are those of its network, None where the journal has none; `speed`
+    its examples a second (`constraints.fastest`). `history` has all epochs, if the `RunState` keeps them.
     """
 
     id: str
@@ -51,8 +53,15 @@ class Job:
     seconds: float = 0.0
     jumps: int = 0
     spared: bool = False
+    parameters: int | None = None
+    speed: float | None = None
     retries: list[str] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def size(self) -> int | None:
+        """Number of parameters of its network, counted where the journal does not have it; None for no network."""
+        return self.parameters if self.parameters is not None else known_parameters(self.params)
 
     @property
     def remark(self) -> str:

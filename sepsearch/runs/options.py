@@ -160,8 +160,8 @@ def _add_storage(add: Add) -> None:
 def _add_notifications(add: Add) -> None:
     what = (
         "run a command, without a shell, or post to a webhook (https://…) when something happens; it gets JSON. EVENTS"
-        " are some of search, resume, continue, trial_end, search_stopped, finalists, final_end, scores, registered, end,"
-        " failed; may be given several times (default: none; of EVENTS all)"
+        " are some of search, resume, continue, trial_end, search_stopped, finalists, final_end, scores, registered,"
+        " end, failed; may be given several times (default: none; of EVENTS all)"
     )
     add("--on-event", metavar="[EVENTS:]CMD", action="append", help=what)
 

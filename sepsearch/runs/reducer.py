@@ -31,6 +31,7 @@ from sepsearch.search.events import (
 )
 from sepsearch.search.protocol import reopens
 from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.spaces.constraints import fastest, violation
 from sepsearch.utils.errors import UserError
 
 STAGES = {"trial": "search", "final": "finalists", "fold": "leave-one-title-out"}  # by the event that begins a job
@@ -55,6 +56,8 @@ class RunReducer:
         written: when the last event was written by the clock of its machine, which may have been set.
         jobs: by id, in the order in which they began; `running` those at work.
         ended: number of jobs by (stage, state), where "interrupted" is apart from "stopped"; `begun`: by stage.
+        too_large: number of proposals that were not trained, because their network has too many parameters;
+            `infeasible`: of trials that ended because they were too slow.
         best: the best trial that completed with the full budget; None as long as there is none.
         best_of: instrument → (ratio, trial) of the best there, likewise.
         rungs: with the values of those that arrived; `stopped_at` counts by rung.
@@ -88,6 +91,7 @@ class RunReducer:
         self.best_of: dict[str, tuple[float, str]] = {}
         self.rungs = Rungs(1, 2, 1)
         self.stopped_at: Counter[int] = Counter()
+        self.too_large = self.infeasible = 0
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
         self.stopped: SearchStoppedEvent | None = None
@@ -203,7 +207,10 @@ class RunReducer:
 
     def _begin_job(self, event: TrialEvent | FinalEvent | FoldEvent) -> None:
         job = Job(event["id"], STAGES[event["event"]], event["params"])
-        if event["event"] != "trial":
+        if event["event"] == "trial":
+            job.parameters = event.get("parameters")
+            self.too_large += len(event.get("infeasible", ()))
+        else:
             job.configuration, job.seed = event["configuration"], event["seed"]
         if before := self.jobs.get(job.id):  # a title left out of another model than before the run was extended
             self.begun[job.stage] -= 1
@@ -213,8 +220,7 @@ class RunReducer:
         self._enter(job.stage)
         if event["event"] == "final":
             known = {one["id"]: one for one in self.configurations or ()}.get(event["configuration"])
-            trial, reference = (known["trial"], known["reference"]) if known else ("", False)
-            finalist = Finalist(event["configuration"], trial, event["params"], reference)
+            finalist = Finalist.of(known) if known else Finalist(event["configuration"], "", event["params"], False)
             self.finals[job.id] = SeedRun(job.id, finalist, event["seed"])
 
     def _epoch(self, event: EpochEvent) -> None:
@@ -223,6 +229,7 @@ class RunReducer:
         job.ratios = {member["instrument"]: member.get("ratio") for member in event["members"]}
         job.dead = [member["instrument"] for member in event["members"] if member.get("zero_share") == 1]
         job.jumps += sum(bool(member.get("discontinuity")) for member in event["members"])
+        job.speed = fastest(job.speed, event.get("examples_per_second"), job.epochs)
         if self._history:
             while job.history and job.history[-1].epoch >= event["epoch"]:
                 job.history.pop()  # journals of earlier versions have some epochs again after a retry
@@ -248,11 +255,15 @@ class RunReducer:
                 self._compare(job)
         if job.state == "failed":
             self.failures.append((job.id, job.reason))
+        elif job.stage == "search" and job.reason.startswith("infeasible"):
+            self.infeasible += 1
         elif found := re.fullmatch(r"stopped at rung (\d+)", job.reason):
             self.stopped_at[int(found[1])] += 1
 
     def _compare(self, job: Job) -> None:
         """Keep the best of the trials with the full budget: an early ratio of another is not comparable."""
+        if violation(self.search["space"].get("constraints") or {}, job.parameters, job.speed):
+            return  # the reference network, which is trained all the same
         if job.ratio is not None and (self.best is None or self.best.ratio is None or job.ratio < self.best.ratio):
             self.best = job
         for code, value in job.ratios.items():

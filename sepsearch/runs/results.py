@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.models.size import known_parameters
 from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.runs.state import RunState, reduce_events
@@ -121,6 +122,8 @@ def _trial(job: Job) -> dict[str, Any]:
         "epochs": job.epochs,
         "ratio": job.ratio,
         "ratios": job.ratios,
+        "parameters": job.size,
+        "examples_per_second": job.speed,
         **({"dead": list(job.dead)} if job.dead else {}),
     }
 
@@ -140,11 +143,14 @@ def _finalist(run: RunState, configuration: FinalistRecord, final: Mapping[str, 
     search = trial.ratio if trial else None
     return {
         **configuration,
+        "parameters": configuration.get("parameters") or known_parameters(configuration["params"]),
+        "infeasible": configuration.get("infeasible", ""),
         "eliminated": run.eliminated.get(configuration["id"], ""),
         "seeds": sorted(one.seed for one in runs),
         "ratio_mean": mean if bests else None,
         "ratio_sd": sd if bests else None,
         "ratio_interval": mean_interval(bests),
+        "examples_per_second": max((one.speed for one in runs if one.speed is not None), default=None),
         "search_ratio": search,
         "search_epochs": trial.epochs if trial else None,
         "retrained_ratio": repeated,
@@ -246,6 +252,9 @@ def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[s
     out = [code for code, row in results["final"].items() if row.get("protocol") == LEFT_OUT]
     if out:
         yield f"test ratio and gain of {', '.join(map(_name, out))}: one title left out of training at a time."
+    for code, row in results["final"].items():
+        if reason := row.get("choice_reason"):
+            yield f"{_name(code)}: {reason}."
     for code, text in caveats.items():
         yield f"* {_name(code)}: {text}"
 

@@ -123,7 +123,8 @@ class RunState(RunReducer):
         still = [finalist for id, finalist in known.items() if id not in self.eliminated]
         own = [finalist for finalist in known.values() if finalist.reference]
         runs = {id: run for id, run in self.finals.items() if not run.weights or code in run.members}
-        return choose_model(runs, code, still), choose_model(runs, code, own)
+        rule = self.search.get("space", {}).get("final", {}).get("choose", "best")
+        return choose_model(runs, code, still, rule), choose_model(runs, code, own)
 
     def silence(self, now: float) -> float:
         """Seconds that nothing was written for, if that is more than a running job is silent; 0 otherwise."""

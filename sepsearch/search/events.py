@@ -116,11 +116,17 @@ class ContinueEvent(_Event):
 
 
 class TrialEvent(_Event):
-    """A trial begins."""
+    """A trial begins.
+
+    `parameters`: of the network of one instrument. `infeasible`: sampled values of proposals that came before it and
+    were not trained, because they violate a constraint.
+    """
 
     event: Literal["trial"]
     id: str
     params: Params
+    parameters: NotRequired[int]
+    infeasible: NotRequired[list[Params]]
 
 
 class FinalEvent(_Event):
@@ -233,6 +239,8 @@ class FinalistRecord(TypedDict):
     trial: str
     params: Params
     reference: bool
+    parameters: NotRequired[int | None]
+    infeasible: NotRequired[str]
 
 
 class FinalistsEvent(_Event):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.models.size import known_parameters
 from sepsearch.search.events import KnownRun
 from sepsearch.search.optuna_space import distribution
 from sepsearch.spaces.configurations import configuration_key, holds, sampled_names
@@ -59,13 +60,22 @@ def enter_known(study: "optuna.Study", space: "Space", known: Sequence[KnownTria
                 params={name: params[name] for name in names},
                 distributions={name: distribution(space.parameters[name]) for name in names},
                 user_attrs={SOURCE: trial.source},
+                constraints=space.constraints.values(known_parameters(params), None, not _is_small(space, params)),
             )
         )
 
 
+def _is_small(space: "Space", params: Mapping[str, Any]) -> bool:
+    """Whether a configuration keeps to the constraint on the number of parameters, as far as that is known."""
+    return not space.constraints.violation(known_parameters(params), None)
+
+
 def best_known(space: "Space", known: Sequence[KnownTrial]) -> KnownTrial | None:
-    """The known trial with the smallest ratio that the space holds; of equals the first, None if there is none."""
-    inside = [trial for trial in known if holds(space, dict(trial.params))]
+    """The known trial with the smallest ratio that the space holds; of equals the first, None if there is none.
+
+    Those that violate a constraint on the number of parameters are left out.
+    """
+    inside = [trial for trial in known if holds(space, dict(trial.params)) and _is_small(space, trial.params)]
     return min(inside, key=lambda trial: trial.ratio, default=None)
 
 

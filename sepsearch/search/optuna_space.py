@@ -47,14 +47,17 @@ def proposal_seed(seed: int, number: int, attempt: int = 0) -> int:
 
 
 def make_sampler(
-    space: Space, seed: int, number: int, name: str | None = None, attempt: int = 0
+    space: Space, seed: int, number: int, name: str | None = None, attempt: int = 0, *, startup: int | None = None
 ) -> "optuna.samplers.BaseSampler":
-    """The sampler that a space file names (or `name`), seeded for a proposal for the `number`-th trial of a search."""
+    """The sampler that a space file names (or `name`), seeded for a proposal for the `number`-th trial of a search.
+
+    `startup`: how many trials are drawn at random first; as the space file says if None.
+    """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    startup = space.search.startup_trials
+    startup = startup or space.search.startup_trials
     own_seed = proposal_seed(seed, number, attempt)
     match name or space.search.sampler:
         case "random":

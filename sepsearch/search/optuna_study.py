@@ -22,7 +22,8 @@ DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "ma
 class Asked:
     """A proposed configuration and its outcome.
 
-    `outcome` is (state, value) once it has ended; the value of a stopped one is what samplers see.
+    `outcome` is (state, value) once it has ended; the value of a stopped one is what samplers see. `constraints`:
+    Optuna's values, above 0 where one is violated.
     """
 
     params: dict[str, Any]
@@ -30,6 +31,7 @@ class Asked:
     outcome: "tuple[TrialState, float | None] | None" = None
     reason: str = ""
     live: "optuna.trial.Trial | None" = None
+    constraints: dict[str, float] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, Any]:
         """User attributes of a trial that has ended."""
@@ -102,6 +104,10 @@ class OptunaStudy:
         self._asked[trial] = Asked(params, live=live)
         return params
 
+    def constrain(self, trial: str, values: Mapping[str, float]) -> None:
+        """Set the values of a trial's constraints, above 0 for a violated one; call before `tell`."""
+        self._asked[trial].constraints = dict(values)
+
     def report(self, trial: str, epoch: int, value: float) -> None:
         """Record an intermediate value of a running trial."""
         asked = self._asked[trial]
@@ -123,6 +129,8 @@ class OptunaStudy:
             ended, final = asked.outcome
             for key, attribute in asked.attributes().items():
                 asked.live.set_user_attr(key, attribute)
+            for key, found in asked.constraints.items():
+                asked.live.set_constraint(key, found)
             # Optuna itself gives a pruned trial its last value.
             self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
             self._forget(asked)

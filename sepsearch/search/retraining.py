@@ -19,7 +19,7 @@ from sepsearch.search.protocol import (
     retry_event,
     stop_event,
 )
-from sepsearch.search.selection import Choice, Finalist, SeedRun, cannot_win
+from sepsearch.search.selection import Choice, Finalist, Rule, SeedRun, cannot_win, choose_model
 from sepsearch.utils.files import damage, folder_sha256
 from sepsearch.utils.storage import StorageFolder
 
@@ -255,6 +255,7 @@ class FinalPlan(RunPlan):
     Args:
         finalists: what to retrain.
         seeds: which seeds, the same for each.
+        rule: by which an instrument's model is chosen.
         others: as `RunPlan` takes them.
     """
 
@@ -265,13 +266,14 @@ class FinalPlan(RunPlan):
         journal: Appends,
         folder: Path,
         epochs: int,
+        rule: Rule = "best",
         **others: Any,
     ):
         last = [finalist for finalist in finalists[1:] if finalist.reference]
         first = [finalist for finalist in finalists if finalist not in last]
         runs = (SeedRun(f"{f.id}-s{s}", f, s) for group in (first, last) for s in seeds for f in group)
         super().__init__("final", runs, journal, folder, epochs, **others)
-        self._all = finalists
+        self._all, self._rule = finalists, rule
         # From the second seed on every run that ends is another look at all the others.
         self._comparisons = (len(finalists) - 1) * len(finalists) * (len(seeds) - 1)
         self._eliminated: set[str] = set()
@@ -281,9 +283,13 @@ class FinalPlan(RunPlan):
         """Those that can still win."""
         return [finalist for finalist in self._all if finalist.id not in self._eliminated]
 
+    def chosen(self, instrument: str) -> Choice | None:
+        """The model of an instrument; None if no run has finished."""
+        return choose_model(self.runs, instrument, self.finalists, self._rule)
+
     def next(self) -> tuple[str, Params] | None:
         """A run to go on with, or the next one of a finalist that can still win."""
-        for id, reason in cannot_win(self.runs.values(), self.finalists, self._comparisons).items():
+        for id, reason in cannot_win(self.runs.values(), self.finalists, self._comparisons, self._rule).items():
             if left := sum(run.finalist.id == id for run in self._waiting.values()):
                 seeds = sorted(run.seed for run in self.runs.values() if run.finalist.id == id)
                 self._record({"event": "eliminated", "id": id, "seeds": seeds, "left": left, "reason": reason})

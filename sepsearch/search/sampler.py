@@ -1,11 +1,14 @@
 """The sampler: an Optuna study that proposes configurations and records how each one ended."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.models.size import canonical_params
+from sepsearch.search.feasibility import MOST_PROPOSALS, Feasibility, startup_trials
 from sepsearch.search.known_trials import KnownTrial, enter_known, first_points
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
 from sepsearch.search.optuna_study import Asked, OptunaStudy
@@ -31,6 +34,7 @@ PROPOSALS = {"tpe": 4, "random": 4, "gp": 1, "qmc": 1}
 RANDOM_PROPOSALS = 10  # of the random sampler then, where a space cannot be listed
 LISTED = 10_000  # configurations of a space from which one is drawn among all that are left
 REPEATED = "proposed again: the configuration of an earlier trial"
+TOO_LARGE = "proposed at random: too many parameters"
 REPLACED = "proposed, and another configuration was trained in its place"
 
 
@@ -41,9 +45,11 @@ class Sampler(OptunaStudy):
     journal whenever a search is resumed. One trial gets the reference configuration, which no other is proposed.
     Proposals depend on the seed, on the number of earlier proposals, and on their outcomes: not on how often the
     process was restarted.
-    No configuration is proposed twice: networks' seed and budget are the same for all trials, so it would only be
-    trained again. A proposal that is not trained is in the study as failed, which no sampler looks at, with the reason
-    and without "trial" among its attributes; a rebuilt study does not have it.
+    No configuration is proposed twice, in whatever spelling (`size.canonical_params`): networks' seed and budget are
+    the same for all trials, so it would only be trained again. Nor is one whose network has too many parameters: the
+    study is told that it is infeasible (`feasibility`). Any other proposal that is not trained is in the study as
+    failed, which no sampler looks at, with the reason and without "trial" among its attributes; a rebuilt study does
+    not have it.
 
     Args:
         space: what to sample, and by `search.tell` how the sampler sees a trial that was stopped early (see
@@ -87,14 +93,15 @@ class Sampler(OptunaStudy):
         )
         self._pick = pick or (lambda params: params)
         self._reference = reference
+        self.feasibility = Feasibility(space)
         self._known: set[bytes] = set()  # keys of all configurations that were asked for, or are kept for a trial
         if reference is not None:
-            self._known.add(configuration_key(self.reference_params()))
+            self._known.add(_key(self.reference_params()))
         self._count = count_configurations(space)
         self._points = first_points(space, read_points(space), known)
         enter_known(self.study, space, known)
-        first = {configuration_key(space.complete(dict(point))) for point in self._points if is_complete(space, point)}
-        self._known |= {configuration_key(trial.params) for trial in known} - first
+        first = {_key(space.complete(dict(point))) for point in self._points if is_complete(space, point)}
+        self._known |= {_key(trial.params) for trial in known} - first
         self._begins_empty = not self.study.trials
 
     def ask(self, trial: str) -> dict[str, Any] | None:
@@ -112,9 +119,14 @@ class Sampler(OptunaStudy):
         self._add(trial, Asked(params, live=live))
         return params
 
+    @property
+    def listed(self) -> bool:
+        """Whether all configurations of the space are gone through where the sampler proposes nothing new."""
+        return self._count is not None and self._count <= LISTED
+
     def _add(self, trial: str, asked: Asked) -> None:
         self._asked[trial] = asked
-        self._known.add(configuration_key(asked.params))
+        self._known.add(_key(asked.params))
 
     def _first_or_next(self, trial: str, number: int) -> "Proposal | None":
         """The point whose turn it is, with what it leaves open sampled; after the last one what the sampler proposes.
@@ -123,7 +135,7 @@ class Sampler(OptunaStudy):
         """
         turn = sum(id != self._reference_id() for id in self._asked)
         point = self._points[turn] if turn < len(self._points) else {}
-        done = is_complete(self.space, point) and configuration_key(self.space.complete(dict(point))) in self._known
+        done = is_complete(self.space, point) and _key(self.space.complete(dict(point))) in self._known
         found = None if not point or done else self._propose(trial, number, point)
         return found or self._propose(trial, number, {})
 
@@ -137,12 +149,15 @@ class Sampler(OptunaStudy):
         The sampler's own, or one of those that are left where it comes back to what is known. It has the values of
         `point`.
         """
-        listed = self._count is not None and self._count <= LISTED
-        own = PROPOSALS[self.space.search.sampler]
-        for attempt in range(own if listed else own + RANDOM_PROPOSALS):
+        listed = self.listed
+        own, limited = PROPOSALS[self.space.search.sampler], self.space.constraints.parameters is not None
+        repeats = own if listed else own + RANDOM_PROPOSALS
+        repeated = infeasible = 0
+        while repeated < repeats and infeasible < MOST_PROPOSALS:
             # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
-            name = None if attempt < own else "random"
-            self._proposing.sampler = make_sampler(self.space, self.seed, number, name, attempt)
+            attempt = repeated + infeasible
+            random = repeated >= own or infeasible >= max(1, self.feasibility.own_proposals())
+            self._proposing.sampler = self._make_sampler(number, "random" if random else None, attempt)
             if point:
                 self._proposing.enqueue_trial(point)
             live = self._proposing.ask()
@@ -151,15 +166,30 @@ class Sampler(OptunaStudy):
             if params != proposed:
                 self._discard(live, REPLACED)
                 return params, self._enter(trial, params)
-            if configuration_key(params) not in self._known:
+            if limited and not self.feasibility.holds(params):
+                infeasible += 1
+                if random:
+                    self._discard(live, TOO_LARGE)
+                else:
+                    self.feasibility.reject(self._proposing, live, params, trial)
+            elif _key(params) not in self._known:
                 live.set_user_attr("trial", trial)
                 return params, live
-            self._discard(live, REPEATED)
+            else:
+                repeated += 1
+                self._discard(live, REPEATED)
         left = self._left_over(number, listed, point)
         if left is None:
             return None
         params = self._pick(left)
         return params, self._enter(trial, params)
+
+    def _make_sampler(self, number: int, name: str | None, attempt: int) -> "optuna.samplers.BaseSampler":
+        """The sampler of one proposal for the `number`-th trial."""
+        startup = startup_trials(
+            self.space, lambda: self._storage.trials_for_sampler(None), bool(self.feasibility.rejected)
+        )
+        return make_sampler(self.space, self.seed, number, name, attempt, startup=startup)
 
     def _left_over(self, number: int, listed: bool, point: Point) -> dict[str, Any] | None:
         """A configuration of a point that was not asked for yet: drawn from all, or the first of very many."""
@@ -167,8 +197,9 @@ class Sampler(OptunaStudy):
 
         if self._count is None:
             return None
-        fitting = (one for one in iterate_configurations(self.space) if matches(point, one))
-        left = (one for one in fitting if configuration_key(one) not in self._known)
+        limited, holds = self.space.constraints.parameters is not None, self.feasibility.holds
+        every = islice(iterate_configurations(self.space), LISTED if limited else None)
+        left = (one for one in every if matches(point, one) and _key(one) not in self._known and holds(one))
         if not listed:
             return next(left, None)
         rest = list(left)
@@ -197,11 +228,12 @@ class Sampler(OptunaStudy):
         suggest(self.space, live)
         return live
 
-    def restore(self, trial: str, params: dict[str, Any]) -> None:
+    def restore(self, trial: str, params: dict[str, Any], rejected: Iterable[Mapping[str, Any]] = ()) -> None:
         """Take in a trial that an earlier process asked for; then `report` and `tell` its values and outcome.
 
-        After the last one call `restored`.
+        After the last one call `restored`. `rejected`: sampled values of the infeasible proposals that came before it.
         """
+        self.feasibility.restore(trial, rejected)
         self._add(trial, Asked(params))
 
     def restored(self) -> None:
@@ -210,6 +242,7 @@ class Sampler(OptunaStudy):
 
         drawn = self._drawn()
         for trial, asked in self._asked.items():
+            self.feasibility.enter(self.study, trial)
             if asked.outcome is None:
                 asked.live = self._enter(trial, asked.params)
                 for epoch, value in asked.curve.items():
@@ -226,6 +259,7 @@ class Sampler(OptunaStudy):
                         distributions={name: distribution(self.space.parameters[name]) for name in names},
                         intermediate_values=asked.curve,
                         user_attrs={"trial": trial, **asked.attributes()},
+                        constraints=asked.constraints,
                     )
                 )
                 self._forget(asked)
@@ -276,6 +310,11 @@ class Sampler(OptunaStudy):
             if asked.outcome is None:
                 self.tell(trial, "failed", None, reason)
         self._storage.sync()
+
+
+def _key(params: Mapping[str, Any]) -> bytes:
+    """The same for all configurations that are trained alike."""
+    return configuration_key(canonical_params(params))
 
 
 def _remove_remains(path: Path) -> None:

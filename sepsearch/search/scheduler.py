@@ -26,13 +26,14 @@ from sepsearch.search.protocol import (
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.search_end import EndRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
+from sepsearch.spaces.constraints import JUDGED_EPOCHS, fastest
 from sepsearch.utils.storage import StorageFolder
 
 
 class SearchPlan:
     """Trials of a search, a `protocol.Plan`.
 
-    A trial ends as "completed" (it reached the full budget), "stopped" (at a rung, by the time budget, …) or "failed"
+    A trial ends as "completed" (full budget), "stopped" (at a rung, too slow, by the time budget, …) or "failed"
     (NaN, a dead network, an exception, a worker that died too often). Each end is reported to the sampler
     exactly once. The plan's state follows from the journal's events: `restore` rebuilds it.
 
@@ -80,6 +81,7 @@ class SearchPlan:
         self._restoring = False
         self._improved, self._best = improved, (True, 0, math.inf)
         self.reference, self._end_rules, self.over = reference, end_rules, ""
+        self._limits = sampler.space.constraints
 
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
@@ -102,7 +104,7 @@ class SearchPlan:
         params = self.sampler.ask(job)
         if params is None:
             return None
-        self._record({"event": "trial", "id": job, "params": params})
+        self._record(self.sampler.feasibility.event(job, params))
         return job
 
     def _missing(self) -> bool:
@@ -135,8 +137,8 @@ class SearchPlan:
         if result.get("epoch", 0) > trial.epochs:
             self._record(epoch_event("epoch", job, result))
             self._spare(trial)
-        if trial.failure or trial.rung is not None:
-            return trial.failure or f"stopped at rung {trial.rung}"
+        if early := trial.failure or self._too_slow(trial) or trial.rung_reason:
+            return early
         # Its worker need not go on to return, which would be one more round trip before the next trial.
         if trial.epochs >= self.epochs:
             return "full budget"
@@ -145,7 +147,11 @@ class SearchPlan:
     def _spare(self, trial: Trial) -> None:
         """Let a fraction of the trials that would be stopped run on: a deterministic draw from hash(seed, trial)."""
         draw = hashlib.sha256(f"{self.seed}/{trial.id}".encode()).digest()
-        if trial.rung is not None and int.from_bytes(draw[:4], "big") < self._exempt_fraction * 2**32:
+        if (
+            trial.rung is not None
+            and not self._too_slow(trial)
+            and int.from_bytes(draw[:4], "big") < self._exempt_fraction * 2**32
+        ):
             self._record({"event": "spared", "id": trial.id, "rung": trial.rung})
 
     def ended(self, job: str, outcome: JobOutcome) -> None:
@@ -206,11 +212,17 @@ class SearchPlan:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
         if trial.failure:
             return "failed", trial.failure
-        if trial.rung is not None:
-            return "stopped", f"stopped at rung {trial.rung}"
+        if reason := self._too_slow(trial):
+            return "stopped", reason
+        if reason := trial.rung_reason:
+            return "stopped", reason
         if trial.epochs >= self.epochs:
             return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
         return ("stopped", BY_HAND) if trial.by_hand else ("", "")
+
+    def _too_slow(self, trial: Trial) -> str:
+        """Why a trial ends as infeasible; "" for one that does not, as the reference, which is there for comparison."""
+        return f"infeasible: {trial.infeasible}" if trial.infeasible and trial.id != self.reference else ""
 
     def _record(self, event: Event) -> None:
         self.journal.append(event)
@@ -220,10 +232,12 @@ class SearchPlan:
         """Change the state by one event; nothing else does."""
         match event["event"]:
             case "trial":
-                self.trials[event["id"]] = Trial(event["id"], event["params"])
-                self._open.add(event["id"])
+                trial = Trial(event["id"], event["params"], parameters=event.get("parameters"))
+                trial.infeasible = self._limits.violation(trial.parameters, None)
+                self.trials[trial.id] = trial
+                self._open.add(trial.id)
                 if self._restoring:
-                    self.sampler.restore(event["id"], event["params"])
+                    self.sampler.restore(trial.id, trial.params, event.get("infeasible", ()))
             case "epoch":
                 self._apply_epoch(self.trials[event["id"]], event)
             case "spared":
@@ -259,6 +273,7 @@ class SearchPlan:
         # of its environment is reported as failed, which samplers ignore: as running it would repel similar proposals.
         if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
             value = trial.ratio if trial.state == "completed" else None
+            self.sampler.constrain(trial.id, self._limits.values(trial.parameters, trial.speed, bool(trial.infeasible)))
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
             for rule in self._end_rules:
                 rule.take(trial)
@@ -269,6 +284,9 @@ class SearchPlan:
         if not math.isfinite(trial.ratio):
             trial.failure = f"NaN: the ratio is {trial.ratio} in epoch {trial.epochs}"
             return
+        trial.speed = fastest(trial.speed, event.get("examples_per_second"), trial.epochs)
+        if trial.epochs >= min(JUDGED_EPOCHS, self.epochs):
+            trial.infeasible = self._limits.violation(trial.parameters, trial.speed)
         self.sampler.report(trial.id, trial.epochs, trial.ratio)
         # A spared trial is not recorded at later rungs: without sparing it would not have reached them.
         if trial.epochs < self.epochs and trial.spared is None:

@@ -1,7 +1,9 @@
 """Where the sampler's study is kept: a file that optuna-dashboard opens, and what samplers see of it.
 
 The file says what happened: a trial that was stopped early is PRUNED, with its intermediate values. Samplers see a
-window of its trials, and a stopped one as completed with the value that is reported for it (`SAMPLER_VALUE`).
+window of its trials, and a stopped one as completed with the value that is reported for it (`SAMPLER_VALUE`). A
+proposal that was not trained because it violates a constraint is PRUNED without values; samplers see it as completed,
+infeasible, with the median value of the others.
 """
 
 import bisect
@@ -14,6 +16,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage
@@ -166,7 +169,7 @@ class StudyLog(JournalStorage):
         if self._ended is None:
             kept = {trial.number: trial for trial in (*self._latest, *self._failed, *(t for _, t in self._best))}
             self._ended = [kept[number] for number in sorted(kept)]
-            self._seen_ended = [_as_seen(trial) for trial in self._ended]
+            self._seen_ended = _with_values([_as_seen(trial) for trial in self._ended])
         ended = self._seen_ended if for_sampler else self._ended
         going = self._drawn if drawn else self._open
         return sorted([*ended, *going.values()], key=_number)
@@ -209,6 +212,28 @@ def _as_seen(trial: FrozenTrial) -> FrozenTrial:
     return seen
 
 
+def infeasible(trial: FrozenTrial) -> bool:
+    """Whether a trial that has ended violates a constraint."""
+    return any(value > 0 for value in trial.constraints.values())
+
+
+def _with_values(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials, where infeasible ones without a value are completed with the median of the others.
+
+    Optuna's Gaussian process learns constraints of completed trials alone. The median says nothing of the objective.
+    """
+    known = [trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    if not known or all(trial.state != TrialState.PRUNED for trial in trials):
+        return trials
+    neutral, seen = median(known), []
+    for trial in trials:
+        if trial.state == TrialState.PRUNED and not trial.intermediate_values and infeasible(trial):
+            trial = copy.copy(trial)
+            trial.state, trial.value = TrialState.COMPLETE, neutral
+        seen.append(trial)
+    return seen
+
+
 def _with_drawn(trial: FrozenTrial) -> FrozenTrial:
     """A running trial with all that TPE has drawn for it among its parameters.
 
@@ -224,7 +249,12 @@ def _with_drawn(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, ...]:
-    """Smaller is better, as `optuna.samplers.TPESampler` has it: pruned trials come behind, by how far they came."""
+    """Smaller is better, as `optuna.samplers.TPESampler` has it: pruned trials come behind, by how far they came.
+
+    Infeasible ones come last.
+    """
+    if infeasible(trial):
+        return (2, 0, 0, trial.number)
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         return (0, 0, trial.value, trial.number)
     if not trial.intermediate_values:

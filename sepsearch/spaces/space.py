@@ -9,6 +9,7 @@ parameters:
 points: [{filters: 16, learning_rate: 1e-3}]        # tried first; what is not named is sampled
 search: {trials: 100, epochs: 50}
 stop: {patience: 20, min_improvement: 0.005}        # ends the search early
+constraints: {parameters: 20000}                    # at most; examples_per_second: at least
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from pydantic import BaseModel, Field, model_validator
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
 from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
+from sepsearch.spaces.constraints import Constraints
 from sepsearch.spaces.points import read_points
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
@@ -135,11 +137,18 @@ class SearchSettings(_Strict):
 
 
 class FinalSettings(_Strict):
-    """How the finalists are retrained."""
+    """How the finalists are retrained, and which of them each instrument gets (`selection.choose_model`)."""
 
     configurations: int = Field(default=3, ge=1, le=MOST)
     seeds: int = Field(default=5, ge=1, le=MOST)
     epochs: int = Field(default=100, ge=1, le=MOST)
+    choose: Literal["best", "smallest_within_sd"] = "best"
+
+    @model_validator(mode="after")
+    def _check(self) -> "FinalSettings":
+        if self.choose == "smallest_within_sd" and min(self.configurations, self.seeds) < 2:
+            raise ValueError("choose smallest_within_sd needs at least 2 configurations and 2 seeds")
+        return self
 
 
 class SplitSettings(_Strict):
@@ -188,6 +197,7 @@ class Space(_Strict):
     search: SearchSettings = SearchSettings()
     final: FinalSettings = FinalSettings()
     stop: StopSettings | None = None
+    constraints: Constraints = Constraints()
     split: SplitSettings = SplitSettings()
     front_end: FrontEndSettings = FrontEndSettings()
 

@@ -159,6 +159,7 @@ class FinalRuns:
             "chosen": "yes" if verdict else "no",
         }
         run.tags |= {"verdict": verdict.kind} if verdict else {}
+        run.tags |= {"choice_reason": row["choice_reason"]} if verdict and row.get("choice_reason") else {}
         run.tags |= {"reference": "true"} if of.finalist.reference else {}
         run.tags |= {key: text for key, text in (("caveat", caveat), ("protocol", row.get("protocol"))) if text}
         gain = baseline_ratio(search["baselines"].get("validation", {}), "gain", code)
@@ -205,6 +206,7 @@ def _numbers(
         "epoch": row.get("epoch", epoch),
         "seeds": len(row.get("seeds", [])),
     }
+    numbers |= {"parameters": row.get("parameters"), "examples_per_second": row.get("examples_per_second")}
     numbers |= {"constant_gain_ratio": gain, "reference_ratio": reference.get("ratio")}
     for name, part in {"sdr_gain_db": "gain", "oracle_sdr_gain_db": "oracle_gain"}.items():
         numbers[name] = audio_number(row, part, "sdr_db")

@@ -1,8 +1,12 @@
 """Mapping of a journal's events to MLflow: names, tags, parameters, metrics and states of runs, without MLflow."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sepsearch.reporting.curves import draw_curves, png
+from sepsearch.reporting.size_plots import measures, size_figure, size_points
+from sepsearch.reporting.style import REFERENCE
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import (
     ContinueEvent,
@@ -160,6 +164,7 @@ class Projection:
     def _child(self, event: TrialEvent | FinalEvent, now: int) -> None:
         run = self._begin(event["id"], now)
         run.params |= flat(event["params"])
+        run.metric("parameters", self.state.jobs[event["id"]].size, now)
         if event["event"] == "trial":
             run.tags["stage"] = "trial"
         else:
@@ -201,6 +206,9 @@ class Projection:
         run = self._run(PARENT, now)
         run.tags["finalists"] = ", ".join(f"{c['id']} = {c['trial']}" for c in event["configurations"])
         run.metric("seconds/search", event["seconds"], now)
+        if self.search["space"].get("constraints"):
+            run.metric("proposals_too_large", self.state.too_large, now)
+            run.metric("trials_infeasible", self.state.infeasible, now)
         self._outdated = True
 
     def _scores(self, event: ScoresEvent, now: int) -> None:
@@ -242,12 +250,24 @@ class Projection:
             run = self._run(PARENT, self._starts[PARENT])
             for name, figure in draw_curves(*self._curves()):
                 run.files[f"curves/{name}.png"] = png(figure)
+            for name, figure in self._sizes():
+                run.files[f"size/{name}.png"] = png(figure)
         if self._report and self.folder:
             (name, now), self._report = self._report, None
             file = self.folder / Path(name).name
             if file.is_file():
                 self._run(PARENT, now).files[file.name] = file.read_bytes()
         self._final.add_samples()
+
+    def _sizes(self) -> Iterator[tuple[str, Any]]:
+        """Figures of the trials' ratios against the size and the speed of their networks, where these are known."""
+        limits = self.search["space"].get("constraints") or {}
+        trials = self.state.jobs_of("search")
+        colours = {id: REFERENCE for id in trials if self._is_reference(id)}
+        points = size_points(trials, limits, {id: f"{id} (reference)" for id in colours}, colours)
+        for measure, name in zip(measures(limits), ("ratio_by_parameters", "ratio_by_speed"), strict=True):
+            if any(measure.value(point) is not None for point in points):
+                yield name, size_figure(points, measure)
 
     def _curves(self) -> tuple[dict[str, dict[str, list[tuple[int, float]]]], dict[str, float], set[str]]:
         """Validation losses by instrument and job, identity losses by instrument, ids of the reference network's."""

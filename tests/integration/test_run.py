@@ -59,6 +59,9 @@ FINAL_KEYS = {
     "seed",
     "epoch",
     "ratio_interval",
+    "parameters",
+    "examples_per_second",
+    "choice_reason",
     "protocol",
     "audio",
 }
@@ -117,6 +120,8 @@ def test_a_finished_run_has_results_in_exactly_the_promised_shape(finished):
         "epochs",
         "ratio",
         "ratios",
+        "parameters",
+        "examples_per_second",
     }
     assert set(results["final"]) == set(results["reference_final"]) == {"vn", "vc"}
     for table in (results["final"], results["reference_final"]):
@@ -192,6 +197,8 @@ def test_the_same_seed_and_one_worker_give_the_same_trials_and_losses(finished, 
     _, _, first = finished
     shutil.copy(empty_store, tmp_path)
     _, second = search(tmp_path, tree, "--seed", "1", "--workers", "1")
+    for trial in (*first["trials"], *second["trials"]):
+        assert trial.pop("examples_per_second") > 0  # no two runs are equally fast
     assert second["trials"] == first["trials"]
     losses = [{c: (row["val_loss"], row["test_ratio"]) for c, row in r["final"].items()} for r in (first, second)]
     assert losses[0] == losses[1]

@@ -87,7 +87,7 @@ def texts(table):
     return [[cell.text for cell in row] for row in table.rows]
 
 
-SECTIONS = {"result", "samples", "curves", "finalists", "trials", "mattered", "failed", "data", "again"}
+SECTIONS = {"result", "samples", "curves", "finalists", "trials", "size", "mattered", "failed", "data", "again"}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def sizes(uri):
 def quick(monkeypatch):
     """No figures: they take longer than all the rest."""
     monkeypatch.setattr(mapping, "draw_curves", lambda *_: iter(()))
+    monkeypatch.setattr(mapping, "size_points", lambda *_: [])
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +84,10 @@ def test_the_parent_has_counts_scores_caveats_space_and_curves(uri, told):
     assert (metrics["final_ratio/vn"], metrics["reference_ratio/vn"], metrics["test_ratio/vn"]) == (0.25, 0.5, 0.35)
     assert "one title only" in parent.data.tags["mlflow.note.content"]
     client = tracker_module.connect(uri)
-    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"curves", "dataset.yaml", "space.yaml"}
+    paths = {f.path for f in client.list_artifacts(parent.info.run_id)}
+    assert paths == {"curves", "size", "dataset.yaml", "space.yaml"}
+    pictures = {f.path for f in client.list_artifacts(parent.info.run_id, "size")}
+    assert pictures == {"size/ratio_by_parameters.png", "size/ratio_by_speed.png"}
     curves = {f.path for f in client.list_artifacts(parent.info.run_id, "curves")}
     assert curves == {"curves/all.png", "curves/vn.png", "curves/vc.png"}
 
@@ -110,6 +114,7 @@ def test_numbers_that_are_missing_or_not_finite_are_left_out(uri):
     replay(uri, [*events, {"time": 1002.0, "event": "epoch", **epoch_event("epoch", "t0000", 1, bad)[1]}])
     metrics = runs(uri)["t0000"].data.metrics
     assert {key.partition("/")[0] for key in metrics} == {
+        "parameters",
         "examples_per_second",
         "discontinuities",
         "identity_loss",
@@ -290,7 +295,7 @@ def test_a_call_never_divides_the_metrics_of_an_epoch(uri, monkeypatch):
     events = [*until(journal(story()), "trial"), *journal(epoch_event("epoch", "t0000", n) for n in range(1, 6))]
     replay(uri, events, connect=lambda uri: Counting(tracker_module.connect(uri)))
     trial = runs(uri)["t0000"].info.run_id
-    assert sorted(step for id, written in calls for step in written if id == trial) == [1, 2, 3, 4, 5]
+    assert sorted(step for id, written in calls for step in written if id == trial) == [0, 1, 2, 3, 4, 5]  # 0: its size
 
 
 def test_of_two_runs_with_one_key_the_fuller_one_stays(uri, told):
