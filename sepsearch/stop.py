@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from sepsearch.utils.command_line import ArgumentParser, add_runs
-from sepsearch.utils.errors import exit_on_user_error
+from sepsearch.utils.errors import UserError, exit_on_user_error
 from sepsearch.utils.output import OUTPUT, write_json
 from sepsearch.utils.terminal_text import write_line
 
@@ -53,14 +53,17 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Ask a run to stop something, and print what becomes of it. Raises `UserError`."""
     options = make_parser().parse_args(argv)
+    if options.jobs and options.all:
+        raise UserError("--all ends the whole run: leave it out, or the names of trials")
     from sepsearch.pipeline.stop_command import stop_run
     from sepsearch.utils.terminal_console import make_console
 
     console = make_console(error=True)
     console.quiet = OUTPUT.quiet
+    jobs = None if options.all else options.jobs
     place = (options.runs, options.storage, options.name)
     with console.status("asking the run") as status:
-        request, answer = stop_run(*place, options.jobs, options.all, options.wait, status.update)
+        request, answer = stop_run(*place, jobs, options.wait, status.update)
     if OUTPUT.json:
         asked = {"name": options.name, "what": request.what, "jobs": list(request.jobs)}
         write_json({**asked, "taken": answer.taken, "outcome": list(answer.lines)})

@@ -143,10 +143,9 @@ def run_stages(
     """
     from sepsearch.monitoring.console import Screen
     from sepsearch.monitoring.prometheus import Gauges
-    from sepsearch.pipeline.hand_stops import HandStops
+    from sepsearch.pipeline.hand_stops import watch_requests
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
-    from sepsearch.runs.stop_requests import RequestWatch
     from sepsearch.search.journal import read_run
     from sepsearch.search.known_trials import known_trials
 
@@ -163,8 +162,7 @@ def run_stages(
         gauges.refresh()
         screen.tick()
 
-    watch = RequestWatch(begin.storage, lambda line: say(f"warning: {line}"))
-    hand_stops = HandStops(watch, stop, state.resumes, say)
+    hand_stops = watch_requests(begin.storage, stop, state.resumes, say)
     stages = Stages(
         settings,
         begin.space,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sepsearch.runs.stop_requests import RequestWatch, StopRequest
 from sepsearch.search.protocol import INTERRUPTED, SEARCH_BY_HAND
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.utils.storage import StorageFolder
 
 if TYPE_CHECKING:
     from sepsearch.search.protocol import StoppablePlan, StopSignal
@@ -57,3 +58,8 @@ class HandStops:
                     if problem
                     else f"{job:7} is stopped, as {by} asks: it ends after its present epoch"
                 )
+
+
+def watch_requests(storage: StorageFolder, stop: "StopSignal", process: int, say: Callable[[str], None]) -> HandStops:
+    """Begin to look for requests in a run's storage; arguments as `HandStops` has them."""
+    return HandStops(RequestWatch(storage, lambda line: say(f"warning: {line}")), stop, process, say)

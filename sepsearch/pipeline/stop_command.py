@@ -175,22 +175,16 @@ def _outcome(run: RunningRun, request: StopRequest, id: str, events: Sequence[Ev
 
 
 def stop_run(
-    runs: Path,
-    address: str | None,
-    name: str,
-    jobs: Sequence[str],
-    whole: bool,
-    wait: float,
-    progress: Callable[[str], None],
+    runs: Path, address: str | None, name: str, jobs: Sequence[str] | None, wait: float, progress: Callable[[str], None]
 ) -> tuple[StopRequest, Answer]:
-    """Stop jobs of a run, its search without jobs, or with `whole` all of it; arguments as of `RunningRun` and `ask`.
+    """Stop jobs of a run, its search where there are none, or all of it where `jobs` is None.
+
+    Other arguments are those of `RunningRun` and `ask`.
 
     Raises:
         UserError: there is no such run or job, it is not running, or it does not answer.
     """
-    if jobs and whole:
-        raise UserError("--all ends the whole run: leave it out, or the names of trials")
     with tempfile.TemporaryDirectory(prefix="sepsearch-stop-") as copies:
         run = RunningRun(runs, address, name, Path(copies))
-        request = make_request(run.state, "run" if whole else "jobs" if jobs else "search", jobs)
+        request = make_request(run.state, "run" if jobs is None else "jobs" if jobs else "search", jobs or ())
         return request, ask(run, request, wait, progress)
