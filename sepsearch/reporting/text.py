@@ -181,8 +181,8 @@ def size_text(facts: RunFacts) -> str:
     """How to read the figures of size and speed, and what constraints did."""
     text = (
         "Ratio of every trial against the number of parameters of its network (for one instrument) and against the"
-        " training examples per second that its worker did, of the fastest of its first three epochs; both axes are"
-        " logarithmic. The line is the Pareto front: no other trial that ran all epochs has a better ratio and a"
+        " training examples per second that its worker did, of the fastest of its first three epochs, both on"
+        " logarithmic axes. The line is the Pareto front: no other trial that ran all epochs has a better ratio and a"
         " smaller network, or a better ratio and a faster one. Its points are named where there is room."
         " Stopped trials whose ratio is worse than all of those are drawn at the upper edge."
     )

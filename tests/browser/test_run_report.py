@@ -223,3 +223,15 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_content(open_page, address)
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
     assert page.url.endswith("#content")
+
+
+def test_arrow_keys_read_sizes_of_trials_from_the_smallest_to_the_largest(open_page, address):
+    page = open_page(address)
+    page.locator("#size svg[data-values]").first.focus()
+    said = []
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        said.append(page.locator(".tip").inner_text())
+    assert said[0] == "t0001: 52,386 parameters, ratio 0.500"
+    sizes = [int(re.search(r": ([\d,]+) parameters", text)[1].replace(",", "")) for text in said]
+    assert sizes == sorted(sizes)
