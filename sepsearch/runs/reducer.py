@@ -65,7 +65,7 @@ class RunReducer:
         lost: what is wrong with the files that the scores are of (`run_files.state_with_files`); "" for nothing.
         models: registered models of these scores by instrument; `settled`: those of earlier scores, too.
         champions: what became of the registry's alias, by instrument.
-        resumes: how often the run was resumed.
+        resumes: how often the run was resumed; `extensions`: how often it went on after it had finished.
     """
 
     def __init__(self, history: bool = False) -> None:
@@ -87,7 +87,7 @@ class RunReducer:
         self.rungs = Rungs(1, 2, 1)
         self.stopped_at: Counter[int] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
-        self.deaths = self.dropped = self.resumes = 0
+        self.deaths = self.dropped = self.resumes = self.extensions = 0
         self.configurations: list[FinalistRecord] | None = None
         self.former: list[FinalistRecord] = []
         self.eliminated: dict[str, str] = {}
@@ -157,6 +157,7 @@ class RunReducer:
             self.resumes += event["event"] == "resume"
         if event["event"] == "continue":
             self._take_back()
+            self.extensions += 1
         self.end = ""
         settings, space = self.search["settings"], self.search["space"]
         before, rules = self.rungs.values, space.get("search", {})
