@@ -50,7 +50,7 @@ stopped trials extrapolated.
 - *{COLD}*: the second search knows nothing.
 - *{WARM}*: as `--warm-start` does: completed trials of the first are in the study, the best of them is trained first,
   the others are not trained again.
-- *{MODEL}*: the same study, and nothing is trained first.
+- *{MODEL}*: the same study, and none of its trials is trained again.
 - *{STARTUP}*: TPE begins with as many random trials as without known ones.
 - *{STOPPED}*: also those that rungs had stopped, with their extrapolated values.
 - *{STUDY}*: all trials of the first as they are in its study, and nothing is kept from being trained again:

@@ -49,6 +49,7 @@ def ending(facts: RunFacts) -> str:
 def state(facts: RunFacts) -> dict[str, str]:
     """The run's state in a word and a sentence."""
     again = f" It was resumed {count(facts.run.resumes, 'time')}." if facts.run.resumes else ""
+    again += f" It was extended {count(facts.run.extensions, 'time')}." if facts.run.extensions else ""
     match ending(facts):
         case "finished":
             return {"word": "finished", "kind": "good", "text": f"Models are chosen and scored.{again}"}

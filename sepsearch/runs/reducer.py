@@ -70,7 +70,7 @@ class RunReducer:
         lost: what is wrong with the files that the scores are of (`run_files.state_with_files`); "" for nothing.
         models: registered models of these scores by instrument; `settled`: those of earlier scores, too.
         champions: what became of the registry's alias, by instrument.
-        resumes: how often the run was resumed.
+        resumes: how often the run was resumed; `extensions`: how often it went on after it had finished.
     """
 
     def __init__(self, history: bool = False) -> None:
@@ -93,7 +93,7 @@ class RunReducer:
         self.stopped_at: Counter[int] = Counter()
         self.too_large = self.infeasible = 0
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
-        self.deaths = self.dropped = self.resumes = 0
+        self.deaths = self.dropped = self.resumes = self.extensions = 0
         self.stopped: SearchStoppedEvent | None = None
         self.configurations: list[FinalistRecord] | None = None
         self.former: list[FinalistRecord] = []
@@ -166,6 +166,7 @@ class RunReducer:
             self.resumes += event["event"] == "resume"
         if event["event"] == "continue":
             self._take_back()
+            self.extensions += 1
         self.end = ""
         settings, space = self.search["settings"], self.search["space"]
         before, rules = self.rungs.values, space.get("search", {})

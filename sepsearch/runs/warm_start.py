@@ -74,8 +74,11 @@ def _read(place: str, runs: Path, storage: str | None) -> RunState:
 def _read_elsewhere(runs: Path, address: str, name: str) -> RunState:
     """The state of a run in a shared folder or behind a URI; nothing of it stays on this machine."""
     with tempfile.TemporaryDirectory(prefix="sepsearch-known-") as copies:
-        _, refresh = follow_run(runs, address, name, Path(copies))
-        return reduce_events(read_run(refresh()))
+        try:
+            _, refresh = follow_run(runs, address, name, Path(copies))
+            return reduce_events(read_run(refresh()))
+        except UserError as error:
+            raise UserError(f"{OPTION}: {error}") from error
 
 
 def known_runs(sources: Sequence[Source], space: Space, facts: Mapping[str, Any], most: int) -> list[KnownRun]:
@@ -133,13 +136,11 @@ def _known_run(source: Source, space: Space, seen: set[bytes]) -> KnownRun:
 
 def _inside(space: Space, params: Mapping[str, Any]) -> dict[str, Any] | None:
     """A configuration as this space spells it; None where the space does not hold it."""
-    found = dict(params)
-    if holds(space, found):
-        return found
-    with contextlib.suppress(UserError):  # a family or a parameter that this version does not have
-        found = config_params(make_config(params))
-        if holds(space, found):
-            return found
+    for spelling in (dict, lambda values: config_params(make_config(values))):
+        # A family or a parameter that this version does not have; or values that no run writes.
+        with contextlib.suppress(UserError, TypeError):
+            if holds(space, found := spelling(params)):
+                return found
     return None
 
 

@@ -7,8 +7,9 @@ def written_out(data: dict[str, Any]) -> dict[str, Any]:
     """The values of a space file, whose `parameters` is a mapping, in the long form that the schema has.
 
     Raises:
-        ValueError: something is given twice, or `fixed` is no mapping.
+        ValueError: something is given twice, `fixed` is no mapping, or `points` no list of mappings to single values.
     """
+    _check_points(data.get("points", ()))
     data = _with_families(data)
     given = {} if data.get("fixed") is None else data["fixed"]
     if not isinstance(given, dict):
@@ -24,6 +25,17 @@ def written_out(data: dict[str, Any]) -> dict[str, Any]:
     if twice := sorted(map(str, fixed.keys() & given.keys())):
         raise ValueError(f"parameters: {twice[0]} is given twice, there and below fixed")
     return {**data, "parameters": parameters, "fixed": {**fixed, **given}}
+
+
+def _check_points(points: Any) -> None:
+    if not isinstance(points, list | tuple):
+        raise ValueError(f"points: expected a list of configurations, such as - {{filters: 16}}, found {points!r}")
+    for number, point in enumerate(points, 1):
+        if not isinstance(point, dict):
+            raise ValueError(f"points: number {number}: expected names and values, found {point!r}")
+        for name, value in point.items():
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"points: number {number}: {name}: expected one value, found {value!r}")
 
 
 def _with_families(data: dict[str, Any]) -> dict[str, Any]:

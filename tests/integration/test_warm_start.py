@@ -106,6 +106,30 @@ def test_a_run_is_found_by_its_folder_and_known_trials_of_two_runs_enter_once(in
     )
 
 
+def test_a_run_that_this_machine_does_not_keep_is_found_in_the_storage(inputs):
+    ended = tiny_search.run(inputs, "shared", "--runs", "here", "--storage", "runs", "--warm-start", "first")
+    assert ended.code == 0, ended.text
+    assert results("shared")["known"][0]["name"] == "first"
+
+
+@pytest.mark.parametrize("params", [{"family": "mine"}, {"family": ["report"]}, {"depth": 3}, {}])
+def test_a_configuration_that_this_version_does_not_know_is_outside_the_space(params):
+    from sepsearch.runs.warm_start import _inside
+    from sepsearch.spaces.space import parse_space
+
+    assert _inside(parse_space({"parameters": {"filters": [2, 4]}}, "space"), params) is None
+
+
+def test_a_configuration_of_an_earlier_version_gets_the_parameters_that_were_added():
+    from sepsearch.runs.warm_start import _inside
+    from sepsearch.spaces.space import parse_space
+
+    space = parse_space({"parameters": {"filters": [2, 4]}}, "space")
+    whole = space.complete({"filters": 2})
+    earlier = {name: value for name, value in whole.items() if name not in ("schedule", "optimizer")}
+    assert _inside(space, earlier) == whole
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -1,5 +1,7 @@
 """Points of a space file: configurations to try first, and every mistake in one line."""
 
+import re
+
 import pytest
 
 from sepsearch.spaces.points import check_room, is_complete, read_points
@@ -81,9 +83,17 @@ def test_a_mistake_in_a_point_is_named_with_its_number_and_what_was_expected(poi
     assert expected in problem(*points)
 
 
-@pytest.mark.parametrize("points", [{"filters": 8}, "filters", [3]])
-def test_points_that_are_no_list_of_mappings_are_refused_in_one_line(points):
-    with pytest.raises(UserError, match=r"space.yaml: points: .*"):
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ({"filters": 8}, "points: expected a list of configurations, such as - {filters: 16}, found {'filters': 8}"),
+        (None, "points: expected a list of configurations, such as - {filters: 16}, found None"),
+        ([3], "points: number 1: expected names and values, found 3"),
+        ([{"filters": 8}, {"filters": [16]}], "points: number 2: filters: expected one value, found [16]"),
+    ],
+)
+def test_points_that_are_no_list_of_mappings_to_values_are_refused_in_one_line(points, expected):
+    with pytest.raises(UserError, match=re.escape(f"space.yaml: {expected}")):
         parse_space({"parameters": PARAMETERS, "points": points}, "space.yaml")
 
 
