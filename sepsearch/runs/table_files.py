@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sepsearch.runs.state import RunState
-from sepsearch.runs.tables import Row, curve_rows, seed_rows, trial_rows
+from sepsearch.runs.tables import CURVE_COLUMNS, SEED_COLUMNS, TRIAL_COLUMNS, Row, curve_rows, seed_rows, trial_rows
 from sepsearch.utils.files import write_atomically
 
 FORMATS = ("csv", "parquet")
-TABLES = {"trials": trial_rows, "curves": curve_rows, "seeds": seed_rows}
+TABLES = {
+    "trials": (trial_rows, TRIAL_COLUMNS),
+    "curves": (curve_rows, CURVE_COLUMNS),
+    "seeds": (seed_rows, SEED_COLUMNS),
+}
 
 
 def write_tables(runs: Iterable[RunState], folder: Path, format: str) -> list[Path]:
@@ -31,20 +35,27 @@ def write_tables(runs: Iterable[RunState], folder: Path, format: str) -> list[Pa
     """
     runs, encode = list(runs), _csv if format == "csv" else _parquet
     contents = {
-        folder / f"{name}.{format}": encode([row for run in runs for row in rows_of(run)])
-        for name, rows_of in TABLES.items()
+        folder / f"{name}.{format}": encode(columns_of([row for run in runs for row in rows_of(run)], documented))
+        for name, (rows_of, documented) in TABLES.items()
     }
     for path, content in contents.items():
         write_atomically(path, content)
     return list(contents)
 
 
-def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+Columns = dict[str, list[Any]]
+
+
+def columns_of(rows: Sequence[Row], names: Iterable[str] = ()) -> Columns:
     """Values by column, each column of one type: bool, int, float or str, with None for missing values.
 
     Whole numbers beside others become floats; a column of several types, and lists, become JSON text.
+
+    Args:
+        rows: with the columns that they have.
+        names: columns that are there without rows, too, but those that end with `*`.
     """
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys([*(name for name in names if name[-1] != "*"), *(name for row in rows for name in row)])
     return {name: _one_type([row.get(name) for row in rows]) for name in names}
 
 
@@ -57,8 +68,7 @@ def _one_type(values: list[Any]) -> list[Any]:
     return values
 
 
-def _csv(rows: Sequence[Row]) -> bytes:
-    columns = columns_of(rows)
+def _csv(columns: Columns) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -72,11 +82,10 @@ def _cell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(columns: Columns) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = columns_of(rows)
     # A column without any value has a type that few programs read.
     arrays = [pa.array(of, None if any(v is not None for v in of) else pa.string()) for of in columns.values()]
     sink = pa.BufferOutputStream()

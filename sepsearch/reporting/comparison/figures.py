@@ -10,14 +10,18 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.comparison.facts import ComparedRun, Comparison
 from sepsearch.reporting.figures import Legend, Picture
 from sepsearch.reporting.hover import Trace
-from sepsearch.reporting.plots import IDENTITY, WORST, set_limits
+from sepsearch.reporting.parameter_plots import short
+from sepsearch.reporting.plots import IDENTITY, NAMES_OF_LABEL, WORST, set_limits
 from sepsearch.reporting.style import INK, SERIES, VARIABLES, new_figure, style, svg
 from sepsearch.utils.formatting import duration, number
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DASHED = (0, (4, 2))  # the second round of colours
+NEAR = 0.05  # share of an axis within which names would cover each other
+LONGEST_NAME = 16  # characters of a name at the end of a line
 
 
 def colour(place: int) -> str:
@@ -57,13 +61,13 @@ def _progress_picture(comparison: Comparison, key: str, axis: str, size: float) 
             text = f"{number(point.ratio)} by {point.trial} after {point.epochs} epochs, {duration(point.seconds)}"
             traces.append(Trace(one.label, [place], [point.ratio], text))
     label = f"Best ratio so far of {len(comparison.runs)} runs by {axis}."
-    return Picture(svg(step_figure(lines, axis), f"progress-{key}", label, traces), key=key)
+    return Picture(svg(step_figure(lines, axis, comparison.labels), f"progress-{key}", label, traces), key=key)
 
 
-def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: str) -> "Figure":
-    """Steps of the best ratio so far, (places, ratios) for each run; `axis` is what the places are."""
+def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: str, names: Sequence[str]) -> "Figure":
+    """Steps of the best ratio so far, (places, ratios) and a name for each run; `axis` is what the places are."""
     with style():
-        figure = new_figure(4.6, 3.2, (0.6, 0.5, 0.15, 0.1))
+        figure = new_figure(4.9, 3.2)
         axes = figure.subplots()
         for place, (x, y) in enumerate(lines):
             axes.step(x, y, where="post", color=colour(place), linestyle=line(place), linewidth=1.8)
@@ -76,7 +80,29 @@ def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: 
         axes.grid(False, axis="x")
         axes.set_xlabel(axis)
         axes.set_ylabel("best ratio so far")
+        _name_ends(axes, lines, names)
         return figure
+
+
+def _name_ends(axes: "Axes", lines: Sequence[tuple[Sequence[float], Sequence[float]]], names: Sequence[str]) -> None:
+    """Write every run's name at the end of its line; names that would cover each other become one label."""
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    labels: list[tuple[float, float, str, list[str]]] = []  # place, ratio, colour, names
+    for run, ((x, y), name) in enumerate(zip(lines, names, strict=True)):
+        if not x or not low <= y[-1] <= high:
+            continue
+        gaps = (((one[0] - x[-1]) / (right - left), (one[1] - y[-1]) / (high - low), one) for one in labels)
+        near = [one for across, up, one in gaps if abs(across) < NEAR and abs(up) < NEAR]
+        if near:
+            near[0][3].append(name)
+        else:
+            labels.append((x[-1], y[-1], colour(run), [name]))
+    for place, ratio, shade, own in labels:
+        text = ", ".join(short(name, LONGEST_NAME) for name in own[:NAMES_OF_LABEL])
+        text += f" +{len(own) - NAMES_OF_LABEL}" if len(own) > NAMES_OF_LABEL else ""
+        axes.annotate(
+            text, (place, ratio), (5, 0), textcoords="offset points", color=shade, fontsize=7, va="center", zorder=8
+        )
 
 
 def final_picture(comparison: Comparison) -> Picture | None:
