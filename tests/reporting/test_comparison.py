@@ -4,7 +4,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from compared_runs import write_finished
+from compared_runs import finished_run, write_finished
+from event_fixtures import journal, write_run
 
 from sepsearch.reporting.comparison.facts import EQUAL, LOWER, gather_comparison
 from sepsearch.reporting.comparison.page import render
@@ -103,9 +104,6 @@ def test_the_page_has_all_sections_and_asks_for_nothing_from_elsewhere(compare):
 
 
 def test_runs_without_epochs_and_finalists_have_a_page(tmp_path, compare):
-    from compared_runs import finished_run
-    from event_fixtures import journal, write_run
-
     write_run(tmp_path / "runs" / "empty", journal(finished_run("empty"))[:1])
     write_finished(tmp_path / "runs", "whole")
     (tmp_path / "copies").mkdir()
@@ -149,9 +147,16 @@ def test_a_run_that_cannot_be_compared_is_one_line(tmp_path, given, problem):
 
 
 def test_a_run_that_has_not_begun_is_refused(tmp_path):
-    from event_fixtures import write_run
-
     write_run(tmp_path / "runs" / "empty", [])
     (tmp_path / "copies").mkdir()
     with pytest.raises(UserError, match=re.escape("RUN empty: journal.jsonl is empty, expected a run that has begun")):
         gather_comparison(["empty"], tmp_path / "runs", tmp_path / "copies")
+
+
+def test_a_journal_that_was_made_by_hand_is_one_line(tmp_path):
+    events = journal(finished_run("alpha"))
+    events[0]["dataset"] = {"fingerprint": "f1"}
+    write_run(tmp_path / "runs" / "alpha", events)
+    (tmp_path / "copies").mkdir()
+    with pytest.raises(UserError, match="journal"):
+        gather_comparison(["alpha"], tmp_path / "runs", tmp_path / "copies")

@@ -228,12 +228,24 @@ def gather_comparison(given: Sequence[str], runs: Path, copies: Path) -> Compari
                 raise UserError(f"RUN {text}: the same run as {other}, expected each run once: leave one out")
         found.append((text, state, workers))
     names = [state.name for _, state, _ in found]
-    return Comparison(
-        [
-            ComparedRun(state.name if names.count(state.name) == 1 else text, text, state, workers)
-            for text, state, workers in found
-        ]
-    )
+    compared = [
+        ComparedRun(state.name if names.count(state.name) == 1 else text, text, state, workers)
+        for text, state, workers in found
+    ]
+    for one in compared:
+        _require_whole(one)
+    return Comparison(compared)
+
+
+def _require_whole(one: ComparedRun) -> None:
+    """Raise `UserError` for a run whose events lack what is compared: they were made by hand."""
+    try:
+        _ = one.results, one.progress, one.finals, one.run.constant_gain()
+        data_problems(one.run, one.run)
+        differing_values([one.run])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"an event lacks what is compared ({type(error).__name__}: {error})"
+        raise UserError(f"RUN {one.given}: {problem}, expected what a run writes: restore {JOURNAL}") from error
 
 
 def _read(journal: Path, given: str) -> tuple[RunState, int]:
