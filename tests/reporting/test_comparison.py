@@ -9,7 +9,7 @@ from event_fixtures import journal, write_run
 
 from sepsearch.reporting.comparison.facts import EQUAL, LOWER, gather_comparison
 from sepsearch.reporting.comparison.page import render
-from sepsearch.reporting.comparison.text import data_sentences, findings, untested_sentences
+from sepsearch.reporting.comparison.text import data_sentences, findings, instrument_sentences, untested_sentences
 from sepsearch.utils.errors import UserError
 
 BETTER = {"vn": (0.40, 0.41, 0.42), "vc": (0.61, 0.63, 0.60)}  # on the violin alone
@@ -52,6 +52,14 @@ def test_runs_of_other_data_have_no_significance_and_say_why(compare):
     (sentence,) = data_sentences(comparison)
     assert sentence.startswith("beta is not comparable to alpha. Recordings: 4 pieces, fingerprint f1")
     assert findings(comparison) == []
+
+
+def test_runs_of_other_instruments_are_told_and_tested_on_those_that_both_have(compare):
+    comparison = compare(alpha={}, beta={"ratios": {"vn": BETTER["vn"]}})
+    (sentence,) = instrument_sentences(comparison)
+    assert sentence.startswith("beta is of violin, alpha of violin, cello: the ratios of their trials are means")
+    assert [(one.instrument, one.conclusion) for one in comparison.tests] == [("vn", LOWER)]
+    assert sentence in Page(render(comparison)).text
 
 
 def test_two_seeds_are_not_tested_and_say_so(compare):

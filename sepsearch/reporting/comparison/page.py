@@ -33,6 +33,7 @@ def render(comparison: Comparison, runs: Path = Path("runs")) -> str:
         names=comparison.labels,
         findings=say.findings(comparison),
         problems=say.data_sentences(comparison),
+        cautions=say.instrument_sentences(comparison),
         budgets=tables.budget_table(comparison),
         parameters=tables.parameter_table(comparison),
         progress=figures.progress_pictures(comparison),

@@ -27,6 +27,7 @@ def make_view(comparison: Comparison) -> "Iterator[RenderableType]":
         yield _finals(comparison)
     yield from say.findings(comparison)
     yield from say.data_sentences(comparison)
+    yield from say.instrument_sentences(comparison)
     yield from say.untested_sentences(comparison)
     if say.tested(comparison):
         yield say.significance_rule(comparison)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.reporting.comparison.facts import HIGHER, LOWER, Comparison, SignificanceTest
+from sepsearch.reporting.comparison.facts import HIGHER, LOWER, ComparedRun, Comparison, SignificanceTest
 from sepsearch.runs.significance import CONFIDENCE, LEAST_SEEDS, LEVEL
 
 BIAS = (
@@ -36,6 +36,21 @@ def data_sentences(comparison: Comparison) -> list[str]:
         f"{name} is not comparable to {first}. {'. '.join(_capital(one) for one in problems)}."
         for name, problems in comparison.problems.items()
     ]
+
+
+def instrument_sentences(comparison: Comparison) -> list[str]:
+    """Which runs are of other instruments than the first, so that means over instruments do not compare."""
+    first = comparison.first
+    return [
+        f"{one.label} is of {_instruments(one)}, {first.label} of {_instruments(first)}: the ratios of their trials are"
+        " means over different instruments, and do not compare. Those of single instruments do."
+        for one in comparison.runs[1:]
+        if set(one.run.codes) != set(first.run.codes)
+    ]
+
+
+def _instruments(one: ComparedRun) -> str:
+    return ", ".join(INSTRUMENTS.get(code, code) for code in one.run.codes) or "no instrument"
 
 
 def untested_sentences(comparison: Comparison) -> list[str]:
