@@ -1,8 +1,10 @@
 """The documentation's site: every page is in its navigation, links resolve, and generated pages have every key."""
 
+import importlib
 import os
 import posixpath
 import re
+import shlex
 import subprocess
 import sys
 from typing import get_args
@@ -159,3 +161,24 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     pages = sorted((tmp_path / "site").rglob("*.html"))
     assert len(pages) > len(PAGES)
     assert [page.name for page in pages if loaded.search(page.read_text(encoding="utf-8"))] == []
+
+
+def command_lines():
+    """(page, words) of every command in the code blocks and tables of docs/, without comments, pipes and ellipses."""
+    found = []
+    for path in WORDED:
+        text = (ROOT / path).read_text()
+        for line in re.findall(r"^ {4}((?:python -m )?sepsearch[ .].*)$|`(sepsearch [^`]+)`", text, re.MULTILINE):
+            words = shlex.split(re.split(r" [\\|>&]|;", line[0] or line[1])[0], comments=True)
+            words = words[2:] if words[0] == "python" else words
+            words = words[0].split(".")[1:] + words[1:] if "." in words[0] else words[1:]
+            if len(words) > 1 and words[0] in COMMANDS and not {"…", "COMMAND"} & set(words):
+                found.append((path, words))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), command_lines(), ids=lambda one: one if isinstance(one, str) else " ".join(one)
+)
+def test_commands_of_the_documentation_are_accepted(path, words):
+    importlib.import_module(f"sepsearch.{words[0]}").make_parser().parse_args(words[1:])
