@@ -1,6 +1,7 @@
 """The documentation's site: every page is in its navigation, links resolve, and generated pages have every key."""
 
 import importlib
+import json
 import os
 import posixpath
 import re
@@ -14,7 +15,7 @@ import yaml
 from event_fixtures import journal
 from reference_pages import PAGES, command_page, event_page, parameter_rows, space_keys, space_page
 from report_story import whole_story
-from repository_links import ROOT, linked_files, site_links, site_path
+from repository_links import ROOT, linked_files, shown_file, site_links, site_path
 from site_hooks import OUTSIDE
 
 from sepsearch.models.families import FAMILIES, config_class
@@ -100,6 +101,22 @@ def test_links_to_files_outside_docs_become_links_within_the_site():
 def test_code_keeps_what_looks_like_a_link():
     text = "    [the example](../examples/search_with_ray_tune.py)\n"
     assert site_links("ray-tune.md", text) == text
+
+
+def test_a_notebook_is_shown_with_its_text_code_and_what_it_prints(tmp_path, monkeypatch):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Read a run\n", "Its trials."]},
+        {
+            "cell_type": "code",
+            "source": ["run.trials"],
+            "outputs": [{"data": {"text/plain": ["4 rows"]}}, {"data": {}}],
+        },
+    ]
+    (tmp_path / "read.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr("repository_links.ROOT", tmp_path)
+    assert shown_file("read.ipynb") == (
+        "# read.ipynb\n\n## Read a run\nIts trials.\n\n```python\nrun.trials\n```\n\n```text\n4 rows\n```\n"
+    )
 
 
 def test_every_key_of_a_space_file_is_described():

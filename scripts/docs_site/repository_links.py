@@ -1,8 +1,10 @@
 """Links of Markdown files that lie in the repository, as links of the site: other pages, or pages that show a file."""
 
+import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HOME = "index.md"
@@ -72,7 +74,29 @@ def _target(page: str, target: str) -> str | None:
 
 
 def shown_file(path: str) -> str:
-    """The page that shows a file of the repository."""
+    """The page that shows a file of the repository; of a notebook its cells with what they print."""
     text = (ROOT / path).read_text(encoding="utf-8").rstrip()
+    shown = (
+        _notebook(json.loads(text)) if path.endswith(".ipynb") else _fenced(text, LANGUAGES.get(Path(path).suffix, ""))
+    )
+    return f"# {path}\n\n{shown}\n"
+
+
+def _notebook(content: dict[str, Any]) -> str:
+    """The cells of a notebook as Markdown: text, code, printed text; pictures and sounds are left out."""
+    parts = []
+    for cell in content["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"^# ", "## ", source, flags=re.MULTILINE))
+            continue
+        parts.append(_fenced(source, "python"))
+        for output in cell.get("outputs", ()):
+            lines = output.get("text") or output.get("data", {}).get("text/plain") or ()
+            parts += [_fenced("".join(lines).rstrip(), "")] if lines else []
+    return "\n\n".join(parts)
+
+
+def _fenced(text: str, language: str) -> str:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"# {path}\n\n{fence}{LANGUAGES.get(Path(path).suffix, 'text')}\n{text}\n{fence}\n"
+    return f"{fence}{language or 'text'}\n{text}\n{fence}"
