@@ -81,6 +81,11 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' --group dev
 	touch $@
 
+$(VENV)/.documented: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' \
+	    --group dev --group docs
+	touch $@
+
 $(VENV)/.clustered: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,server]' \
 	    --group dev --group cluster
@@ -89,11 +94,6 @@ $(VENV)/.clustered: $(VENV)/.tested
 $(VENV)/.browsed: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,listen]' \
 	    --group dev --group browser
-	touch $@
-
-$(VENV)/.documented: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' \
-	    --group dev --group docs
 	touch $@
 
 clean:

@@ -180,13 +180,12 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     assert [page.name for page in pages if loaded.search(page.read_text(encoding="utf-8"))] == []
 
 
-def command_lines():
-    """(page, words) of every command in the code blocks and tables of docs/, without comments, pipes and ellipses."""
+def command_lines(pattern):
+    """(page, words) of the commands in docs/ that a pattern finds, without comments, pipes and ellipses."""
     found = []
     for path in WORDED:
-        text = (ROOT / path).read_text()
-        for line in re.findall(r"^ {4}((?:python -m )?sepsearch[ .].*)$|`(sepsearch [^`]+)`", text, re.MULTILINE):
-            words = shlex.split(re.split(r" [\\|>&]|;", line[0] or line[1])[0], comments=True)
+        for line in re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE):
+            words = shlex.split(re.split(r" [\\|>&]|;", line)[0], comments=True)
             words = words[2:] if words[0] == "python" else words
             words = words[0].split(".")[1:] + words[1:] if "." in words[0] else words[1:]
             if len(words) > 1 and words[0] in COMMANDS and not {"…", "COMMAND"} & set(words):
@@ -194,8 +193,16 @@ def command_lines():
     return found
 
 
-@pytest.mark.parametrize(
-    ("path", "words"), command_lines(), ids=lambda one: one if isinstance(one, str) else " ".join(one)
-)
-def test_commands_of_the_documentation_are_accepted(path, words):
+def command_ids(value):
+    return value if isinstance(value, str) else " ".join(value)
+
+
+@pytest.mark.parametrize(("path", "words"), command_lines(r"^ {4}((?:python -m )?sepsearch[ .].*)$"), ids=command_ids)
+def test_commands_in_code_blocks_of_the_documentation_are_accepted(path, words):
     importlib.import_module(f"sepsearch.{words[0]}").make_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize(("path", "words"), command_lines(r"`(sepsearch [^`]+)`"), ids=command_ids)
+def test_commands_in_sentences_have_options_that_there_are(path, words):
+    options = importlib.import_module(f"sepsearch.{words[0]}").make_parser()._option_string_actions
+    assert [word for word in words[1:] if word.startswith("-") and word != "-" and word not in options] == []
