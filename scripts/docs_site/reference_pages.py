@@ -185,7 +185,7 @@ def api_page() -> str:
     import sepsearch
 
     parts = ["# Python API"]
-    names = [name for name in getattr(sepsearch, "__all__", ()) if not name.startswith("__")]
+    names = sorted(getattr(sepsearch, "__all__", ()), key=lambda name: (name[0].isupper(), name))  # functions first
     if names:
         parts += ["What `import sepsearch` has.", *(_directive(getattr(sepsearch, name), name) for name in names)]
     for title, paths in API.items():
