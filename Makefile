@@ -93,7 +93,7 @@ $(VENV)/.clustered: $(VENV)/.tested
 
 $(VENV)/.browsed: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,listen]' \
-	    --group dev --group browser
+	    --group dev --group browser --group docs
 	touch $@
 
 clean:
