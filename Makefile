@@ -6,7 +6,7 @@ NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
 PORT ?= 5000
 
-.PHONY: help search test test-cluster test-browser test-wheel bench ui check lock clean
+.PHONY: help search test test-cluster test-browser test-wheel bench ui docs check lock clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
+	@echo "make docs    the documentation as a site, in site/; a missing page or link is an error"
 	@echo "make check   formatting, lint and types"
 	@echo "make lock    rewrites requirements-lock.txt from pyproject.toml and constraints.txt"
 
@@ -53,6 +54,10 @@ bench: $(VENV)/.tested
 ui: $(VENV)/.installed
 	$(BIN)/python -m sepsearch.ui --port $(PORT)
 
+docs: $(VENV)/.documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html (with search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000)"
+
 check: $(VENV)/.tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -76,6 +81,11 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' --group dev
 	touch $@
 
+$(VENV)/.documented: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' \
+	    --group dev --group docs
+	touch $@
+
 $(VENV)/.clustered: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,server]' \
 	    --group dev --group cluster
@@ -83,8 +93,8 @@ $(VENV)/.clustered: $(VENV)/.tested
 
 $(VENV)/.browsed: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,listen]' \
-	    --group dev --group browser
+	    --group dev --group browser --group docs
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,11 +1,8 @@
 """The run report: one HTML file without external parts, from a run's journal and samples, in any state of the run."""
 
 import base64
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.evaluation.audio_samples import Sample
@@ -14,6 +11,7 @@ from sepsearch.reporting import text as say
 from sepsearch.reporting.plots import JUMP, WORST
 from sepsearch.reporting.run_data import RunFacts, gather_facts
 from sepsearch.reporting.style import FLOOR_DB
+from sepsearch.reporting.template import render_page
 from sepsearch.runs.results import has_named_scores
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.runs.verdict import RULES, judge_models, verdict_sentences
@@ -50,15 +48,10 @@ def write_report(folder: Path) -> Path:
 
 def render(facts: RunFacts) -> str:
     """The run report as HTML; values of the run are escaped."""
-    import jinja2
-
-    parts = files("sepsearch.reporting") / "templates"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((parts / "report.html").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup((parts / "report.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join((parts / name).read_text(encoding="utf-8") for name in SCRIPTS)),
-        name=facts.name,
+    return render_page(
+        "report.html",
+        SCRIPTS,
+        title=facts.name,
         state=say.state(facts),
         verdict=verdict_sentences(judge_models(facts.results["final"], facts.results["baselines"])),
         rules=RULES,

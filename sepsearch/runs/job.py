@@ -12,20 +12,42 @@ RUNNING = "running"
 
 
 class Epoch(NamedTuple):
-    """One epoch of a job: mean ratio, seconds, validation loss by instrument, instruments whose loss jumped."""
+    """One epoch of a job.
+
+    Args:
+        epoch: from 1 on.
+        ratio: mean over instruments; None where it is not finite.
+        seconds: how long it took.
+        at: seconds that all processes had worked on the stage when it was done; pauses between them do not count.
+        losses: validation loss by instrument.
+        train_losses: training loss, likewise.
+        ratios: validation loss / identity loss, likewise.
+        jumps: instruments whose loss jumped.
+    """
 
     epoch: int
     ratio: float | None
     seconds: float
+    at: float
     losses: Mapping[str, float | None]
+    train_losses: Mapping[str, float | None]
+    ratios: Mapping[str, float | None]
     jumps: Sequence[str]
 
 
-def make_epoch(event: EpochEvent) -> Epoch:
-    """The record of an epoch's event."""
-    losses = {member["instrument"]: member.get("val_loss") for member in event["members"]}
-    jumps = [member["instrument"] for member in event["members"] if member.get("discontinuity")]
-    return Epoch(event["epoch"], event["ratio"], event.get("seconds") or 0.0, losses, jumps)
+def make_epoch(event: EpochEvent, at: float) -> Epoch:
+    """The record of an epoch's event; `at` as `Epoch` has it."""
+    members = {member["instrument"]: member for member in event["members"]}
+    return Epoch(
+        event["epoch"],
+        event["ratio"],
+        event.get("seconds") or 0.0,
+        at,
+        losses={code: member.get("val_loss") for code, member in members.items()},
+        train_losses={code: member.get("train_loss") for code, member in members.items()},
+        ratios={code: member.get("ratio") for code, member in members.items()},
+        jumps=[code for code, member in members.items() if member.get("discontinuity")],
+    )
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return centre, spread
 
 
-def t_quantile(probability: float, freedom: int) -> float:
+def t_quantile(probability: float, freedom: float) -> float:
     """Quantile of Student's t distribution with `freedom` degrees of freedom."""
     from scipy.special import stdtrit
 

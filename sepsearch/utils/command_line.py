@@ -22,6 +22,7 @@ COMMANDS = {
     "track": "write a run into MLflow from its journal",
     "ui": "show all runs in MLflow, opened on the final models",
     "report": "write a run's report again",
+    "compare": "show runs side by side, and write their trials and curves as tables",
     "fetch": "bring a run from a storage to this machine",
     "promote": "make a model the champion of its instrument",
     "separate": "pull instruments out of a mixture",

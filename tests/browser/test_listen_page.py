@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from browser_waits import until
+from page_checks import SIZES, violations
 from untrained_models import write_models, write_noise
 
 # What reaches the loudspeakers goes through an analyser, too, so that a test hears it.
@@ -180,15 +181,6 @@ def test_nothing_but_loopback_is_listened_on(address):
 def test_no_other_file_of_this_machine_is_served(address, run, path):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{address}/gradio_api/file={path.format(run=run)}").close()
-
-
-def violations(page):
-    """What axe finds on the whole page, gradio's part included, one line each."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    return [f"{one['id']}: {node['html']}" for one in axe.run(page).response["violations"] for node in one["nodes"]]
-
-
-SIZES = [(width, scheme) for width in (390, 800, 1440) for scheme in ("light", "dark")]
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from browser_waits import until
 from event_fixtures import journal, write_run
+from page_checks import SIZES, violations
 from report_story import whole_story
 from sample_files import FACTS, waveforms
 from sample_files import write as write_sample
@@ -25,16 +26,6 @@ def address(tmp_path_factory):
     quiet = {"target": target / 4, "estimate": estimate / 4, "facts": {**FACTS, "instrument": "vc"}}
     write_sample(folder / "samples" / "vc", mixture=mixture, **quiet)
     return write_report(folder).as_uri()
-
-
-def violations(page):
-    """What axe finds, one line each."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = axe.run(page).response["violations"]
-    return [f"{one['id']}: {node['html']}: {node['failureSummary']}" for one in found for node in one["nodes"]]
-
-
-SIZES = [(width, scheme) for width in (390, 800, 1440) for scheme in ("light", "dark")]
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
