@@ -14,6 +14,8 @@ from sepsearch.distributed.nodes import Node, check_nodes
 from sepsearch.preflight.corner_configurations import corner_configs, difference, parameter_counts
 from sepsearch.preflight.estimates import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
 from sepsearch.search.protocol import Params
+from sepsearch.search.sampler_plugins import require_sampler
+from sepsearch.spaces.plugins_in_use import plugin_versions
 from sepsearch.tracking.access import check_access, registry_notes
 from sepsearch.tracking.tracker import database_file, tracking_uri
 from sepsearch.utils.errors import UserError, no_space
@@ -67,11 +69,12 @@ def preflight(
     Raises:
         UserError: something would stop the run.
     """
+    require_sampler(space.search.sampler)
     configs = corner_configs(space)
     job = _job(space, settings, task, workers)
     disk = forecast_disk(max(parameter_counts(configs)), job)
     check_folders(folder, disk)
-    nodes = check_nodes(place, workers)
+    nodes = check_nodes(place, workers, plugins=plugin_versions(space, workers_only=True))
     if not corners:
         return Forecast(disk, settings.trials)
     tried = _try(task, configs, nodes, workers, pool, patience, progress)

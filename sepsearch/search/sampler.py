@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
 from sepsearch.search.optuna_study import Asked, OptunaStudy
+from sepsearch.search.sampler_plugins import sampler_errors
 from sepsearch.spaces.configurations import (
     configuration_key,
     count_configurations,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
 # gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
 PROPOSALS = {"tpe": 4, "random": 4, "gp": 1, "qmc": 1}
+OWN_PROPOSALS = 4  # of a plug-in's sampler, which has another seed each time
 RANDOM_PROPOSALS = 10  # of the random sampler then, where a space cannot be listed
 LISTED = 10_000  # configurations of a space from which one is drawn among all that are left
 REPEATED = "proposed again: the configuration of an earlier trial"
@@ -110,13 +112,14 @@ class Sampler(OptunaStudy):
         The sampler's own, or one of those that are left where it comes back to what is known.
         """
         listed = self._count is not None and self._count <= LISTED
-        own = PROPOSALS[self.space.search.sampler]
+        own = PROPOSALS.get(self.space.search.sampler, OWN_PROPOSALS)
         for attempt in range(own if listed else own + RANDOM_PROPOSALS):
             # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
             name = None if attempt < own else "random"
             self._proposing.sampler = make_sampler(self.space, self.seed, number, name, attempt)
-            live = self._proposing.ask()
-            proposed = self.space.complete(suggest(self.space, live))
+            with sampler_errors(name or self.space.search.sampler):
+                live = self._proposing.ask()
+                proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
             if params != proposed:
                 self._discard(live, REPLACED)

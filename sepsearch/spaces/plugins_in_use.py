@@ -1,0 +1,19 @@
+"""Plug-ins that a search uses: the families and the sampler of its space file, and the layout of its recordings."""
+
+from sepsearch.spaces.space import Space
+from sepsearch.utils.plugins import FAMILIES, LAYOUTS, SAMPLERS, used_versions
+
+
+def plugin_versions(space: Space, layout: str = "", workers_only: bool = False) -> dict[str, str]:
+    """Versions of all plug-ins in use, by distribution; empty where all that is used is sepsearch's own.
+
+    Args:
+        space: the search space.
+        layout: of the recordings; "" for one of sepsearch's own.
+        workers_only: only of what workers load from an installed distribution, which nodes must have alike.
+    """
+    families = [(FAMILIES, name) for name in space.families]
+    if workers_only:
+        return used_versions(families, registered=False)
+    others = [(SAMPLERS, space.search.sampler), *([(LAYOUTS, layout)] if layout else [])]
+    return used_versions([*families, *others])
