@@ -1,9 +1,12 @@
-"""What a sampler must do: valid proposals, whatever became of earlier ones, the same for one seed and after a restart."""
+"""What a sampler must do: valid proposals, whatever became of earlier ones, and the same ones again for one seed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sepsearch.models.families import make_config
+from sepsearch.search.optuna_space import suggest
+from sepsearch.search.optuna_study import OptunaStudy
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.sampler_plugins import own_sampler
 from sepsearch.spaces.space import Space, parse_space
@@ -14,6 +17,7 @@ NAME = "sampler-under-test"
 TRIALS = 14
 OPEN = 2  # trials that still run when a search is restarted
 MORE = 3  # proposals after that
+SEEDS = 5  # of which one at least must begin with another proposal
 REFERENCE = "no trial"  # none of the trials: all are the sampler's
 STATES = ("completed", "completed", "stopped", "failed")  # in turn
 Asked = dict[str, Any]
@@ -79,8 +83,12 @@ def _check_seeds(space: Space, asked: list[Asked]) -> None:
         "one seed gives other proposals in a second search: draw from the factory's seed alone, and keep nothing"
         " outside the sampler"
     )
-    _, other = _search(space, 1, STATES)
-    assert other != asked, "another seed gives the same proposals: hand the factory's seed to the sampler"
+    # Asked of Optuna itself: a search would put others in the place of a proposal that comes again.
+    studies = (OptunaStudy(partial(suggest, space), sampler=own_sampler(NAME, seed, 4)) for seed in range(SEEDS))
+    firsts = [study.ask("t0") for study in studies]
+    assert any(first != firsts[0] for first in firsts), (
+        "other seeds give the same first proposal: hand the factory's seed to the sampler"
+    )
 
 
 def _check_restart(space: Space, first: Sampler, asked: list[Asked]) -> None:
