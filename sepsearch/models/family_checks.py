@@ -21,9 +21,21 @@ OUTPUTS = 2  # of the network that one with a single output is compared with
 @functools.lru_cache(maxsize=64)
 def strict_config(config: type) -> type[Any]:
     """A configuration class that checks the values it is made of: of a plain dataclass a subclass by pydantic."""
+    _mark_missing(config)
     if hasattr(config, "__pydantic_fields__"):
         return config
     return pydantic.dataclasses.dataclass(config, frozen=True, config=STRICT)
+
+
+def _mark_missing(config: Any) -> None:
+    """Give a class that was sent to this process from a notebook dataclasses' own mark of what is not given.
+
+    It is sent by value, and with it a copy of that mark, which dataclasses and pydantic compare by identity.
+    """
+    for parameter in config.__dataclass_fields__.values():
+        for part in ("default", "default_factory"):
+            if isinstance(getattr(parameter, part), type(dataclasses.MISSING)):
+                setattr(parameter, part, dataclasses.MISSING)
 
 
 def check_family_object(family: Any, name: str, where: str) -> None:
