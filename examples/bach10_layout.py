@@ -1,4 +1,4 @@
-"""Recordings as Bach10 has them: 01-AchGottundHerr/01-AchGottundHerr-violin.wav, and 01-AchGottundHerr.wav, the mixture.
+"""Recordings as Bach10 has them: 01-AchGottundHerr/01-AchGottundHerr-violin.wav, and the mixture 01-AchGottundHerr.wav.
 
 Its own spelling `saxphone` is read, too. Files beside the audio (MIDI, pitches) are passed over.
 """

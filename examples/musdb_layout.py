@@ -42,8 +42,8 @@ def pieces(folder: Path) -> Iterator[PieceFiles]:
     raise_all(
         [
             UserError(
-                f"{paths[0]}: {name} is none of the instruments that sepsearch knows ({' '.join(INSTRUMENTS)}), found in"
-                f" {len(paths)} tracks: move it out of the folder, and so out of the mixtures, or leave its track out"
+                f"{paths[0]}: {name} is none of the instruments that sepsearch knows ({' '.join(INSTRUMENTS)}),"
+                f" found in {len(paths)} tracks: move it out of the folder, and so out of the mixtures"
             )
             for name, paths in unknown.items()
         ]

@@ -23,7 +23,7 @@ def plugin_versions(space: Space, layout: str = "", workers_only: bool = False) 
 def plugin_notes(space: Space) -> tuple[str, ...]:
     """What the user should know of the plug-ins in use: where their models can be loaded."""
     return tuple(
-        f"family {family.name} is registered in this process alone: its models can be loaded only where it is registered"
-        " (ONNX exports anywhere); install it as a plug-in to load them everywhere"
+        f"family {family.name} is registered in this process alone: its models can be loaded only where it is"
+        " registered, ONNX exports anywhere; install it as a plug-in (docs/plug-ins.md) to load them everywhere"
         for family in registered_families(space.families)
     )

@@ -132,6 +132,7 @@ def refuse_builtin_name(group: str, name: str) -> None:
 
 def plugin_names(group: str) -> list[str]:
     """Names of all plug-ins of a group, sorted."""
+    _entry_points.cache_clear()
     return sorted({name for kind, name in _registered if kind == group} | {point.name for point in _all(group)})
 
 
