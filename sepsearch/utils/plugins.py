@@ -114,7 +114,7 @@ def find_plugin(group: str, name: object) -> Plugin | None:
         importlib.invalidate_caches()
         found = _installed(group, name)
     if len(found) > 1:
-        origins = " and ".join(_origin(point) for point in found)
+        origins = " and ".join(sorted(map(_origin, found)))
         raise UserError(
             f"{KINDS[group]} {name}: two installed distributions have this name, {origins}: uninstall one of them"
         )
@@ -154,7 +154,7 @@ def unknown_name(group: str, name: object, builtin: Iterable[str]) -> UserError:
     valid = [*builtin, *plugin_names(group)]
     close = difflib.get_close_matches(str(name), valid, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return UserError(f"{KINDS[group]} is {name!r}, expected one of {', '.join(valid)}{hint}")
+    return UserError(f"{KINDS[group]} is {name!r}, expected one of {', '.join(valid)} or an installed plug-in's{hint}")
 
 
 def used_versions(used: Iterable[tuple[str, str]], registered: bool = True) -> dict[str, str]:
