@@ -17,7 +17,7 @@ LINES = (
     {"tracking"},
     {"reporting"},
     {"evaluation"},
-    {"distributed", "runs"},
+    {"distributed", "runs", "contracts"},
     {"search"},
     {"spaces"},
     {"training"},

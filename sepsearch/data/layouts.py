@@ -1,16 +1,21 @@
 """Layouts of a piece's folder: title, instruments and mixture by the names of URMP's files, or of plain stems.
 
+Layouts from outside the package (`Layout`; entry points of `sepsearch.layouts`) read whole folders of recordings.
+
 Names are compared in Unicode's composed form (NFC), instruments and mixtures without regard to case. URMP's names have
 codes; plain stems have any name of an instrument, and a number where several play it.
 """
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sepsearch.data.instruments import INSTRUMENTS, instrument_code, name_problem, words_of
 from sepsearch.data.text_identity import caseless, composed
-from sepsearch.utils.errors import UserError, raise_all
+from sepsearch.utils import plugins
+from sepsearch.utils.errors import UserError, raise_all, reason_of
 
 MIXTURES = {"mix", "mixture", "mixdown", "bounce", "master"}
 _OF_MIXTURES = {"full", "final", "rough", "stereo", "mono"}  # words that may stand beside those
@@ -25,6 +30,107 @@ _NUMBERS = {
 }
 
 Names = tuple[str, list[tuple[str, Path]], Path | None]  # title, (instrument, file) of each player, mixture
+
+
+@dataclass(frozen=True)
+class PieceFiles:
+    """Files of one recording, as a layout from outside the package names them.
+
+    Attributes:
+        name: unique among the recordings.
+        title: what arrangements and takes of the same music have in common; they are kept in one split.
+        stems: code of the instrument (`sepsearch.data.instruments`) and audio file of each player, in score order.
+        mixture: file of the mixture that came with the stems, which is only compared with their sum; None for none.
+    """
+
+    name: str
+    title: str
+    stems: Sequence[tuple[str, Path]]
+    mixture: Path | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of recordings from outside the package.
+
+    Attributes:
+        recognises: whether a folder of recordings has this layout; looks at names only.
+        pieces: the pieces of such a folder; raises `UserError` (several: `utils.errors.raise_all`) for what is missing.
+    """
+
+    recognises: Callable[[Path], bool]
+    pieces: Callable[[Path], Iterable[PieceFiles]]
+
+
+def register_layout(name: str, layout: Layout) -> None:
+    """Make a layout known to this process; raises `UserError` where an installed distribution has the name."""
+    plugins.register_plugin(plugins.LAYOUTS, name, layout, (layout.recognises, layout.pieces))
+
+
+def own_layout(folder: Path) -> tuple[str, Layout] | None:
+    """The registered or installed layout that recognises a folder of recordings, with its name; None for none.
+
+    Raises:
+        UserError: a layout cannot be loaded or fails, or several recognise the folder.
+    """
+    found: dict[str, Layout] = {}
+    for name in plugins.plugin_names(plugins.LAYOUTS):
+        plugin = plugins.find_plugin(plugins.LAYOUTS, name)
+        assert plugin is not None
+        layout = plugins.load_plugin(plugin)
+        if not all(callable(getattr(layout, part, None)) for part in ("recognises", "pieces")):
+            raise UserError(f"{plugin}: expected a sepsearch.data.layouts.Layout, found {type(layout).__name__}")
+        try:
+            if layout.recognises(folder):
+                found[str(plugin)] = layout
+                chosen = name
+        except Exception as error:
+            raise UserError(f"{plugin}: fails on {folder}: {reason_of(error)}: correct or uninstall it") from error
+    if len(found) > 1:
+        raise UserError(f"{folder}: recognised by {' and '.join(found)}: uninstall one of them")
+    return next(((chosen, layout) for layout in found.values()), None)
+
+
+def own_pieces(folder: Path, name: str, layout: Layout) -> list[PieceFiles]:
+    """The pieces that a layout from outside the package names, by name; their files are not opened.
+
+    Raises:
+        UserError: it names none, an unknown instrument, a file outside the folder, or something twice; or it fails.
+    """
+    where = f"{folder}: layout {name}"
+    try:
+        named = [
+            PieceFiles(one.name, one.title, [(code, Path(path)) for code, path in one.stems], one.mixture)
+            for one in layout.pieces(folder)
+        ]
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where}: fails: {reason_of(error)}: correct or uninstall it") from error
+    problems = [] if named else [UserError(f"{where}: expected pieces, found none: give the folder that holds them")]
+    for number, piece in enumerate(named):
+        if any(not text or not text.isprintable() for text in (piece.name, piece.title)):
+            problems.append(UserError(f"{where}: expected names that can be printed, found {piece.name!a}: rename it"))
+        if any(piece.name == other.name for other in named[:number]):
+            problems.append(UserError(f"{where}: expected pieces of different names, found {piece.name} twice"))
+        problems += _stem_problems(f"{where}: {piece.name}", folder, piece)
+    raise_all(problems)
+    return sorted(named, key=lambda piece: piece.name)
+
+
+def _stem_problems(where: str, folder: Path, piece: PieceFiles) -> list[UserError]:
+    """What is wrong with the stems of a piece by their names, if anything."""
+    problems = [] if piece.stems else [UserError(f"{where}: expected stems, found none: add them, or leave it out")]
+    paths = [path for _, path in piece.stems]
+    for code, path in piece.stems:
+        if code not in INSTRUMENTS:
+            known = " ".join(INSTRUMENTS)
+            problems.append(UserError(f"{where}: {path.name}: instrument is {code!r}, expected a code of {known}"))
+        if not Path(os.path.abspath(path)).is_relative_to(folder):
+            problems.append(UserError(f"{where}: {path}: expected a file in {folder}: move it there"))
+        elif paths.count(path) > 1:
+            problems.append(UserError(f"{where}: {path.name}: expected a file for each player, found it twice"))
+    return problems
 
 
 def is_urmp_name(name: str) -> bool:

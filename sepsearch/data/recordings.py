@@ -7,6 +7,8 @@ Two layouts are understood, piece by piece:
 - a plain one: a folder of any name with `vn.wav`, `Violin 2.flac`, `cello_1.mp3` and, if wanted, `mix.wav`.
   Its title is its name up to a double dash, so `Elise--take1` and `Elise--take2` are two takes of `Elise`.
 
+Others are read by layouts from outside the package (`sepsearch.data.layouts.Layout`), each a whole folder.
+
 Hidden files, scores, videos, notes and anything else that is no audio are passed over, unreadable folders with a note.
 Audio that cannot be read is refused. Plain stems with several channels are mixed down; URMP's must have one.
 Names are compared in Unicode's composed form; instruments and titles without regard to case. Files are opened under
@@ -33,7 +35,7 @@ from sepsearch.audio.reading import (
     read_header,
     unreadable,
 )
-from sepsearch.data.layouts import is_mixture, is_urmp_piece, read_names
+from sepsearch.data.layouts import Layout, Names, is_mixture, is_urmp_piece, own_layout, own_pieces, read_names
 from sepsearch.data.piece_folders import audio_files, find_pieces, unprintable
 from sepsearch.data.text_identity import caseless, composed
 from sepsearch.utils.errors import UserError, raise_all
@@ -92,6 +94,7 @@ class Recordings:
     folder: Path
     pieces: tuple[Piece, ...]  # sorted by name
     notes: tuple[str, ...]  # one line each: what the user should know about these recordings
+    layout: str = ""  # from outside the package, by name
 
 
 @dataclass
@@ -133,6 +136,21 @@ def read_folder(folder: Path) -> Recordings:
     except OSError as error:
         raise unreadable(folder, error) from None
     found = _Findings([], [], [])
+    layout = own_layout(folder)
+    pieces = _read_own(folder, *layout, found) if layout else _read_pieces(folder, found)
+    if found.problems:
+        checks = in_threads(_audio_problem, found.sounds)
+        raise_all([*found.problems, *(problem for problem in checks if problem)])
+    pieces = _unite_titles(pieces, found.notes)
+    unmixed = [p.name for p in pieces if p.mixture is None and p.stems[0].path.name.startswith("AuSep_")]
+    if unmixed:
+        found.notes.append(f"no AuMix file in {', '.join(unmixed)}: nothing to compare the sum of the stems with")
+    notes = (*found.notes, *_form_notes(folder, found.sounds))
+    return Recordings(folder, tuple(pieces), notes, layout[0] if layout else "")
+
+
+def _read_pieces(folder: Path, found: _Findings) -> list[Piece]:
+    """The pieces in a folder, in the layouts of sepsearch itself."""
     places = find_pieces(folder, found.notes, found.problems)
     places.sort(key=lambda place: (composed(place.name), str(place)))
     for one, other in pairwise(places):
@@ -144,15 +162,17 @@ def read_folder(folder: Path) -> Recordings:
                     f"({one} and {other}{spelt}): rename or remove one"
                 )
             )
-    pieces = [piece for place in places if (piece := _read_piece(place, found))]
-    if found.problems:
-        checks = in_threads(_audio_problem, found.sounds)
-        raise_all([*found.problems, *(problem for problem in checks if problem)])
-    pieces = _unite_titles(pieces, found.notes)
-    unmixed = [p.name for p in pieces if p.mixture is None and p.stems[0].path.name.startswith("AuSep_")]
-    if unmixed:
-        found.notes.append(f"no AuMix file in {', '.join(unmixed)}: nothing to compare the sum of the stems with")
-    return Recordings(folder, tuple(pieces), (*found.notes, *_form_notes(folder, found.sounds)))
+    return [piece for place in places if (piece := _read_piece(place, found))]
+
+
+def _read_own(folder: Path, name: str, layout: Layout, found: _Findings) -> list[Piece]:
+    """The pieces in a folder that a layout from outside the package reads."""
+    found.notes.append(f"read by the layout {name}, which is not sepsearch's own")
+    pieces = []
+    for one in found.attempt(lambda: own_pieces(folder, name, layout)) or []:
+        named = one.title, list(one.stems), one.mixture
+        pieces.append(_checked_piece(f"{folder}: {one.name}", one.name, named, inspect_audio, found))
+    return [piece for piece in pieces if piece]
 
 
 def _audio_problem(sound: Sound) -> UserError | None:
@@ -220,7 +240,6 @@ def _unite_titles(pieces: Iterable[Piece], notes: list[str]) -> list[Piece]:
 
 def _read_piece(folder: Path, found: _Findings) -> Piece | None:
     """The piece in a folder; None if there is a problem with it."""
-    before = len(found.problems)
     name, audio = composed(folder.name), found.attempt(lambda: audio_files(folder)) or []
     if odd := [one for path in audio if (one := unprintable(path, path.name))]:
         found.problems += odd
@@ -232,9 +251,17 @@ def _read_piece(folder: Path, found: _Findings) -> Piece | None:
             if not is_mixture(path) and (sound := found.attempt(partial(read, path))):
                 found.sounds.append(sound)
         return None
+    return _checked_piece(str(folder), name, named, read, found)
+
+
+def _checked_piece(
+    where: str, name: str, named: Names, read: Callable[[Path], Sound], found: _Findings
+) -> Piece | None:
+    """The piece of that name, of the files that were `named`; None where a header is not sound."""
+    before = len(found.problems)
     title, players, mixture = named
     if len(players) > MOST_PLAYERS:
-        text = f"{folder}: expected at most {MOST_PLAYERS} players, found {len(players)}: leave some out"
+        text = f"{where}: expected at most {MOST_PLAYERS} players, found {len(players)}: leave some out"
         found.problems.append(UserError(text))
     stems = []
     for number, (instrument, path) in enumerate(players, start=1):

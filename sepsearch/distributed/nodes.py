@@ -5,12 +5,13 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.utils.errors import UserError
+from sepsearch.utils.plugins import installed_versions
 from sepsearch.utils.storage import StorageFolder
 from sepsearch.utils.versions import versions
 
@@ -40,7 +41,11 @@ class Node:
 
 
 def check_nodes(
-    place: StorageFolder, workers: "Workers", look: "Look | None" = None, patience: float = NODE_SECONDS
+    place: StorageFolder,
+    workers: "Workers",
+    look: "Look | None" = None,
+    patience: float = NODE_SECONDS,
+    plugins: Mapping[str, str] | None = None,
 ) -> list[Node]:
     """Check that every node of the cluster reads and writes at the run's place and has the versions of this process.
 
@@ -49,6 +54,7 @@ def check_nodes(
         workers: resources of a trial.
         look: what a node runs, `look_around` by default.
         patience: seconds for a node to answer.
+        plugins: versions of the distributions that the networks' families are from, which all nodes must have.
 
     Raises:
         UserError: a node does not answer, does not see the place, cannot write there or has other versions.
@@ -56,11 +62,13 @@ def check_nodes(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    wanted = {**versions(ALIKE), **(plugins or {})}
     alive = [node for node in ray.nodes() if node["Alive"]]
     asked: dict[Any, dict[str, Any]] = {}
     with _token(place) as (room, token):
         if look is None and [node["NodeID"] for node in alive] == [ray.get_runtime_context().get_node_id()]:
-            return [_checked(look_around(room, token), alive[0], place, workers)]  # 0.7 CPU seconds less than a worker
+            seen = look_around(room, token)
+            return [_checked(seen, alive[0], wanted, place, workers)]  # 0.7 CPU seconds less than a worker
         remote = ray.remote(num_cpus=0, max_retries=0)(look or look_around)
         for node in alive:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -71,7 +79,7 @@ def check_nodes(
                 f"node {_name(asked[late[0]])}: no answer within {patience:g} s, expected one of every node:"
                 " repair it or take it out of the cluster (ray stop there)"
             )
-        return [_checked(_answered(answer, asked[answer]), asked[answer], place, workers) for answer in done]
+        return [_checked(_answered(answer, asked[answer]), asked[answer], wanted, place, workers) for answer in done]
 
 
 def _answered(answer: Any, node: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +96,12 @@ def _answered(answer: Any, node: dict[str, Any]) -> dict[str, Any]:
     return seen
 
 
-def _checked(seen: dict[str, Any], node: dict[str, Any], place: StorageFolder, workers: "Workers") -> Node:
-    """A node, from what it has seen (`look_around`); raises `UserError` if it is of no use."""
+def _checked(
+    seen: dict[str, Any], node: dict[str, Any], wanted: Mapping[str, str], place: StorageFolder, workers: "Workers"
+) -> Node:
+    """A node, from what it has seen (`look_around`), if it has the `wanted` versions; raises `UserError` otherwise."""
     name = _name(node)
-    own = versions(ALIKE)
-    for package, here in own.items():
+    for package, here in wanted.items():
         if (there := seen["versions"].get(package)) != here:
             raise UserError(
                 f"node {name}: {package} is {there or 'not installed'}, expected {here} as here:"
@@ -143,7 +152,8 @@ def _token(place: StorageFolder) -> Iterator[tuple[StorageFolder, str]]:
 
 def look_around(room: StorageFolder, token: str) -> dict[str, Any]:
     """What a node sees: "problem" of reading the token and writing beside it ("" for none), "versions", "memory"."""
-    return {"problem": _storage_problem(room, token), "versions": versions(ALIKE), "memory": _memory()}
+    found = {**installed_versions(), **versions(ALIKE)}
+    return {"problem": _storage_problem(room, token), "versions": found, "memory": _memory()}
 
 
 def _storage_problem(room: StorageFolder, token: str) -> str:

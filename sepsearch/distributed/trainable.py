@@ -10,7 +10,7 @@ from typing import Any
 
 from sepsearch.distributed.object_store import StoredData, resident_data
 from sepsearch.distributed.worker_metrics import reported_memory
-from sepsearch.models.families import make_config
+from sepsearch.models.families import Family, make_config, register_family
 from sepsearch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from sepsearch.training.loop import EpochResult, fit
 from sepsearch.training.members import Member, TrainingFailed
@@ -31,7 +31,7 @@ class Task:
     epoch is reported; None keeps none. A job that reaches its last epoch leaves every network as it was after its
     best epoch in `weights`/<job>/<instrument>.safetensors; None where they are not kept. Every node sees both places:
     where the file MARK of `checkpoints` does not hold `mark`, a node that came later has something else there.
-    `search` is the run's name.
+    `search` is the run's name. `families` are those that were registered in the driver's process: workers have none.
     """
 
     data: StoredData
@@ -45,6 +45,12 @@ class Task:
     mark: str = ""
     fit: Fit = fit
     search: str = ""
+    families: tuple[Family, ...] = ()
+
+    def register_families(self) -> None:
+        """Make the families known to this process; raises `UserError` where an installed one has the name."""
+        for family in self.families:
+            register_family(family)
 
 
 def train_job(config: dict[str, Any], task: Task) -> None:
@@ -68,6 +74,7 @@ def train_job(config: dict[str, Any], task: Task) -> None:
     tune.report({"node": ray.get_runtime_context().get_node_id()})
     torch.set_num_threads(task.threads)
     try:
+        task.register_families()
         _require_mark(task)
         # Closed here and not when it is collected: a stop raises SystemExit in `tune.report`, and the next job begins.
         with reported_memory(task.search, task.gpu), contextlib.closing(_epochs(config, task)) as reports:

@@ -120,11 +120,15 @@ def _names(titles: Sequence[str]) -> str:
 
 
 def _front_end(card: ModelCard) -> str:
-    front = card.front_end
+    front, plugin = card.front_end, card.plugin
+    origin = ""
+    if plugin:
+        package = f"of the distribution {plugin['distribution']} {plugin['version']}"
+        origin = f", {package if plugin['distribution'] else 'registered in Python where it was trained'}"
     return (
         f"**Input:** {SCALE:g} · log1p({card.constant:.6g} · amplitude), {FRAMES} frames ({front.clip_seconds:g} s) × "
         f"{BINS} {front.axis} bands, {front.low_hz:g} to {front.high_hz:g} Hz, windows of {front.window} samples "
-        f"at 48 kHz. Network: family {card.config.family}."
+        f"at 48 kHz. Network: family {card.config.family}{origin}."
     )
 
 

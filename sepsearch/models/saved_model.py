@@ -22,7 +22,7 @@ from torch import nn
 from sepsearch import __version__
 from sepsearch.audio.spectrogram import FrontEndField
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.models.families import Config, config_params, make_config, make_network
+from sepsearch.models.families import FAMILIES, Config, config_params, family_plugin, make_config, make_network
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.files import file_sha256, write_atomically
 from sepsearch.utils.validation import STRICT, from_mapping, validated
@@ -61,6 +61,8 @@ class ModelCard:
         data: what it was trained on: source, pieces, clips, rows, licence, as far as known.
         created: when, ISO 8601.
         version: of sepsearch.
+        plugin: the distribution that the network's family is from, its version, and `source` (see `utils.plugins`);
+            without a distribution the family was registered in Python. Empty for a family of sepsearch's own.
     """
 
     instrument: Annotated[str, AfterValidator(_instrument)]
@@ -78,6 +80,7 @@ class ModelCard:
     data: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     version: str = __version__
+    plugin: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_provisional(card: ModelCard) -> bool:
@@ -101,6 +104,10 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     write_atomically(folder / WEIGHTS, safetensors.torch.save(weights))
     values = {name.name: getattr(card, name.name) for name in dataclasses.fields(card)}
     values |= {"config": config_params(card.config), "front_end": dataclasses.asdict(card.front_end)}
+    if (plugin := family_plugin(card.config.family)) and not card.plugin:
+        values["plugin"] = plugin.facts()
+    if not values["plugin"]:  # earlier versions read such a card, too
+        del values["plugin"]
     text = {"schema": SCHEMA, "weights_sha256": file_sha256(folder / WEIGHTS), **values}
     text["card_sha256"] = _digest(text)
     write_atomically(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
@@ -157,10 +164,28 @@ def _read_card(path: Path) -> tuple[ModelCard, dict[str, Any]]:
     for checksum in ("weights_sha256", "card_sha256"):
         if not isinstance(values.pop(checksum, None), str):
             raise UserError(f"{path}: {checksum} is missing: {DAMAGED_ADVICE}")
+    _require_family(path, values)
     try:
         return validated(ModelCard, values, str(path)), facts
     except UserError as error:
         raise UserError(f"{error}: {DAMAGED_ADVICE}") from error
+
+
+def _require_family(path: Path, values: Mapping[str, Any]) -> None:
+    """Raise `UserError` if the network's family is from outside the package and not there; the card says from where."""
+    config, plugin = values.get("config"), values.get("plugin")
+    name = config.get("family", "report") if isinstance(config, Mapping) else None
+    if not isinstance(name, str) or not isinstance(plugin, Mapping) or name in FAMILIES or family_plugin(name):
+        return
+    distribution, version = (one_line(plugin.get(key, "")) for key in ("distribution", "version"))
+    if distribution:
+        advice = f"the card names the distribution {distribution} {version}: install it, if you trust it"
+    else:
+        advice = (
+            "it was registered in Python where the model was trained: register it here, too"
+            " (sepsearch.models.families.register_family), or export the model as ONNX there"
+        )
+    raise UserError(f"{path}: its network is of family {one_line(name)}, which is not installed: {advice}")
 
 
 def check_weights(

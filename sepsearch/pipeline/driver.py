@@ -226,6 +226,7 @@ def _prepare(options: "RunOptions", begin: Begin, console: "Console") -> "Prepar
     from sepsearch.data.preparation import prepare
     from sepsearch.data.prepared import gather_data
     from sepsearch.reporting.recordings_report import merge_notes
+    from sepsearch.spaces.plugins_in_use import plugin_notes
 
     before = begin.past.search.get("settings", {})
     storage = open_storage(begin.options["storage"]) if begin.options["storage"] else None
@@ -251,6 +252,7 @@ def _prepare(options: "RunOptions", begin: Begin, console: "Console") -> "Prepar
         markup=False,
     )
     for note in (
+        *plugin_notes(begin.space),
         *merge_notes(recordings.notes),
         *prepared.notes,
         *(f"{code}: {text}" for code, text in prepared.caveats.items()),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sepsearch.data.prepared import PreparedData
 from sepsearch.distributed.storage_wait import StorageWait
 from sepsearch.evaluation.provisional_models import write_provisional_models
+from sepsearch.models.families import registered_families
 from sepsearch.models.saved_model import PROVISIONAL_FOLDER
 from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
@@ -59,6 +60,7 @@ def search_task(
         threads=max(1, int(workers.cpus)),
         gpu=workers.gpus > 0,
         checkpoints=storage / "checkpoints",
+        families=registered_families(space.families),
     )
 
 

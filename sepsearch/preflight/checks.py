@@ -15,6 +15,8 @@ from sepsearch.preflight.corner_configurations import corner_configs, difference
 from sepsearch.preflight.estimates import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
 from sepsearch.preflight.size_range import small_corners
 from sepsearch.search.protocol import Params
+from sepsearch.search.sampler_plugins import require_sampler
+from sepsearch.spaces.plugins_in_use import plugin_versions
 from sepsearch.tracking.access import check_access, registry_notes
 from sepsearch.tracking.tracker import database_file, tracking_uri
 from sepsearch.utils.errors import UserError, no_space
@@ -68,13 +70,14 @@ def preflight(
     Raises:
         UserError: something would stop the run.
     """
+    require_sampler(space.search.sampler)
     configs = corner_configs(space)
     sizes = parameter_counts(configs)
     configs, of_sizes = small_corners(space, configs, sizes)
     job = _job(space, settings, task, workers)
     disk = forecast_disk(max(sizes), job)
     check_folders(folder, disk)
-    nodes = check_nodes(place, workers)
+    nodes = check_nodes(place, workers, plugins=plugin_versions(space, workers_only=True))
     if not corners:
         return Forecast(disk, settings.trials)
     tried = _try(task, configs, nodes, workers, pool, patience, progress)

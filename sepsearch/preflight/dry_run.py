@@ -156,6 +156,7 @@ class Worker:
 
     def ready(self) -> int:
         """Bring the data here. Returns the bytes of memory of this worker's GPU, 0 without one."""
+        self.task.register_families()
         torch.set_num_threads(self.task.threads)
         self.data = few_examples(resident_data(self.task.data, "cuda" if self.task.gpu else "cpu"), self.task.gpu)
         return int(torch.cuda.get_device_properties(0).total_memory) if self.task.gpu else 0

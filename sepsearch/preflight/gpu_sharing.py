@@ -173,6 +173,7 @@ class _Trainer(Worker):
 
     def __init__(self, task: "Task", params: Params):
         super().__init__(task)
+        task.register_families()
         self.config = make_config(params)
 
     def ready(self) -> int:

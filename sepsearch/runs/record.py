@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sepsearch.search.events import EXTENDED, FORMAT, SearchEvent
 from sepsearch.search.journal import Journal
+from sepsearch.spaces.plugins_in_use import plugin_versions
 from sepsearch.spaces.space import Space
 from sepsearch.utils.versions import versions
 
@@ -38,7 +39,7 @@ def search_facts(settings: Settings, space: Space, prepared: "PreparedData") -> 
             **dataclasses.asdict(settings),
             **space.search.model_dump(include={"sampler", "reduction_factor"}),
         },
-        "versions": versions(),
+        "versions": {**versions(), **plugin_versions(space, prepared.recordings.layout)},
         "dataset": prepared.dataset(),
         "baselines": prepared.baselines,
         "caveats": prepared.caveats,

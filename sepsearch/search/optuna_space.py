@@ -3,6 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from sepsearch.search.sampler_plugins import own_sampler
 from sepsearch.spaces.configurations import ordered_names
 from sepsearch.spaces.space import Parameter, Space
 
@@ -67,7 +68,9 @@ def make_sampler(
         case "qmc":
             # One sequence for the whole search: the study counts how far it is.
             return samplers.QMCSampler(seed=abs(seed), scramble=True, warn_independent_sampling=False)
-        case _:
+        case "tpe":
             # group: parameters that appear together are modelled together, which conditional spaces need.
             conditional = any(parameter.when for parameter in space.parameters.values())
             return samplers.TPESampler(seed=own_seed, n_startup_trials=startup, group=conditional)
+        case own:
+            return own_sampler(own, own_seed, startup)

@@ -12,6 +12,7 @@ from sepsearch.search.feasibility import MOST_PROPOSALS, Feasibility, startup_tr
 from sepsearch.search.known_trials import KnownTrial, enter_known, first_points
 from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
 from sepsearch.search.optuna_study import Asked, OptunaStudy
+from sepsearch.search.sampler_plugins import sampler_errors
 from sepsearch.spaces.configurations import (
     configuration_key,
     count_configurations,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # How often a sampler is asked for one trial while it comes back to configurations of earlier ones. A Gaussian process
 # gives the same answer again, and of a quasi-random sequence a trial takes one point, which a restored one skips.
 PROPOSALS = {"tpe": 4, "random": 4, "gp": 1, "qmc": 1}
+OWN_PROPOSALS = 4  # of a plug-in's sampler, which has another seed each time
 RANDOM_PROPOSALS = 10  # of the random sampler then, where a space cannot be listed
 LISTED = 10_000  # configurations of a space from which one is drawn among all that are left
 REPEATED = "proposed again: the configuration of an earlier trial"
@@ -150,18 +152,23 @@ class Sampler(OptunaStudy):
         `point`.
         """
         listed = self.listed
-        own, limited = PROPOSALS[self.space.search.sampler], self.space.constraints.parameters is not None
+        own, limited = (
+            PROPOSALS.get(self.space.search.sampler, OWN_PROPOSALS),
+            self.space.constraints.parameters is not None,
+        )
         repeats = own if listed else own + RANDOM_PROPOSALS
         repeated = infeasible = 0
         while repeated < repeats and infeasible < MOST_PROPOSALS:
             # A sampler of its own for every proposal: its random numbers do not depend on what this process did before.
             attempt = repeated + infeasible
             random = repeated >= own or infeasible >= max(1, self.feasibility.own_proposals())
-            self._proposing.sampler = self._make_sampler(number, "random" if random else None, attempt)
+            name = "random" if random else None
+            self._proposing.sampler = self._make_sampler(number, name, attempt)
             if point:
                 self._proposing.enqueue_trial(point)
-            live = self._proposing.ask()
-            proposed = self.space.complete(suggest(self.space, live))
+            with sampler_errors(name or self.space.search.sampler):
+                live = self._proposing.ask()
+                proposed = self.space.complete(suggest(self.space, live))
             params = self._pick(proposed)
             if params != proposed:
                 self._discard(live, REPLACED)

@@ -164,7 +164,7 @@ class StudyLog(JournalStorage):
     def _window(self, for_sampler: bool, drawn: bool) -> list[FrozenTrial]:
         for trial_id in self._log.changed & self._open.keys():
             self._open[trial_id] = self.get_trial(trial_id)
-            self._drawn[trial_id] = _with_drawn(self._open[trial_id])
+            self._drawn[trial_id] = _without_drawn(self._open[trial_id])
         self._log.changed.clear()
         if self._ended is None:
             kept = {trial.number: trial for trial in (*self._latest, *self._failed, *(t for _, t in self._best))}
@@ -234,17 +234,17 @@ def _with_values(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return seen
 
 
-def _with_drawn(trial: FrozenTrial) -> FrozenTrial:
-    """A running trial with all that TPE has drawn for it among its parameters.
+def _without_drawn(trial: FrozenTrial) -> FrozenTrial:
+    """A running trial with its own parameters alone, without what TPE has drawn for those whose conditions do not hold.
 
-    TPE keeps that as JSON, and would read it once more for every other trial that it proposes.
+    A search that is resumed does not know what that was, and would propose others. TPE also keeps it as JSON, and would
+    read it once more for every other trial that it proposes.
     """
-    parts = {key: text for key, text in trial.system_attrs.items() if key.startswith(DRAWN)}
-    if not parts:
+    kept = {key: value for key, value in trial.system_attrs.items() if not key.startswith(DRAWN)}
+    if len(kept) == len(trial.system_attrs):
         return trial
     seen = copy.copy(trial)
-    seen.params = {**json.loads("".join(parts.values())), **trial.params}
-    seen.system_attrs = {key: value for key, value in trial.system_attrs.items() if key not in parts}
+    seen.system_attrs = kept
     return seen
 
 

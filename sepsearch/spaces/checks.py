@@ -3,21 +3,42 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sepsearch.models.families import FAMILIES, config_class, is_parameter, make_config
+from sepsearch.models.families import FAMILIES, config_class, family, family_plugin, is_parameter, make_config
+from sepsearch.models.family_checks import check_networks
+from sepsearch.utils import plugins
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
     from sepsearch.spaces.space import Space
 
+SAMPLERS = ("tpe", "random", "gp", "qmc")  # built in; others are plug-ins
+
+
+def check_sampler(name: str) -> None:
+    """Raise `UserError` unless a sampler is built in, registered or installed; it is not loaded."""
+    if name in SAMPLERS:
+        plugins.refuse_builtin_name(plugins.SAMPLERS, name)
+    elif plugins.find_plugin(plugins.SAMPLERS, name) is None:
+        raise UserError(f"search: {plugins.unknown_name(plugins.SAMPLERS, name, SAMPLERS)}")
+
+
+def check_family(name: str) -> None:
+    """Raise `UserError` unless a family is there and, where it is a plug-in, gives networks as it says."""
+    config_class(name)
+    if name in FAMILIES:
+        plugins.refuse_builtin_name(plugins.FAMILIES, name)
+    else:
+        check_networks(family(name), make_config({"family": name}).network, str(family_plugin(name)))
+
 
 def check_parameters(space: "Space") -> None:
     """Every parameter exists, every value it can take builds a network, every condition can hold."""
-    for family in space.families:
-        config_class(family)
+    for name in space.families:
+        check_family(name)
     for name in space.fixed:
-        if not any(is_parameter(family, name) for family in space.families):
+        if not any(is_parameter(chosen, name) for chosen in space.families):
             make_config({"family": space.families[0], name: space.fixed[name]})  # raises, with the valid names
-    bases = {family: space.complete({"family": family}) for family in space.families}
+    bases = {chosen: space.complete({"family": chosen}) for chosen in space.families}
     for base in bases.values():
         make_config(base)
     for name, parameter in space.parameters.items():
@@ -25,12 +46,12 @@ def check_parameters(space: "Space") -> None:
             raise UserError(f"parameters: {name} is given twice, as a range and fixed")
         _check_conditions(space, name)
         conditions = space.conditions(name)
-        families = [family for family in space.families if conditions.get("family", family) == family]
+        families = [chosen for chosen in space.families if conditions.get("family", chosen) == chosen]
         _check_known(space, name, families)
-        for family in families:
+        for chosen in families:
             for value in parameter.corners():
                 if name != "family":
-                    make_config({**bases[family], **conditions, name: value})
+                    make_config({**bases[chosen], **conditions, name: value})
                 check_harmonics(space, name, value)
 
 
@@ -49,13 +70,13 @@ def _check_known(space: "Space", name: str, families: Sequence[str]) -> None:
     """Raise `UserError` unless all families that a parameter is sampled for have it."""
     if name == "family":
         return
-    for family in families:
-        if not is_parameter(family, name):
-            others = [other for other in FAMILIES if is_parameter(other, name)]
+    for chosen in families:
+        if not is_parameter(chosen, name):
+            others = [other for other in (*FAMILIES, *space.families) if is_parameter(other, name)]
             if not others or len(space.families) == 1:
-                make_config({"family": family, name: space.parameters[name].corners()[0]})  # raises, with the names
+                make_config({"family": chosen, name: space.parameters[name].corners()[0]})  # raises, with the names
             raise UserError(
-                f"parameters: {name}: family {family} has no such parameter: add when: {{family: {others[0]}}}"
+                f"parameters: {name}: family {chosen} has no such parameter: add when: {{family: {others[0]}}}"
             )
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
-from sepsearch.spaces.checks import check_harmonics, check_parameters, same_value
+from sepsearch.spaces.checks import check_harmonics, check_parameters, check_sampler, same_value
 from sepsearch.spaces.constraints import Constraints
 from sepsearch.spaces.points import read_points
 from sepsearch.spaces.shipped import shipped_spaces
@@ -120,15 +120,15 @@ class SearchSettings(_Strict):
     Of `trials` there are no more than the space holds configurations: none is trained twice.
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
-    (`sampler.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
-    costs (see `sepsearch.replay`).
+    (`sampler.Sampler`). `sampler` is tpe, random, gp, qmc or a plug-in's (docs/plug-ins.md). `spared_share` of the
+    trials that would be stopped run on to their end, to know what stopping costs (see `sepsearch.replay`).
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)
     epochs: int = Field(default=50, ge=1, le=MOST)
     examples_per_epoch: int = Field(default=2048, ge=1, le=MOST)
     validation_examples: int = Field(default=512, ge=1, le=MOST)
-    sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
+    sampler: str = "tpe"
     startup_trials: int = Field(default=10, ge=1, le=MOST)
     grace_epochs: int = Field(default=4, ge=1, le=MOST)
     reduction_factor: int = Field(default=3, ge=2, le=MOST)
@@ -290,6 +290,7 @@ def parse_space(data: dict[str, Any], where: str) -> Space:
     """Check the content of a space file; `where` names it in errors. Raises `UserError`."""
     space = validated(Space, data, where)
     try:
+        check_sampler(space.search.sampler)
         check_parameters(space)
         check_harmonics(space, "harmonic_bins", space.fixed.get("harmonic_bins", 0))
         read_points(space)

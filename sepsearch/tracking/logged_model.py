@@ -79,7 +79,7 @@ def _save_pyfunc(path: Path, folder: Path, card: ModelCard, model: Any, temporar
         python_model=str(ENTRY),
         artifacts={"model": str(artifact)},
         code_paths=[str(code)],
-        pip_requirements=_requirements(),
+        pip_requirements=_requirements(card),
         signature=ModelSignature(inputs=tensor, outputs=tensor),
         # Multiples of 1/8, which are short in the example's JSON.
         input_example=(np.arange(FRAMES * BINS, dtype=np.float32) % 24 / 8).reshape(1, FRAMES, BINS),
@@ -136,10 +136,11 @@ def _files(name: str) -> Iterator[Path]:
                 yield file
 
 
-def _requirements() -> list[str]:
-    """Requirements of a registered model, in the versions installed here."""
+def _requirements(card: ModelCard) -> list[str]:
+    """Requirements of a registered model, in the versions installed here; that of its family among them."""
     found = []
-    for package in ("mlflow", "torch", "numpy", "safetensors"):
+    plugin = card.plugin.get("distribution")
+    for package in ("mlflow", "torch", "numpy", "safetensors", *([plugin] if plugin else [])):
         try:
             found.append(f"{package}=={version(package).partition('+')[0]}")  # "2.13.0+cpu" is no release on PyPI
         except PackageNotFoundError:

@@ -56,7 +56,7 @@ class Learner:
         epochs: int,
     ):
         first = members[0]
-        own = first if len(training) == 1 else Member(SHARED, first.seed)
+        self.own = own = first if len(training) == 1 else Member(SHARED, first.seed)
         self.name = f"{first.instrument}/{first.seed}"  # no other network of a bank has its first member
         self.config, self.data, self.members = config, data, tuple(members)
         self.validation = join_pairs([data.examples[member.instrument]["validation"] for member in members])
@@ -113,7 +113,17 @@ class Learner:
         return _stream(self.data.rows, self.validation)
 
     def train(self, epoch: int, stream: BatchStream) -> tuple[list[float], float]:
-        """One epoch; returns the means over its batches of every output's loss and of the gradient's norm."""
+        """One epoch; returns the means over its batches of every output's loss and of the gradient's norm.
+
+        What a network draws at random, as by dropout, depends on seed and epoch alone: not on what else the process
+        trains, nor on whether the epoch follows a restart.
+        """
+        device = self.data.rows.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.own.random_seed(f"epoch {epoch}"))
+            return self._train(epoch, stream)
+
+    def _train(self, epoch: int, stream: BatchStream) -> tuple[list[float], float]:
         self.network.train()
         device, settings = self.data.rows.device, self.config.training
         outputs, drawn = self.outputs, self._drawn

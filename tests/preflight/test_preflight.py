@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from plugin_fixtures import install_family
 from stored_task import stored_task
 from synthetic import synthetic_data
 
@@ -253,6 +254,24 @@ def test_a_node_with_another_version_is_named_with_both(ray_workers, tmp_path):
     with pytest.raises(UserError) as error:
         check_nodes(open_storage(tmp_path), ray_workers, answer(torch="1.0"))
     assert f"(127.0.0.1): torch is 1.0, expected {nodes.versions()['torch']} as here" in one_line(error)
+
+
+@pytest.mark.parametrize(("there", "said"), [({}, "not installed"), ({"own-networks": "0.9+abc"}, "0.9+abc")])
+def test_a_node_without_the_distribution_of_a_family_or_with_another_version_is_named(
+    there, said, ray_workers, tmp_path
+):
+    by_value()
+    with pytest.raises(UserError) as error:
+        check_nodes(open_storage(tmp_path), ray_workers, answer(**there), plugins={"own-networks": "1.0+abc"})
+    assert f"own-networks is {said}, expected 1.0+abc as here" in one_line(error)
+
+
+def test_a_node_says_the_versions_of_its_plugins(tmp_path, monkeypatch):
+    install_family(tmp_path, "node_net", "node-networks")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen = nodes.look_around(open_storage(tmp_path), "token")["versions"]
+    assert seen["node-networks"].startswith("1.0+")
+    assert seen.keys() >= nodes.versions(nodes.ALIKE).keys()
 
 
 def test_a_node_that_cannot_run_the_check_is_named_with_the_reason(ray_workers, tmp_path):

@@ -141,6 +141,28 @@ def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, referen
     assert all(params not in asked for params in following)
 
 
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_restored_sampler_of_a_conditional_space_goes_on_beside_trials_that_run(name):
+    parameters = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "filters": {"choices": [4, 8, 12, 16], "when": {"family": "report"}},
+        "channels": {"low": 2, "high": 12, "when": {"family": "unet"}},
+    }
+    search = {"sampler": name, "startup_trials": 2}
+    space = parse_space({"family": ["report", "unet"], "parameters": parameters, "search": search}, "space")
+    first, again = (Sampler(space, None, "x", 0, reference="none") for _ in range(2))
+    asked = [(f"t{number}", first.ask(f"t{number}")) for number in range(4)]
+    for trial, params in asked:
+        first.tell(trial, "completed", params["learning_rate"])
+    asked += [(f"t{number}", first.ask(f"t{number}")) for number in range(4, 10)]  # all of them run
+    for trial, params in asked:
+        again.restore(trial, params)
+    for trial, params in asked[:4]:
+        again.tell(trial, "completed", params["learning_rate"])
+    again.restored()
+    assert [again.ask(f"t{number}") for number in (10, 11, 12)] == [first.ask(f"t{number}") for number in (10, 11, 12)]
+
+
 def test_a_restored_open_trial_can_be_told(tmp_path):
     first, asked = half_way("tpe", "pruned", None)
     again = Sampler(first.space, None, "x", seed=4)

@@ -5,17 +5,26 @@ import math
 
 import pytest
 import torch
+from plugin_fixtures import SMALL as SMALL_FAMILY
 from synthetic import synthetic_data
 
 from sepsearch.models.families import config_params, make_config
 from sepsearch.training.loop import fit
 from sepsearch.training.members import Member, TrainingFailed
+from sepsearch.utils.plugins import FAMILIES, known_as
 
 SMALL = make_config({"filters": 4, "head": "mask", "batch_size": 8, "learning_rate": 3e-3})
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 VIOLIN = Member("vn", 0)
+
+
+@pytest.fixture
+def small_dropout():
+    """A configuration of a family whose networks have dropout."""
+    with known_as(FAMILIES, "small", SMALL_FAMILY):
+        yield make_config({"family": "small", "dropout": 0.5, "batch_size": 8})
 
 
 def curve(config=SMALL, members=(VIOLIN,), epochs=2, device="cpu"):
@@ -59,6 +68,17 @@ def test_the_callers_random_state_is_left_alone():
     torch.manual_seed(5)
     curve(epochs=1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_network_that_drops_units_at_random_gives_the_same_numbers_alone_banked_and_resumed(small_dropout):
+    alone = curve(small_dropout, members=[Member("vc", 3)])
+    assert curve(small_dropout, members=[Member("vc", 3)]) == alone
+    banked = curve(small_dropout, members=[Member("vn", 0), Member("vc", 3)])
+    assert [[m for m in epoch if m[0] == Member("vc", 3)] for epoch in banked] == alone
+    data, options = synthetic_data(), {"epochs": 2, "batches_per_epoch": 3}
+    first = next(fit(small_dropout, data, [Member("vc", 3)], **options))
+    (rest,) = fit(small_dropout, data, [Member("vc", 3)], state=first.state(), **options)
+    assert [(m.member, m.train_loss, m.val_loss, m.gradient_norm) for m in rest.members] == alone[1]
 
 
 def test_every_epoch_tells_losses_ratio_gradient_speed_and_zeros():
