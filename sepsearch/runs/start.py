@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from sepsearch.runs.run_folder import (
 )
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
+from sepsearch.search.protocol import StopSignal
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.spaces.configurations import limit_trials
@@ -45,7 +46,8 @@ class Begin:
     `space_file` has the space; None for a space that came from no file. `options` are those that the journal keeps.
     `past` is the state that earlier processes have left, after `events`. `storage` is the run's folder as all nodes see
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
-    over there. `notes`: a line for everything that was done to damaged files.
+    over there. `notes`: a line for everything that was done to damaged files. `listeners` get every event that is
+    written from now on; `stop` ends the run early.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Begin:
     remote: RemoteJournal | None = None
     journal: "Journal | None" = None
     notes: tuple[str, ...] = ()
+    listeners: tuple[Callable[[Event], None], ...] = ()
+    stop: StopSignal = field(default_factory=StopSignal)
 
     def close(self) -> None:
         """Let other processes go on with the run."""
