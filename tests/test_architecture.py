@@ -39,6 +39,8 @@ OWNERS = {
     "onnxruntime": {"models"},
     "jinja2": {"reporting"},
     "gradio": {"pipeline"},
+    "pandas": {"pipeline"},
+    "IPython": {"utils"},
 }
 MOST_MODULES = 20  # of a package
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "exported" not in path.parts)

@@ -4,27 +4,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sepsearch.search.events import EpochEvent
+from sepsearch.search.events import EpochEvent, MemberEpoch
 from sepsearch.search.protocol import INTERRUPTED
 
 RUNNING = "running"
 
 
 class Epoch(NamedTuple):
-    """One epoch of a job: mean ratio, seconds, validation loss by instrument, instruments whose loss jumped."""
+    """One epoch of a job: mean ratio, seconds, validation loss by instrument, instruments whose loss jumped.
+
+    `members` are all numbers of every instrument; `examples_per_second` is 0 where the journal does not have it.
+    """
 
     epoch: int
     ratio: float | None
     seconds: float
     losses: Mapping[str, float | None]
     jumps: Sequence[str]
+    members: Sequence[MemberEpoch] = ()
+    examples_per_second: float = 0.0
 
 
 def make_epoch(event: EpochEvent) -> Epoch:
     """The record of an epoch's event."""
     losses = {member["instrument"]: member.get("val_loss") for member in event["members"]}
     jumps = [member["instrument"] for member in event["members"] if member.get("discontinuity")]
-    return Epoch(event["epoch"], event["ratio"], event.get("seconds") or 0.0, losses, jumps)
+    speed = event.get("examples_per_second") or 0.0
+    return Epoch(event["epoch"], event["ratio"], event.get("seconds") or 0.0, losses, jumps, event["members"], speed)
 
 
 @dataclass(slots=True)

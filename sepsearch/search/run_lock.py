@@ -30,6 +30,15 @@ def seems_locked(journal: Path) -> bool:
     return False
 
 
+def is_at_work(journal: Path) -> bool:
+    """Whether the process that holds the lock of a journal seems to be at work; one of this machine must not have ended."""
+    try:
+        owner = parse_identity(lock_file(journal).read_text())
+    except OSError:
+        return False
+    return seems_locked(journal) and not owner.has_ended()
+
+
 class RunLock:
     """Exclusive lock of the run with this journal, held from construction to `release`.
 
