@@ -37,10 +37,8 @@ class Callbacks:
                 function(copy.deepcopy(event))
             except Exception as error:
                 name = getattr(function, "__qualname__", repr(function))
-                at = f"at event {event['event']!r}"
-                self._error = UserError(
-                    f"callback {name} raised {reason_of(error)} {at}: correct it, then resume the run"
-                )
+                problem = f"callback {name} raised {reason_of(error)} at event {event['event']!r}"
+                self._error = UserError(f"{problem}: correct it, then resume the run")
                 self._error.__cause__ = error
                 if event["event"] != "end":
                     raise self._error from error

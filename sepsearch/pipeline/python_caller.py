@@ -29,7 +29,7 @@ def python_names(text: str) -> str:
         option = match[1]
         return match[0] if option is None else _SPECIAL.get(option, option.replace("-", "_"))
 
-    return _WORDS.sub(name, text)
+    return _WORDS.sub(name, re.sub("^NAME (?=[A-Za-z0-9])", "run ", text))
 
 
 @contextlib.contextmanager
@@ -53,11 +53,8 @@ def python_caller(quiet: bool) -> Iterator[LiteralConsole]:
         quiet: print nothing.
     """
     said = dict(vars(OUTPUT))
-    levels = {
-        logger: logger.level
-        for logger in logging.root.manager.loggerDict.values()
-        if isinstance(logger, logging.Logger)
-    }
+    loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    levels = {logger: logger.level for logger in loggers}
     provide_home()
     with python_errors(), warnings.catch_warnings():
         try:

@@ -31,7 +31,7 @@ def seems_locked(journal: Path) -> bool:
 
 
 def is_at_work(journal: Path) -> bool:
-    """Whether the process that holds the lock of a journal seems to be at work; one of this machine must not have ended."""
+    """Whether the process that holds the lock of a journal seems to be at work; exact on its own machine."""
     try:
         owner = parse_identity(lock_file(journal).read_text())
     except OSError:
