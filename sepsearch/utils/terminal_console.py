@@ -63,8 +63,8 @@ def make_console(plain_width: int = 120, error: bool = False) -> LiteralConsole:
 
 
 def show_result(console: Console) -> None:
-    """From here on print with `--quiet`, too, unless `--json` prints the result."""
-    console.quiet = OUTPUT.quiet and OUTPUT.json
+    """From here on print with `--quiet`, too, unless `--json` prints the result, or a caller in Python gets it."""
+    console.quiet = OUTPUT.quiet and (OUTPUT.json or OUTPUT.python)
 
 
 class LiteralColumn(TextColumn):
