@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,19 +116,19 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
         UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine; or this
             process is in another cluster already, or in one of several nodes without an address.
     """
-    if _has_joined():
+    set_environment(address)
+    import ray
+
+    if ray.is_initialized():
         yield _joined_session(address)
         return
     options: dict[str, Any]
     folder, bare = None, address is None and not dashboard
-    set_environment(address)
     if address is None:
         folder = ray_folder()
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(folder)}
     else:
         options = {"address": require_cluster(address)}
-    import ray
-
     with (
         _without_signal_handlers(),
         short_tmpdir(folder) if folder else contextlib.nullcontext(),
@@ -161,11 +160,6 @@ def _session(url: str, address: str | None, own: bool = True) -> Session:
     job = ray.get_runtime_context().get_job_id()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     return Session(f"http://{url}" if url else "", cpus, gpus, grows, job, own)
-
-
-def _has_joined() -> bool:
-    """Whether Ray runs in this process already; does not import it."""
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _joined_session(address: str | None) -> Session:

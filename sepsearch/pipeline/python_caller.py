@@ -61,6 +61,9 @@ def python_caller(quiet: bool) -> Iterator[LiteralConsole]:
             for name in said:
                 setattr(OUTPUT, name, False)
             OUTPUT.quiet, OUTPUT.python = quiet, True
+            # Without ipywidgets, which nothing here needs, Ray and tqdm ask for it in a notebook.
+            logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
+            warnings.filterwarnings("ignore", message="IProgress not found")
             console = make_console()
             console.quiet = quiet
             yield console

@@ -185,8 +185,7 @@ class Run:
     def _sentences(self) -> list[str]:
         """State, trials, best so far, and the verdicts."""
         run, state = self._now(), self.state
-        states = run.states("search")
-        ended = sum(states[kind] for kind in ("completed", "stopped", "failed"))
+        ended = sum(run.ended["search", kind] for kind in ("completed", "stopped", "failed"))  # interrupted ones go on
         said = f"{state}, {ended} of {run.wanted('search')} trials"
         said += f", best ratio {number(run.best.ratio)} ({run.best.id})" if run.best else ""
         verdicts = list(self.verdicts.values())
