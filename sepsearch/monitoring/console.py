@@ -76,7 +76,7 @@ class Screen:
             self._area.show(self._html())
 
     def close(self) -> None:
-        """The stage is over: remove the live view, which stays in a notebook, and write no more lines on how far it is."""
+        """The stage is over: remove the live view, but from a notebook, and write no more lines on how far it is."""
         if self._live is not None:
             self._live.stop()
             self._live = None
