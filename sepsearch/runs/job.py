@@ -4,33 +4,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sepsearch.search.events import EpochEvent, MemberEpoch
+from sepsearch.search.events import EpochEvent
 from sepsearch.search.protocol import INTERRUPTED
 
 RUNNING = "running"
 
 
 class Epoch(NamedTuple):
-    """One epoch of a job: mean ratio, seconds, validation loss by instrument, instruments whose loss jumped.
+    """One epoch of a job.
 
-    `members` are all numbers of every instrument; `examples_per_second` is 0 where the journal does not have it.
+    Args:
+        epoch: from 1 on.
+        ratio: mean over instruments; None where it is not finite.
+        seconds: how long it took.
+        at: seconds that all processes had worked on the stage when it was done; pauses between them do not count.
+        losses: validation loss by instrument.
+        train_losses: training loss, likewise.
+        ratios: validation loss / identity loss, likewise.
+        jumps: instruments whose loss jumped.
     """
 
     epoch: int
     ratio: float | None
     seconds: float
+    at: float
     losses: Mapping[str, float | None]
+    train_losses: Mapping[str, float | None]
+    ratios: Mapping[str, float | None]
     jumps: Sequence[str]
-    members: Sequence[MemberEpoch] = ()
-    examples_per_second: float = 0.0
 
 
-def make_epoch(event: EpochEvent) -> Epoch:
-    """The record of an epoch's event."""
-    losses = {member["instrument"]: member.get("val_loss") for member in event["members"]}
-    jumps = [member["instrument"] for member in event["members"] if member.get("discontinuity")]
-    speed = event.get("examples_per_second") or 0.0
-    return Epoch(event["epoch"], event["ratio"], event.get("seconds") or 0.0, losses, jumps, event["members"], speed)
+def make_epoch(event: EpochEvent, at: float) -> Epoch:
+    """The record of an epoch's event; `at` as `Epoch` has it."""
+    members = {member["instrument"]: member for member in event["members"]}
+    return Epoch(
+        event["epoch"],
+        event["ratio"],
+        event.get("seconds") or 0.0,
+        at,
+        losses={code: member.get("val_loss") for code, member in members.items()},
+        train_losses={code: member.get("train_loss") for code, member in members.items()},
+        ratios={code: member.get("ratio") for code, member in members.items()},
+        jumps=[code for code, member in members.items() if member.get("discontinuity")],
+    )
 
 
 @dataclass(slots=True)

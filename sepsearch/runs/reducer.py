@@ -198,7 +198,8 @@ class RunReducer:
         if self._history:
             while job.history and job.history[-1].epoch >= event["epoch"]:
                 job.history.pop()  # journals of earlier versions have some epochs again after a retry
-            job.history.append(make_epoch(event))
+            timer = self._timers["search" if job.stage == "search" else "finalists"]
+            job.history.append(make_epoch(event, timer.seconds))
         if run := self.finals.get(job.id):
             run.add_epoch(event)
         self.throughput.add(self.last, job.seconds, event.get("examples_per_second") or 0.0)
