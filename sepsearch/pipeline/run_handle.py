@@ -85,18 +85,20 @@ class Run:
 
     @property
     def trials(self) -> "DataFrame":
-        """Trials of the search in the order in which they began, a row each, by id.
+        """Trials of the search in the order in which they began, a row each, by id (the index, `trial`).
 
         Columns:
 
-        - `state`: "running", "completed", "stopped" or "failed"; `reason`: why it was stopped or failed, else "".
-        - `epochs`: done so far. `seconds`: of training and validation, over all epochs.
-        - `ratio`: of the last epoch, validation loss / identity loss, mean over instruments; below 1 beats doing
-          nothing. `ratio_vn`, …: that of each instrument. NaN where there is none.
-        - `reference`: whether it is the reference network. `spared`: whether early stopping left it running to its end.
-        - `retries`: how often its worker died. `jumps`: how often a loss jumped. `dead`: codes of the instruments whose
-          network puts out zeros, separated by commas.
-        - `params_filters`, …: its configuration; NaN where its family has no such parameter.
+        - `reference`: whether it is the reference network. `state`: "running", "completed", "stopped" or "failed";
+          `reason`: why it was stopped or failed, else "".
+        - `epochs`: done so far. `seconds`: how long they took together. `finished_at`: seconds of the search when the
+          last one was done, without pauses of an interrupted run.
+        - `ratio`: after the last epoch, validation loss / identity loss, mean over instruments; below 1 beats doing
+          nothing. `best_ratio`: the smallest of its epochs. `ratio_vn`, …: of each instrument after the last epoch. NaN
+          where there is none.
+        - `exempt`: whether it ran on where early stopping would have ended it. `dead`: codes of the instruments whose
+          network puts out nothing but zeros, separated by spaces.
+        - `params_filters`, …: its configuration; None where its family has no such parameter.
         """
         return trials_table(self._now())
 
@@ -106,13 +108,12 @@ class Run:
 
         Columns:
 
-        - `stage`: "search", "finalists" or "leave-one-title-out". `id`: of the trial ("t0003") or of what was trained
-          again ("c0-s1"). `configuration`: the same for a trial, "c0" for a finalist. `seed`, `epoch`, `instrument`.
-        - `ratio`: `val_loss` / `identity_loss`. `train_loss`, `val_loss`: mean squared errors of compressed amplitudes.
-        - `gradient_norm`: mean norm of an epoch's gradients. `zero_share`: share of outputs that are zero.
-          `discontinuity`: whether the loss jumped.
-        - `mean_ratio`: mean over instruments, what the search minimizes. `seconds`: of the whole epoch.
-          `examples_per_second`: of training. These three are the same in all rows of an epoch.
+        - `stage`: "search", "finalists" or "leave-one-title-out". `job`: id of the trial ("t0003") or of what was
+          trained again ("c0-s1"), with its `configuration` ("c0") and `seed`; a trial has neither.
+        - `epoch`: from 1 on. `seconds`: how long it took. `at`: seconds of work on the stage when it was done.
+        - `instrument`: its code. `ratio`: `val_loss` / identity loss. `val_loss` and `train_loss`: mean squared errors
+          of compressed amplitudes. `discontinuity`: whether the validation loss jumped.
+        - `mean_ratio`: mean of `ratio` over instruments, what the search minimizes.
         """
         return curves_table(self._now())
 
@@ -122,12 +123,15 @@ class Run:
 
         Columns:
 
-        - `instrument`; `candidate`: what `best` takes, such as "c0-s1"; `configuration` and `seed`; `trial` it comes
-          from; `reference`: whether it is the reference network; `state`: "running", "completed", "stopped", "failed".
-        - `epoch`: the best one, with its `val_loss` and `ratio` on validation titles; `discontinuities` of its loss.
-        - `ratio_mean`, `ratio_sd`: over the configuration's seeds. `chosen`: whether it is the final model.
-        - `eliminated`: why the configuration gets no further seeds, else "".
+        - `candidate`: what `best` takes, such as "c0-s1". `instrument`: its code. `configuration` and `seed`; the
+          `trial` that it comes from; `reference`: whether it is the reference network.
+        - `state`: "running", "completed", "stopped" or "failed"; `epochs`: done so far.
+        - `epoch`: the best one, with its `val_loss` and `ratio` on validation titles. `discontinuities`: how often the
+          loss jumped.
+        - `chosen`: whether it is the instrument's final model.
         - `test_ratio`, `si_sdr_gain_db` (dB): on test titles, of the best seed of each configuration; else NaN.
+        - `ratio_mean`, `ratio_sd`: of `ratio` over the configuration's seeds. `eliminated`: why the configuration gets
+          no further seeds, else "".
         - `params_filters`, …: the configuration.
         """
         return finalists_table(self._now())
