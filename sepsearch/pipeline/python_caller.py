@@ -79,29 +79,35 @@ def python_options(values: Mapping[str, Any]) -> RunOptions:
 
     Args:
         values: by name of `RunOptions`; None for those that are not given. `space` is the name of one that comes with
-            sepsearch, a path, a mapping as a space file has it, or a `Space`; `instruments` may be a sequence.
+            sepsearch, a path, a mapping as a space file has it, or a `Space`. What the command line takes as a list
+            with commas, or several times, may be a sequence.
 
     Raises:
         UserError: a value is not what was expected.
     """
-    kinds: dict[str, Any] = {action.dest: action.type for action in make_parser()._actions}
-    checked = {name: _checked(name, value, kinds[name]) for name, value in values.items() if value is not None}
+    actions = {action.dest: action for action in make_parser()._actions}
+    checked = {name: _checked(name, value, actions[name]) for name, value in values.items() if value is not None}
     with python_errors():
         return RunOptions(**checked)
 
 
-def _checked(name: str, value: Any, kind: Any) -> Any:
+def _checked(name: str, value: Any, action: argparse.Action) -> Any:
     if name == "space":
         return _space(value)
-    if isinstance(value, bool):
-        if name == "accept_changes":
-            return value
-        raise UserError(f"{name}: expected another value, found {value}")
-    if name == "instruments" and not isinstance(value, str):
-        value = ",".join(map(str, value))
+    kind: Any = action.type
+    switch = action.nargs == 0  # an option without a value
+    if switch != isinstance(value, bool):
+        raise UserError(f"{name}: expected {'True or False' if switch else 'another value'}, found {value!r}")
+    if switch:
+        return value
+    several = isinstance(value, list | tuple | set)
+    texts = list(map(str, value)) if several else [str(value)]
+    repeated = isinstance(action, argparse._AppendAction)
+    texts = texts if repeated else [",".join(texts)]
     try:
         with python_errors():
-            return kind(str(value)) if kind else str(value)
+            found = [kind(text) if kind else text for text in texts]
+            return found if repeated else found[0]
     except argparse.ArgumentTypeError as error:
         raise UserError(f"{name}: {error}") from error
 

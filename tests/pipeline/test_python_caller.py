@@ -40,6 +40,7 @@ def test_a_space_is_given_as_a_dictionary():
         ({"trials": 0}, "trials: '0', expected a whole number of at least 1"),
         ({"trials": 2.5}, "trials: '2.5', expected a whole number"),
         ({"workers": True}, "workers: expected another value, found True"),
+        ({"accept_changes": "yes"}, "accept_changes: expected True or False, found 'yes'"),
         ({"instruments": ["vn", "kazoo"]}, "instruments: unknown instrument 'kazoo'"),
         ({"time_budget": "soon"}, "time_budget: 'soon', expected a time such as 90s"),
         ({"space": {"parameters": {"filtrs": [4]}}}, r"space: .*did you mean filters\?"),
