@@ -205,7 +205,7 @@ class Screen:
         parts += [f"dead: {', '.join(INSTRUMENTS.get(code, code) for code in job.dead)}"] if job.dead else []
         if job.stage == "search" and (best := self._run.best):
             parts.append(f"best {number(best.ratio)} ({best.id})")
-        if self._live is None:
+        if self._live is None and self._area is None:
             parts.append("{} of {} done".format(*self._counts()))
             parts += [left] if (left := self._left()) else []
         self._print("; ".join(parts))
