@@ -57,8 +57,8 @@ def search(
         runs: folder of run folders.
         storage: where all machines see the run: a shared folder, or a URI such as s3://bucket/runs; `runs` by default.
         callbacks: functions that are called in this process with every event of the run's journal, a dictionary with
-            its kind in "event" (see `Event`). Each gets a copy of its own. An exception in one ends the run, which can
-            be resumed.
+            its kind in "event" (see `Event`). Each gets a copy, most of them in a thread of the search, which
+            waits. An exception in one ends the run, which can be resumed.
         quiet: print nothing.
 
     Returns:
@@ -66,8 +66,8 @@ def search(
 
     Raises:
         UserError: a mistake in the arguments, or something that stops the run; if it has begun, `resume` goes on.
-        KeyboardInterrupt: Ctrl-C, or the notebook's stop button: the run has ended cleanly, and `resume` goes on.
-            Without effect where this is not called in the main thread.
+        KeyboardInterrupt: Ctrl-C, SIGTERM, or the notebook's stop button: the run has ended cleanly, and `resume` goes
+            on. Without effect where this is not called in the main thread.
     """
     values = {key: value for key, value in locals().items() if key not in ("callbacks", "quiet")}
     return _carry_out(values, callbacks, quiet)
@@ -143,7 +143,7 @@ def open_run(name: str, *, runs: str | Path = "runs", storage: str | Path | None
         storage: where the run is, if not there: a shared folder, or a URI such as s3://bucket/runs.
 
     Raises:
-        UserError: there is no such run (those there are named), or it has no event yet.
+        UserError: there is no such run, or it is still getting ready (the message names those that are there).
     """
     with python_errors():
         return Run(name, Path(runs), str(storage) if storage is not None else None)

@@ -1,7 +1,10 @@
 """A run as a Python object: its state, its numbers as pandas data frames, its models."""
 
 import html
+import shutil
 import tempfile
+import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +49,10 @@ class Run:
 
     def __init__(self, name: str, runs: Path, storage: str | None = None):
         self.name = name
-        self._copies = tempfile.TemporaryDirectory(prefix="sepsearch-run-")  # removed with this object
-        found, self._refresh = follow_run(runs, storage, name, Path(self._copies.name))
-        self._address = storage if found == Path(self._copies.name) else None
+        copies = Path(tempfile.mkdtemp(prefix="sepsearch-run-"))  # of a journal in a bucket; removed with this object
+        weakref.finalize(self, shutil.rmtree, copies, ignore_errors=True)
+        found, self._refresh = follow_run(runs, storage, name, copies)
+        self._address = storage if found == copies else None
         self.folder = runs / name if self._address else found
         self._follower, self._read = Follower(), RunState(history=True)
 
@@ -75,7 +79,7 @@ class Run:
         if run.end:
             return run.end
         if self._address:
-            return "killed" if run.silence(_seconds()) else "running"
+            return "killed" if run.silence(time.time()) else "running"
         return "running" if is_at_work(self.folder / JOURNAL) else "killed"
 
     @property
@@ -224,10 +228,3 @@ def _candidate(folder: Path, candidate: str, code: str) -> Model:
     with tempfile.TemporaryDirectory() as temporary:
         made, _ = make_model(finals, pick_run(finals, candidate, code), code, Path(temporary, code))
         return Model(*load_model(made))
-
-
-def _seconds() -> float:
-    """Now, in seconds since 1970."""
-    import time
-
-    return time.time()
