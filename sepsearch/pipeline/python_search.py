@@ -1,5 +1,6 @@
 """The functions of `import sepsearch`: start a search, go on with one, open a run, load a model."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,13 @@ from sepsearch.pipeline.model_handle import Model
 from sepsearch.pipeline.python_caller import python_caller, python_errors, python_options
 from sepsearch.pipeline.run_handle import Run, one_code
 from sepsearch.pipeline.whole_run import carry_out
+from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
     from sepsearch.runs.options import RunOptions
     from sepsearch.spaces.space import Space
+
+_ONE_SEARCH = threading.Lock()  # Ray, signal handlers and what is printed are the process's
 
 
 def search(
@@ -126,9 +130,17 @@ def resume(
 def _carry_out(values: Mapping[str, Any], callbacks: Sequence[Callback], quiet: bool) -> Run:
     options: RunOptions = python_options(values)
     functions = Callbacks(callbacks)
-    with python_caller(quiet) as console:
-        _, begin = carry_out(options, console, [functions.handle])
-        functions.raise_late()
+    if not _ONE_SEARCH.acquire(blocking=False):
+        raise UserError(
+            "this process carries out another search already, expected one at a time: wait for its end, or start this"
+            " one in another process"
+        )
+    try:
+        with python_caller(quiet) as console:
+            _, begin = carry_out(options, console, [functions.handle])
+            functions.raise_late()
+    finally:
+        _ONE_SEARCH.release()
     if begin.stop.signalled:
         raise KeyboardInterrupt
     return Run(begin.folder.name, begin.folder.parent)
@@ -171,7 +183,6 @@ def load_model(
         UserError: no such instrument, run or model (the message lists those that exist), or a damaged model.
     """
     from sepsearch.tracking.resolve import choose_models
-    from sepsearch.utils.errors import UserError
 
     if run is not None and model is not None:
         raise UserError(f"run {run} and model {model}: expected one of them: leave the other out")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sepsearch as ss
+from sepsearch.pipeline import python_search
 from sepsearch.pipeline.callbacks import Callbacks
 from sepsearch.pipeline.python_caller import python_caller, python_names, python_options
 from sepsearch.runs.options import RunOptions
@@ -115,6 +116,12 @@ def test_an_exception_at_the_last_event_is_raised_once_the_run_has_ended():
     callbacks.handle({"event": "end", "state": "finished"})
     with pytest.raises(UserError, match="raised KeyError: 'missing' at event 'end'"):
         callbacks.raise_late()
+
+
+def test_a_second_search_in_a_process_is_refused_while_the_first_one_goes_on(tmp_path):
+    with python_search._ONE_SEARCH, pytest.raises(UserError, match="carries out another search already"):
+        ss.search(SPACE, runs=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_function_is_refused_before_anything_begins(tmp_path):
