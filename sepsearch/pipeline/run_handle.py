@@ -102,7 +102,7 @@ class Run:
           where there is none.
         - `exempt`: whether it ran on where early stopping would have ended it. `dead`: codes of the instruments whose
           network puts out nothing but zeros, separated by spaces.
-        - `params_filters`, …: its configuration; None where its family has no such parameter.
+        - `params_filters`, …: its configuration; missing where its family has no such parameter.
         """
         return trials_table(self._now())
 

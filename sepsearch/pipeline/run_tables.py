@@ -61,5 +61,11 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Mapping[s
 
     names = dict.fromkeys([*(name for name in columns if name[-1] != "*"), *(name for row in rows for name in row)])
     table = pandas.DataFrame(rows, columns=[name for name in names if name != "run"])
-    floats = [name for name in table if name in FLOATS or (name.startswith("ratio_") and name in names)]
-    return table.astype(dict.fromkeys(floats, float))
+    floats = [name for name in table if name in FLOATS or name.startswith("ratio_")]
+    whole = [name for name in table if name.startswith("params_") and _has_gaps_in_whole(rows, name)]
+    return table.astype(dict.fromkeys(floats, float) | dict.fromkeys(whole, "Int64"))
+
+
+def _has_gaps_in_whole(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a column of whole numbers has none in some rows; pandas would make floats of the others."""
+    return {type(row.get(name)) for row in rows} == {int, type(None)}

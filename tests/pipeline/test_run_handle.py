@@ -70,6 +70,17 @@ def test_finalists_have_a_row_for_every_instrument_configuration_and_seed(tmp_pa
     assert finalists.params_filters.tolist() == [16] * 4
 
 
+def test_whole_numbers_of_a_configuration_stay_whole_where_another_family_has_none(tmp_path):
+    events = journal(story())
+    for event in events:
+        if event["event"] == "trial":
+            event["params"] = {"channels": 8, "l2": 0.5} if event["id"] == "t0001" else {"filters": 16}
+    write_run(tmp_path / "x", events)
+    trials = ss.open_run("x", runs=tmp_path).trials
+    assert str(trials.params_channels.tolist()) == "[<NA>, 8, <NA>]"
+    assert trials.params_l2.dtype.kind == "f"
+
+
 @pytest.mark.parametrize("table", ["trials", "curves", "finalists"])
 def test_a_run_that_has_only_begun_has_tables_without_rows_and_with_columns(table, tmp_path):
     write_run(tmp_path / "x", journal(story())[:1])
