@@ -6,13 +6,14 @@ NAME ?= demo-$(shell date +%Y%m%d-%H%M%S)
 SPACE ?= search_spaces/laptop.yaml
 PORT ?= 5000
 
-.PHONY: help search test test-cluster test-browser test-wheel bench ui docs check lock clean
+.PHONY: help search test test-cluster test-browser test-wheel notebooks bench ui docs check lock clean
 
 help:
 	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
 	@echo "make test    the tests (COVERAGE=1: with the lines that they do not run)"
 	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
 	@echo "make test-browser  the pages in a real browser (Chromium: apt-get install chromium)"
+	@echo "make notebooks  executes examples/notebooks on the demo ensemble (minutes)"
 	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
@@ -35,6 +36,10 @@ test-browser: $(VENV)/.browsed
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	    { echo "error: no Chromium on this machine: apt-get install chromium" >&2; exit 2; }
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# Every cell of examples/notebooks, in order and in one folder.
+notebooks: $(VENV)/.noted
+	$(BIN)/python -m pytest -m notebooks tests/notebooks
 
 # What a user of pip gets: the wheel in a fresh environment, started in an empty folder by names alone.
 test-wheel: $(VENV)/.installed
@@ -94,6 +99,11 @@ $(VENV)/.clustered: $(VENV)/.tested
 $(VENV)/.browsed: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,listen]' \
 	    --group dev --group browser --group docs
+	touch $@
+
+$(VENV)/.noted: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]' \
+	    --group dev --group notebooks
 	touch $@
 
 clean:

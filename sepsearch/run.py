@@ -14,19 +14,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
     options = parse_arguments(argv)
     # Below are torch and a second of imports, which a mistake on the command line need not wait for.
-    from sepsearch.pipeline.driver import rebuild_outputs, run_search
-    from sepsearch.runs.extend import continued_run
-    from sepsearch.runs.start import new_run, resumed_run
+    from sepsearch.pipeline.whole_run import carry_out
     from sepsearch.utils.terminal_console import make_console
 
     console = make_console(error=OUTPUT.json)
     console.quiet = OUTPUT.quiet
-    open_run = resumed_run if options.resume else continued_run if options.continued else new_run
-    begin = open_run(options)
-    try:
-        state = rebuild_outputs(begin, console) if begin.past.finished else run_search(options, begin, console)
-    finally:
-        begin.close()
+    state, begin = carry_out(options, console)
     results = begin.folder / "results.json"
     if OUTPUT.json and results.exists():
         write_json(json.loads(results.read_bytes()))

@@ -55,7 +55,7 @@ TOKEN_FILE = Path(".ray", "auth_token")  # in the home folder
 class Session:
     """A running Ray: its dashboard's address ("" for none), what it has, and whether it gets more nodes on demand.
 
-    `job` is this driver's id in the cluster.
+    `job` is this driver's id in the cluster. `own`: it was started or joined here, and is left at the end.
     """
 
     dashboard: str
@@ -63,6 +63,7 @@ class Session:
     gpus: float
     grows: bool = False
     job: str = ""
+    own: bool = True
 
     def workers(self, cpus_per_trial: float, gpus_per_trial: float | None, most: int | None) -> Workers:
         """How many trials fit at once; a quarter of a GPU each by default where there are GPUs.
@@ -104,24 +105,30 @@ def set_environment(address: str | None) -> None:
 def ray_session(address: str | None = None, cpus: int | None = None, dashboard: bool = True) -> Iterator[Session]:
     """Start Ray on loopback, or join the cluster at `address`; leave it at the end.
 
+    A Ray that this process has started or joined before, as a notebook may, is used as it is, and not left.
+
     Args:
         address: of a cluster; None starts Ray here.
         cpus: of a Ray that is started here; those of the machine by default.
         dashboard: whether a Ray that is started here has its dashboard at once; `start_dashboard` starts it later.
 
     Raises:
-        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine.
+        UserError: no cluster answers at the address, or Ray finds no folder for its sockets on this machine; or this
+            process is in another cluster already, or in one of several nodes without an address.
     """
+    set_environment(address)
+    import ray
+
+    if ray.is_initialized():
+        yield _joined_session(address)
+        return
     options: dict[str, Any]
     folder, bare = None, address is None and not dashboard
-    set_environment(address)
     if address is None:
         folder = ray_folder()
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(folder)}
     else:
         options = {"address": require_cluster(address)}
-    import ray
-
     with (
         _without_signal_handlers(),
         short_tmpdir(folder) if folder else contextlib.nullcontext(),
@@ -139,15 +146,38 @@ def ray_session(address: str | None = None, cpus: int | None = None, dashboard: 
                 " must be one of its nodes (ray start --address=… there), with the same Python and Ray"
             ) from error
     try:
-        resources = ray.cluster_resources()
-        url = "" if bare else str(context.dashboard_url or "")
-        # An autoscaler knows node types by their names in its configuration.
-        grows = address is not None and any(name and not name.startswith("node_") for name in node_type_names())
-        job = ray.get_runtime_context().get_job_id()
-        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        yield Session(f"http://{url}" if url else "", cpus, gpus, grows, job)
+        yield _session("" if bare else str(context.dashboard_url or ""), address)
     finally:
         ray.shutdown()
+
+
+def _session(url: str, address: str | None, own: bool = True) -> Session:
+    import ray
+
+    resources = ray.cluster_resources()
+    # An autoscaler knows node types by their names in its configuration.
+    grows = address is not None and any(name and not name.startswith("node_") for name in node_type_names())
+    job = ray.get_runtime_context().get_job_id()
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    return Session(f"http://{url}" if url else "", cpus, gpus, grows, job, own)
+
+
+def _joined_session(address: str | None) -> Session:
+    """The session of a Ray that this process has joined already. Raises `UserError` as `ray_session`."""
+    import ray
+
+    joined = ray.get_runtime_context().gcs_address
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if address is None and nodes > 1:
+        raise UserError(
+            f"this process has joined a Ray cluster of {nodes} nodes ({joined}), expected that it is named: give"
+            " --address auto, and with --storage a place that all nodes see; or call ray.shutdown() first"
+        )
+    if address not in (None, "auto", joined):
+        raise UserError(
+            f"--address {address}: this process has joined another Ray already ({joined}): call ray.shutdown() first"
+        )
+    return _session("", address, own=False)
 
 
 def logging_options() -> dict[str, Any]:

@@ -97,7 +97,11 @@ def make_tuner(
             trial_dirname_creator=lambda trial: f"{_job_id(trial)}-{trial.trial_id}",  # a job may come twice
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_TaskNames(bridge), _Silence()]
+            name=name,
+            storage_path=str(storage.absolute()),
+            verbose=0,
+            callbacks=[_TaskNames(bridge), _Silence()],
+            progress_reporter=tune.CLIReporter(),  # the default's of a notebook clears the cell's output
         ),
     )
 

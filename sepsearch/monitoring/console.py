@@ -1,5 +1,6 @@
 """Progress of a running search on the console: a live view on a terminal, lines elsewhere."""
 
+import html
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.job import Job
 from sepsearch.search.events import Event
 from sepsearch.utils.formatting import duration, duration_range, number
+from sepsearch.utils.notebook import NotebookArea, in_notebook
+from sepsearch.utils.terminal_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -30,7 +33,8 @@ class Screen:
     """A journal listener that shows the progress of trials and finalists.
 
     On a terminal a live view stands below the lines: stage, jobs and epochs done, time left, what runs, the best so
-    far. Elsewhere there are lines: one when a stage begins, one for every job that ends, one every QUIET_SECONDS.
+    far. In a notebook the same stands in one place of the cell's output, with lines for jobs that fail alone. Elsewhere
+    there are lines: one when a stage begins, one for every job that ends, one every QUIET_SECONDS.
 
     Args:
         console: where to write.
@@ -50,6 +54,7 @@ class Screen:
         self._stage, self._jobs = "", 0
         self._began = self._seen = self._said = self._drawn = clock()  # `_seen`: when the last event came
         self._live: Live | None = None
+        self._area: NotebookArea | None = None
 
     def begin(self, stage: str, jobs: int = 0) -> None:
         """A stage begins; `jobs` is their number, where it does not follow from the run's state."""
@@ -66,13 +71,19 @@ class Screen:
             self._spinner = Spinner("dots")
             self._live = Live(self._view(), console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
+        elif in_notebook() and not self._console.quiet:
+            self._area = NotebookArea()
+            self._area.show(self._html())
 
     def close(self) -> None:
-        """The stage is over: remove the live view, and write no more lines on how far it is."""
-        self._stage = ""
+        """The stage is over: remove the live view, but from a notebook, and write no more lines on how far it is."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._area is not None:
+            self._area.show(self._html(ended=True))
+            self._area = None
+        self._stage = ""
 
     def handle(self, event: Event) -> None:
         """Take in an event as it happens."""
@@ -96,6 +107,10 @@ class Screen:
         if self._live is not None and now >= self._drawn + VIEW_SECONDS:
             self._drawn = now
             self._live.update(self._view())
+        elif self._area is not None:
+            if now >= self._drawn + VIEW_SECONDS:
+                self._drawn = now
+                self._area.show(self._html())
         elif self._stage and not self._console.is_terminal and now >= self._said + QUIET_SECONDS:
             parts = [f"{DOING[self._stage]}: {self._done()}", *map(self._running_text, self._running()), self._left()]
             self._print("; ".join(part for part in parts if part))
@@ -162,6 +177,18 @@ class Screen:
             lines.append(Text(f"  {best}", overflow="ellipsis", no_wrap=True))
         return Group(*lines)
 
+    def _html(self, ended: bool = False) -> str:
+        """The live view of a notebook; once the stage has ended without what is left and what runs."""
+        done, expected = self._epochs()
+        bar = "" if ended else f'<progress value="{done}" max="{max(1, expected)}"></progress> '
+        left = "" if ended else self._left()
+        parts = [f"{DOING[self._stage]}: {self._done()}", duration(self._clock() - self._began), left]
+        lines = [" · ".join(part for part in parts if part)]
+        if not ended and (running := self._running()):
+            lines.append("running: " + "   ".join(map(self._running_text, running)))
+        lines += [best] if (best := self._best()) else []
+        return bar + "\n".join(html.escape(printable(line)) for line in lines)
+
     def _best(self) -> str:
         """The best trial beside what it must beat: means over instruments on validation titles."""
         best = self._run.best
@@ -173,6 +200,8 @@ class Screen:
         return ", ".join(parts)
 
     def _print_end(self, job: Job) -> None:
+        if self._area is not None and job.state != "failed":
+            return
         state = job.reason if job.state == "stopped" else job.state
         if job.state == "failed":
             state = f"failed: {job.reason}"
@@ -180,7 +209,7 @@ class Screen:
         parts += [f"dead: {', '.join(INSTRUMENTS.get(code, code) for code in job.dead)}"] if job.dead else []
         if job.stage == "search" and (best := self._run.best):
             parts.append(f"best {number(best.ratio)} ({best.id})")
-        if self._live is None:
+        if self._live is None and self._area is None:
             parts.append("{} of {} done".format(*self._counts()))
             parts += [left] if (left := self._left()) else []
         self._print("; ".join(parts))

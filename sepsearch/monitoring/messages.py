@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.data.instruments import file_name
 from sepsearch.tracking.descriptions import champion_line
+from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.programs import program
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def resume_command(folder: Path) -> str:
-    """Command that resumes the run of this folder."""
+    """Command that resumes the run of this folder, or what to call in Python."""
+    if OUTPUT.python:
+        where = "" if folder.parent == Path("runs") else f", runs={str(folder.parent)!r}"
+        return f"sepsearch.resume({folder.name!r}{where})"
     return f"{program('python')} -m sepsearch.run --resume {_named(folder)}"
 
 
@@ -111,7 +115,7 @@ def tell_end(
         console.print(line, soft_wrap=True)
     for code, outcome in results["champions"].items():
         console.print(champion_line(code, outcome), soft_wrap=True, markup=False)
-    if results["final"]:
+    if results["final"] and not OUTPUT.python:
         console.print(f"separate: {separate_command(results, folder)}", soft_wrap=True, markup=False)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,6 @@ def _record(
     clock: float,
 ) -> str:
     """Open the journal, run the stages and write the end; before this nothing is written."""
-    from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
     from sepsearch.utils.terminal_console import show_result
 
@@ -89,16 +89,15 @@ def _record(
         on_warning=lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True), folder=begin.folder
     )
     journal = begin.journal or new_journal(begin)
-    stop = StopSignal()
     state = "failed"
     try:
         if not begin.journal or "space" in changed:
             _keep_space_file(begin)
-        with _stopping_on_interrupt(stop, console):
+        with _stopping_on_interrupt(begin.stop, console):
             reference = ready.reference if ready else str(begin.past.search.get("reference", ""))
             _begin_journal(journal, begin, settings, prepared, tracker, changed, reference, time.monotonic() - clock)
             tell_resume(begin, settings, console)
-            state = run_stages(settings, begin, prepared, journal, ready, stop, tracker, console)
+            state = run_stages(settings, begin, prepared, journal, ready, begin.stop, tracker, console)
     except BaseException as error:
         state = "interrupted" if isinstance(error, StorageFault) else state
         with contextlib.suppress(UserError):  # a journal that cannot be written is what has ended the run
@@ -278,12 +277,15 @@ def _settings(options: "RunOptions", begin: Begin, prepared: "PreparedData") -> 
 
 @contextlib.contextmanager
 def _stopping_on_interrupt(stop: "StopSignal", console: "Console") -> Iterator[None]:
-    """Ctrl-C ends the run cleanly within seconds; pressed again, at once."""
+    """Ctrl-C ends the run cleanly within seconds; pressed again, at once. Signals reach the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(number: int, frame: object) -> None:
         if stop.reason == "interrupted":
             raise KeyboardInterrupt
-        stop.reason = "interrupted"
+        stop.reason, stop.signalled = "interrupted", True
         console.print("stopping: ending trials and closing the journal (Ctrl-C again to leave at once)")
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -54,6 +54,8 @@ class EarlyStart:
         from sepsearch.distributed.ray_internals import start_dashboard
         from sepsearch.monitoring.messages import dashboard_line
 
+        if self._found and not self._found[0].own:
+            return
         try:
             say(dashboard_line(f"http://{start_dashboard()}", self._found[0].job if self._found else ""))
         except Exception as error:

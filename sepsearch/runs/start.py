@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from sepsearch.runs.run_folder import (
 )
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import ContinueEvent, Event, KnownRun
+from sepsearch.search.protocol import StopSignal
 from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.spaces.configurations import limit_trials
@@ -49,7 +50,7 @@ class Begin:
     it; where that is not a folder, `folder` is this machine's copy of what counts in the end, and `remote` the journal
     over there. `notes`: a line for everything that was done to damaged files. `sources` are earlier runs that a new one
     starts from, and `known` their trials that enter its study. `extension`: the run has finished and is extended; then
-    `past` is what remains of it. `listeners` get every event that is written from now on.
+    `past` is what remains of it. `listeners` get every event that is written from now on; `stop` ends the run early.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Begin:
     known: Sequence[KnownRun] = ()
     extension: ContinueEvent | None = None
     listeners: tuple[Callable[[Event], None], ...] = ()
+    stop: StopSignal = field(default_factory=StopSignal)
 
     @property
     def past_events(self) -> Sequence[Event]:

@@ -170,11 +170,12 @@ def remove_checkpoints(storage: StorageFolder | None, jobs: Iterable[str]) -> No
 class StopSignal:
     """Request to stop all jobs, with its reason: set by a signal handler, by the deadline or by hand.
 
-    `deadline` is in seconds of `time.monotonic`.
+    `deadline` is in seconds of `time.monotonic`; `signalled`: a signal such as that of Ctrl-C has set the reason.
     """
 
     deadline: float | None = None
     reason: str = field(default="", init=False)
+    signalled: bool = field(default=False, init=False)
 
     def check(self) -> str:
         """The reason to stop, or an empty string."""

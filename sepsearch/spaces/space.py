@@ -275,8 +275,8 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
 
 
 def space_text(space: Space) -> str:
-    """A space as the content of a space file, with all defaults in it."""
-    return dump_yaml(space.model_dump(mode="json", exclude_none=True))
+    """A space as the content of a space file, with what was set when it was made."""
+    return dump_yaml(space.model_dump(mode="json", exclude_none=True, exclude_unset=True))
 
 
 def _is_blank(path: Path) -> bool:

@@ -21,11 +21,13 @@ class Output:
         quiet: errors and the result only; no progress, notes, warnings or hints.
         verbose: the traceback of an error, too, and what libraries log.
         json: the result as JSON on standard output, everything else on standard error.
+        python: a search was started from Python: commands in messages are those of Python.
     """
 
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    python: bool = False
 
 
 OUTPUT = Output()  # of this process; every parsed command line sets it

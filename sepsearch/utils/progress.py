@@ -1,5 +1,7 @@
 """Progress of long work, and work on all cores in threads."""
 
+import html
+import math
 import os
 import threading
 import time
@@ -8,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from sepsearch.utils.notebook import NotebookArea, in_notebook
 from sepsearch.utils.output import OUTPUT
+from sepsearch.utils.terminal_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +24,7 @@ Result = TypeVar("Result")
 
 MOST_THREADS = 16  # a thread may hold a whole piece in memory
 QUIET_SECONDS = 15.0  # between lines where there is no terminal
+DRAW_SECONDS = 0.3  # between two updates in a notebook
 
 
 def in_threads(
@@ -74,7 +79,7 @@ class Progress:
 
     On a terminal: bars with the time that has passed and the time that is left. Elsewhere, such as in a log: a line
     when a stage begins, one when it is done, and between them at most one every `QUIET_SECONDS`. On standard error.
-    With `--quiet` nothing.
+    In a notebook: bars in the cell's output. With `--quiet` nothing.
     """
 
     def __init__(self, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,6 +93,8 @@ class Progress:
         self._began: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._done: dict[str, int] = {}
+        self._area: NotebookArea | None = None
+        self._shown: dict[str, str] = {}  # HTML of every stage, in a notebook
 
     def __enter__(self) -> "Progress":
         if self._console.is_interactive and not OUTPUT.quiet:
@@ -106,6 +113,8 @@ class Progress:
             )
             self._bars = Bars(*columns, console=self._console, redirect_stdout=False)
             self._bars.start()
+        elif in_notebook() and not OUTPUT.quiet:
+            self._area = NotebookArea()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,8 +132,22 @@ class Progress:
                 if stage not in self._tasks:
                     self._tasks[stage] = self._bars.add_task(stage, total=total)
                 self._bars.update(self._tasks[stage], completed=done, total=total)
+            elif self._area is not None:
+                self._draw(self._area, stage, done, total)
             elif not OUTPUT.quiet:
                 self._say(stage, done, total)
+
+    def _draw(self, area: NotebookArea, stage: str, done: int, total: int) -> None:
+        """Show all stages so far in a notebook, if it is time to."""
+        now = self._clock()
+        began = self._began.setdefault(stage, now)
+        seconds = f" · {now - began:.0f} s" if now - began >= 1 else ""
+        count = f" {done} of {total}" if total > 1 else ""
+        bar = "" if done >= total else f'<progress value="{done}" max="{total}"></progress> '
+        self._shown[stage] = f"{bar}{html.escape(printable(stage))}{count}{seconds}"
+        if done >= total or now >= self._said.get("", -math.inf) + DRAW_SECONDS:
+            self._said[""] = now
+            area.show("\n".join(self._shown.values()))
 
     def _say(self, stage: str, done: int, total: int) -> None:
         """One line, if there is something new to be said."""

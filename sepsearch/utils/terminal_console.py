@@ -9,6 +9,7 @@ from rich.progress import Task, TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from sepsearch.utils.notebook import in_notebook
 from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.terminal_text import encodable, printable
 
@@ -52,15 +53,18 @@ def make_console(plain_width: int = 120, error: bool = False) -> LiteralConsole:
 
     Args:
         plain_width: in columns where standard output is no terminal; on a terminal it is the terminal's.
-        error: write to standard error.
+        error: write to standard error, but in a notebook, which shows that as if it were an error.
     """
+    if in_notebook():
+        # rich's own support of Jupyter makes a block of HTML of every line.
+        return LiteralConsole(file=sys.stdout, width=plain_width, force_jupyter=False, force_terminal=False)
     stream = sys.stderr if error else sys.stdout
     return LiteralConsole(stderr=error, width=None if stream.isatty() else plain_width)
 
 
 def show_result(console: Console) -> None:
-    """From here on print with `--quiet`, too, unless `--json` prints the result."""
-    console.quiet = OUTPUT.quiet and OUTPUT.json
+    """From here on print with `--quiet`, too, unless `--json` prints the result, or a caller in Python gets it."""
+    console.quiet = OUTPUT.quiet and (OUTPUT.json or OUTPUT.python)
 
 
 class LiteralColumn(TextColumn):

@@ -60,3 +60,16 @@ def test_models_are_picked_by_results_and_separate_a_recording(run_folder, tmp_p
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_is_short(path):
     assert len(path.read_text().splitlines()) <= 60
+
+
+NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_a_notebook_is_committed_without_outputs_and_its_cells_are_python(path):
+    """They are executed by tests/notebooks."""
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
+    for cell in code:
+        compile("".join(cell["source"]), str(path), "exec")
