@@ -38,23 +38,39 @@ class Rungs:
             rung *= factor
         self._sorted: dict[int, list[float]] = {rung: [] for rung in self.values}
 
-    def report(self, trial: str, epoch: int, value: float) -> int | None:
-        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
-
-        A value that is not a number stops the trial at any rung: it compares with nothing.
-        """
+    def record(self, trial: str, epoch: int, value: float) -> None:
+        """Record a trial's value after an epoch, if there is a rung; a value that is not finite is not recorded."""
         recorded = self.values.get(epoch)
-        if recorded is None:
-            return None
-        if not math.isfinite(value):
-            return epoch
+        if recorded is None or not math.isfinite(value):
+            return
         ranked = self._sorted[epoch]
         if trial in recorded:
             ranked.remove(recorded[trial])
         recorded[trial] = value
         bisect.insort(ranked, value)
+
+    def report(self, trial: str, epoch: int, value: float) -> int | None:
+        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
+
+        A value that is not a number stops the trial at any rung: it compares with nothing.
+        """
+        if epoch not in self.values:
+            return None
+        if not math.isfinite(value):
+            return epoch
+        self.record(trial, epoch, value)
+        cutoff = self.cutoff(epoch)
+        return None if cutoff is None or value <= cutoff else epoch
+
+    def cutoff(self, rung: int) -> float | None:
+        """The value that is good enough at a rung now; None where there are too few values to judge by."""
+        ranked = self._sorted[rung]
         passing = len(ranked) // self.factor
-        return None if not passing or value <= ranked[passing - 1] else epoch
+        return ranked[passing - 1] if passing else None
+
+    def note(self, trial: str, rung: int) -> str:
+        """What a decision followed from beside the values at the rung: nothing."""
+        return ""
 
 
 def expected_epochs(trials: int, epochs: int, space: "Space") -> list[float]:

@@ -11,8 +11,8 @@ from sepsearch.spaces.configurations import configuration_key
 class Trial:
     """State of a trial. `ratio` is the last epoch's; `state` is empty while it runs.
 
-    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
-    on in a resumed run, although it has a state.
+    `rung` is where it must stop or pause, `spared` where it would have had to; `failure` is why it cannot go on.
+    `paused`: it waits at its rung, without a worker. `open`: it goes on in a resumed run, although it has a state.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Trial:
     spared: int | None = None
     failure: str = ""
     open: bool = False
+    paused: bool = False
 
     @property
     def rank(self) -> tuple[bool, int, float]:

@@ -6,7 +6,7 @@ parameters:
   learning_rate: {low: 3e-4, high: 1e-2, log: true} # a number between (whole numbers when both ends are)
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
-search: {trials: 100, epochs: 50}
+search: {trials: 100, epochs: 50, stopping: asha}  # or asha_promotion, pasha, curve_model, none
 """
 
 import dataclasses
@@ -27,6 +27,8 @@ from sepsearch.utils.validation import STRICT, validated
 from sepsearch.utils.yaml import dump_yaml, load_yaml
 
 Value = bool | int | float | str
+Stopping = Literal["asha", "asha_promotion", "pasha", "curve_model", "none"]
+MOST_MODELLED = 500  # epochs whose covariances the learning-curve model holds
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 
@@ -115,7 +117,9 @@ class SearchSettings(_Strict):
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
     (`sampler.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
-    costs (see `sepsearch.replay`).
+    costs (see `sepsearch.replay`). `stopping` is the early-stopping method (see docs/early-stopping.md): "asha" (successive
+    halving, weak trials stop at rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same, with a largest
+    rung that grows while rankings change), "curve_model" (a learning-curve model, asked every `grace_epochs`) or "none".
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)
@@ -128,6 +132,18 @@ class SearchSettings(_Strict):
     reduction_factor: int = Field(default=3, ge=2, le=MOST)
     tell: Literal["pruned", "last", "extrapolated"] = "extrapolated"
     spared_share: float = Field(default=0.0, ge=0, le=1)
+    stopping: Stopping = "asha"
+
+    @model_validator(mode="after")
+    def _check(self) -> "SearchSettings":
+        if self.spared_share and self.stopping in ("asha_promotion", "pasha", "none"):
+            raise ValueError(
+                f"spared_share is {self.spared_share:g}, but with stopping: {self.stopping} no trial is stopped for good"
+                " at a rung: expected 0, or stopping: asha or curve_model"
+            )
+        if self.stopping == "curve_model" and self.epochs > MOST_MODELLED:
+            raise ValueError(f"stopping: curve_model takes at most {MOST_MODELLED} epochs, found {self.epochs}")
+        return self
 
 
 class FinalSettings(_Strict):
