@@ -80,6 +80,11 @@ class Screen:
         match event["event"]:
             case "trial_end" | "final_end" | "fold_end":
                 self._print_end(self._run.jobs[event["id"]])
+            case "paused":
+                job = self._run.jobs[event["id"]]
+                self._print(
+                    f"{job.id:7} ratio {number(job.ratio)} after {job.epochs} epochs, paused at rung {event['rung']}"
+                )
             case "eliminated":
                 self._print(f"{event['id']:7} gets no more seeds: {event['reason']}")
             case "retry":

@@ -13,13 +13,13 @@ from sepsearch.evaluation.provisional_models import write_provisional_models
 from sepsearch.models.saved_model import PROVISIONAL_FOLDER
 from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.journal import Journal
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
+from sepsearch.search.stopping.methods import make_rule
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
@@ -107,7 +107,7 @@ class Stages:
         sampler = Sampler(self.space, self.folder / "study.log", settings.name, settings.seed, reference=self.reference)
         plan = SearchPlan(
             sampler,
-            Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),
+            make_rule(search, settings.epochs),
             self.journal,
             settings.trials,
             settings.epochs,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean, median
 
 from sepsearch.preflight.corner_configurations import complete_corner
-from sepsearch.search.asha import expected_epochs
 from sepsearch.search.protocol import Params
+from sepsearch.search.stopping.forecast import expected_epochs
 from sepsearch.spaces.configurations import sampled_names
 from sepsearch.spaces.space import Space
 from sepsearch.utils.formatting import duration, size

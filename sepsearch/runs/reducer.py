@@ -9,7 +9,6 @@ from typing import Any, cast
 from sepsearch.runs.clock import RunClock, StageTimer
 from sepsearch.runs.job import RUNNING, Job, make_epoch
 from sepsearch.runs.throughput import SearchLength, Throughput
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import (
     EliminatedEvent,
     EpochEvent,
@@ -19,6 +18,7 @@ from sepsearch.search.events import (
     FinalistsEvent,
     FoldEvent,
     JobEndEvent,
+    PauseEvent,
     RegisteredEvent,
     ResumeEvent,
     RetryEvent,
@@ -28,10 +28,12 @@ from sepsearch.search.events import (
 )
 from sepsearch.search.protocol import INTERRUPTED, reopens
 from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.search.stopping.methods import METHODS
+from sepsearch.search.stopping.rule import StoppingRule
 from sepsearch.utils.errors import UserError
 
 STAGES = {"trial": "search", "final": "finalists", "fold": "leave-one-title-out"}  # by the event that begins a job
-SEARCH_EVENTS = ("trial", "epoch", "spared", "retry", "trial_end")
+SEARCH_EVENTS = ("trial", "epoch", "spared", "paused", "promoted", "retry", "trial_end")
 RETRAINING_EVENTS = ("final", "final_epoch", "final_end", "fold", "fold_epoch", "fold_end")
 SHOWN_FAILURES = 5
 
@@ -54,7 +56,7 @@ class RunReducer:
         ended: number of jobs by (stage, state), where "interrupted" is apart from "stopped"; `begun`: by stage.
         best: the best trial that completed with the full budget; None as long as there is none.
         best_of: instrument → (ratio, trial) of the best there, likewise.
-        rungs: with the values of those that arrived; `stopped_at` counts by rung.
+        rungs: with the values of those that arrived; `stopped_at` counts by rung. `paused`: trials that wait at one.
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
         configurations: the finalists, None while the search goes on; `eliminated`: id → reason of those that are out.
         finals: finalists with one seed each, by id; `dropped`: how many are not trained after elimination.
@@ -81,7 +83,8 @@ class RunReducer:
         self.begun: Counter[str] = Counter()
         self.best: Job | None = None
         self.best_of: dict[str, tuple[float, str]] = {}
-        self.rungs = Rungs(1, 2, 1)
+        self.rungs: StoppingRule = METHODS["none"](1, 2, 1)
+        self.paused: dict[str, Job] = {}
         self.stopped_at: Counter[int] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.deaths = self.dropped = self.resumes = 0
@@ -125,6 +128,8 @@ class RunReducer:
                 self._end(event)
             case "spared":
                 self.jobs[event["id"]].spared = True
+            case "paused" | "promoted":
+                self._pause(event)
             case "retry":
                 self._retry(event)
             case "finalists":
@@ -155,10 +160,10 @@ class RunReducer:
         settings, space = self.search["settings"], self.search["space"]
         before, rules = self.rungs.values, space.get("search", {})
         factor = settings.get("reduction_factor") or rules.get("reduction_factor", 2)
-        self.rungs = Rungs(rules.get("grace_epochs", 1), factor, self.epochs)
+        self.rungs = METHODS[rules.get("stopping", "asha")](rules.get("grace_epochs", 1), factor, self.epochs)
         for rung, values in before.items():
             for id, value in values.items():
-                self.rungs.report(id, rung, value)
+                self.rungs.record(id, rung, value)
         self._length.begin(settings, space)
         self.throughput.begin(self.last)
         if event["event"] == "resume":
@@ -203,14 +208,22 @@ class RunReducer:
             run.add_epoch(event)
         self.throughput.add(self.last, job.seconds, event.get("examples_per_second") or 0.0)
         if job.stage == "search" and not job.spared and event["ratio"] is not None:
-            self.rungs.report(job.id, job.epochs, event["ratio"])
+            self.rungs.record(job.id, job.epochs, event["ratio"])
+
+    def _pause(self, event: PauseEvent) -> None:
+        """A trial waits at a rung, or goes on from it: it is in one of `paused` and `running`."""
+        before, now = self.running, self.paused
+        if event["event"] == "promoted":
+            before, now = now, before
+        before.pop(event["id"], None)
+        now[event["id"]] = self.jobs[event["id"]]
 
     def _end(self, event: JobEndEvent) -> None:
         job = self.jobs[event["id"]]
         job.state, job.reason, job.reopens = event["state"], event["reason"], reopens(event)
         if run := self.finals.get(job.id):
             run.end(event, Path(event.get("weights") or ""))
-        if not self.running.pop(job.id, None):
+        if not (self.running.pop(job.id, None) or self.paused.pop(job.id, None)):
             return  # a finalist whose weights were lost was trained again
         job.epochs = event["epochs"]
         self.ended[job.stage, INTERRUPTED if job.interrupted else job.state] += 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
-from sepsearch.search.asha import expected_epochs
+from sepsearch.search.stopping.forecast import expected_epochs
 from sepsearch.spaces.space import parse_space
 from sepsearch.utils.errors import UserError
 

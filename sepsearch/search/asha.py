@@ -4,16 +4,7 @@ Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning",
 """
 
 import bisect
-import itertools
 import math
-import random
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sepsearch.spaces.space import Space
-
-SIMULATED = 20  # searches, to see how many epochs their rungs leave over
-MANY = 500  # trials of one
 
 
 class Rungs:
@@ -71,23 +62,3 @@ class Rungs:
     def note(self, trial: str, rung: int) -> str:
         """What a decision followed from beside the values at the rung: nothing."""
         return ""
-
-
-def expected_epochs(trials: int, epochs: int, space: "Space") -> list[float]:
-    """Epochs that the first 1, 2, … trials run altogether under the search's rungs, (trial,).
-
-    The mean over SIMULATED searches of the real rungs, in which a trial's value is random and its rank the same at
-    every rung. Beyond MANY trials it goes on as it came there.
-    """
-    search, simulated = space.search, min(trials, MANY)
-    total = [0.0] * simulated
-    for seed in range(SIMULATED):
-        rng = random.Random(seed)
-        rungs = Rungs(search.grace_epochs, search.reduction_factor, epochs)
-        for trial in range(simulated):
-            value = rng.random()
-            reached = next((rung for rung in rungs.values if rungs.report(str(trial), rung, value)), epochs)
-            total[trial] += reached + (epochs - reached) * search.spared_share
-    late = sum(total[simulated // 2 :]) / len(total[simulated // 2 :])
-    total += [late] * (trials - simulated)
-    return [epochs / SIMULATED for epochs in itertools.accumulate(total)]

@@ -30,6 +30,7 @@ class Asked:
     outcome: "tuple[TrialState, float | None] | None" = None
     reason: str = ""
     live: "optuna.trial.Trial | None" = None
+    paused: "tuple[TrialState, float | None] | None" = None  # as samplers see it while it is paused
 
     def attributes(self) -> dict[str, Any]:
         """User attributes of a trial that has ended."""
@@ -121,11 +122,28 @@ class OptunaStudy:
             self._completed.append(asked.curve)
         if asked.live is not None:
             ended, final = asked.outcome
+            if asked.paused is not None:
+                asked.paused = None
+                self.mark_paused(asked)
             for key, attribute in asked.attributes().items():
                 asked.live.set_user_attr(key, attribute)
             # Optuna itself gives a pruned trial its last value.
             self._proposing.tell(asked.live, None if ended == TrialState.PRUNED else final, state=ended)
             self._forget(asked)
+
+    def pause(self, trial: str, paused: bool) -> None:
+        """A trial pauses, or goes on: while it is paused samplers see it as one that was stopped."""
+        asked = self._asked[trial]
+        asked.paused = self._outcome(asked, "stopped", None) if paused else None
+        self.mark_paused(asked)
+
+    def mark_paused(self, asked: Asked) -> None:
+        """Write whether a trial that has not ended is paused, and its value for samplers, into the study."""
+        from sepsearch.search.study_storage import PAUSED, SAMPLER_VALUE
+
+        if asked.live is not None:
+            asked.live.set_user_attr(PAUSED, asked.paused is not None)
+            asked.live.set_user_attr(SAMPLER_VALUE, asked.paused[1] if asked.paused else None)
 
     def _forget(self, asked: Asked) -> None:
         """Free the memory of a trial that has ended: the study has all of it."""

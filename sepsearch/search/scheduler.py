@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import EpochEvent, Event, JobEndEvent
 from sepsearch.search.protocol import (
     ENVIRONMENT,
@@ -20,6 +19,8 @@ from sepsearch.search.protocol import (
     retry_event,
 )
 from sepsearch.search.sampler import Sampler
+from sepsearch.search.stopping.pauses import Pauses
+from sepsearch.search.stopping.rule import StoppingRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
 from sepsearch.utils.storage import StorageFolder
 
@@ -49,11 +50,13 @@ class SearchPlan:
 
     A trial ends as "completed" (it reached the full budget), "stopped" (at a rung, by the time budget, …) or "failed"
     (NaN, a dead network, an exception, a worker that died too often). Each end is reported to the sampler
-    exactly once. The plan's state follows from the journal's events: `restore` rebuilds it.
+    exactly once. With a `PausingRule` a trial that reaches a rung may pause: it keeps its checkpoint, and its worker
+    takes another job; where it is not promoted before the search is over, it ends as "stopped" at that rung.
+    The plan's state follows from the journal's events: `restore` rebuilds it.
 
     Args:
         sampler: proposes configurations.
-        rungs: judge epochs.
+        rungs: decide after an epoch whether a trial goes on.
         journal: gets every event before it has an effect elsewhere.
         trials: how many to run.
         epochs: the full budget of a trial.
@@ -69,7 +72,7 @@ class SearchPlan:
     def __init__(
         self,
         sampler: Sampler,
-        rungs: Rungs,
+        rungs: StoppingRule,
         journal: Appends,
         trials: int,
         epochs: int,
@@ -88,6 +91,7 @@ class SearchPlan:
         self._attempts = Attempts(retries)
         self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
+        self._pauses = Pauses(rungs)
         self._improved, self._best = improved, (True, 0, math.inf)
         self.reference = reference
 
@@ -95,15 +99,20 @@ class SearchPlan:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             job = self._attempts.waiting.pop(0)
+        elif promotion := self._pauses.promotion():
+            job = promotion["id"]
+            self._record(promotion)
         elif self._wants_more():
             begun = self._begin_trial(self._new_id())
             if begun is None and self._missing():
                 begun = self._begin_trial(self.reference)
             if begun is None:
                 self.wanted = len(self.trials)
+                self._end_paused()
                 return None
             job = begun
         else:
+            self._end_paused()
             return None
         return job, {"params": self.trials[job].params, "seed": self.seed}
 
@@ -146,7 +155,7 @@ class SearchPlan:
             self._record(epoch_event("epoch", job, result))
             self._spare(trial)
         if trial.failure or trial.rung is not None:
-            return trial.failure or f"stopped at rung {trial.rung}"
+            return trial.failure or f"{self._pauses.word} at rung {trial.rung}"
         # Its worker need not go on to return, which would be one more round trip before the next trial.
         return "full budget" if trial.epochs >= self.epochs else None
 
@@ -160,6 +169,10 @@ class SearchPlan:
         """Record a trial's end, or hand it out again when its worker died."""
         trial = self.trials[job]
         state, reason = self._verdict(trial)
+        if state == "stopped" and (pause := self._pauses.pause(trial)):
+            self._record(pause)
+            self._end_paused()
+            return
         if not state and outcome.how == "deferred":
             self._attempts.waiting.append(job)
             return
@@ -171,15 +184,25 @@ class SearchPlan:
         if not state:
             state = "stopped" if outcome.how == "halted" else "failed"
             reason = outcome.reason if outcome.how == "halted" else self._attempts.failure(job, outcome)
-        cause = ENVIRONMENT if died else ""
+        self._end(trial, state, reason, ENVIRONMENT if died else "")
+        self._end_paused()
+
+    def _end(self, trial: Trial, state: str, reason: str, cause: str = "") -> None:
+        """Record the end of a trial, and remove its checkpoint."""
         # Before its end is recorded: a crash between the two is repaired by the resumed trial's end.
         if state in ("completed", "stopped") and replace(trial, state=state).rank < self._best:
             self._improved(trial)
+        job, epochs = trial.id, trial.epochs
         self._record(
-            {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
+            {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": epochs, "cause": cause}
         )
         if not trial.open:
             remove_checkpoints(self._checkpoints, [job])
+
+    def _end_paused(self) -> None:
+        """End the paused trials once none of them can be promoted any more."""
+        for trial in [] if self._wants_more() else self._pauses.left_over(len(self._open)):
+            self._end(trial, "stopped", f"stopped at rung {trial.rung}")
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
@@ -208,6 +231,9 @@ class SearchPlan:
             case "spared":
                 trial = self.trials[event["id"]]
                 trial.spared, trial.rung = event["rung"], None
+            case "paused" | "promoted":
+                self._pauses.apply(self.trials[event["id"]], event)
+                self.sampler.pause(event["id"], event["event"] == "paused")
             case "retry" if event["id"] in self.trials:
                 self._attempts.count(event)
             case "trial_end":
@@ -223,6 +249,7 @@ class SearchPlan:
 
     def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
         trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
+        self._pauses.ended(trial)
         if trial.state in ("completed", "stopped"):
             self._best = min(self._best, trial.rank)
         self._open.discard(trial.id)
@@ -240,7 +267,7 @@ class SearchPlan:
             return
         self.sampler.report(trial.id, trial.epochs, trial.ratio)
         # A spared trial is not recorded at later rungs: without sparing it would not have reached them.
-        if trial.epochs < self.epochs and trial.spared is None:
+        if trial.spared is None:
             trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
 
     def restore(self, events: Iterable[Event]) -> None:
@@ -257,8 +284,8 @@ class SearchPlan:
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
-        """Trials that have begun and not ended, with the last epoch that is known of each."""
-        return {id: t.epochs for id, t in self.trials.items() if not t.state or t.open}
+        """Trials that have begun and neither ended nor paused, with the last epoch that is known of each."""
+        return {id: t.epochs for id, t in self.trials.items() if (not t.state or t.open) and not t.paused}
 
     def resume(self) -> None:
         """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
@@ -276,5 +303,7 @@ class SearchPlan:
         self._attempts.waiting.clear()
         if reason == TIME_BUDGET and self.trials and self._missing():
             self._begin_trial(self.reference)  # it is a finalist all the same
-        for job in [job for job, trial in self.trials.items() if not trial.state]:
+        for trial in [] if reason == INTERRUPTED else self._pauses.all():
+            self._end(trial, "stopped", f"stopped at rung {trial.rung}")
+        for job in [job for job, trial in self.trials.items() if not trial.state and not trial.paused]:
             self.ended(job, JobOutcome("halted", reason))

@@ -28,6 +28,7 @@ from sepsearch.utils.files import sync_folder
 WINDOW = (100, 400)
 
 SAMPLER_VALUE = "sampler_value"  # attribute of a stopped trial: the value that samplers see in place of an own one
+PAUSED = "paused"  # attribute of a running trial that is paused: samplers see it as one that was stopped
 DRAWN = "tpe:relative_params:"
 _number = attrgetter("number")
 
@@ -168,8 +169,8 @@ class StudyLog(JournalStorage):
             self._ended = [kept[number] for number in sorted(kept)]
             self._seen_ended = [_as_seen(trial) for trial in self._ended]
         ended = self._seen_ended if for_sampler else self._ended
-        going = self._drawn if drawn else self._open
-        return sorted([*ended, *going.values()], key=_number)
+        going = (self._drawn if drawn else self._open).values()
+        return sorted([*ended, *(map(_as_seen, going) if for_sampler else going)], key=_number)
 
 
 class SamplerView:
@@ -200,12 +201,14 @@ class SamplerView:
 
 
 def _as_seen(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that has ended as samplers see it."""
-    if trial.state != TrialState.PRUNED or SAMPLER_VALUE not in trial.user_attrs:
+    """A trial that has ended or is paused as samplers see it."""
+    paused = trial.state == TrialState.RUNNING and trial.user_attrs.get(PAUSED)
+    value = trial.user_attrs.get(SAMPLER_VALUE)
+    if not paused and (trial.state != TrialState.PRUNED or value is None):
         return trial
     seen = copy.copy(trial)
-    seen.state = TrialState.COMPLETE
-    seen.value = trial.user_attrs[SAMPLER_VALUE]
+    seen.state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+    seen.value = trial.intermediate_values[max(trial.intermediate_values)] if value is None else value
     return seen
 
 

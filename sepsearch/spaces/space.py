@@ -117,9 +117,10 @@ class SearchSettings(_Strict):
     `examples_per_epoch` and `validation_examples` are per instrument, and at most: an epoch never holds more examples
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
     (`sampler.Sampler`). `spared_share` of the trials that would be stopped run on to their end, to know what stopping
-    costs (see `sepsearch.replay`). `stopping` is the early-stopping method (see docs/early-stopping.md): "asha" (successive
-    halving, weak trials stop at rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same, with a largest
-    rung that grows while rankings change), "curve_model" (a learning-curve model, asked every `grace_epochs`) or "none".
+    costs (see `sepsearch.replay`). `stopping` is the early-stopping method (docs/early-stopping.md): "asha"
+    (successive halving, weak trials stop at rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same,
+    with a largest rung that grows while rankings change), "curve_model" (a learning-curve model, asked every
+    `grace_epochs`), or "none".
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)
@@ -138,8 +139,8 @@ class SearchSettings(_Strict):
     def _check(self) -> "SearchSettings":
         if self.spared_share and self.stopping in ("asha_promotion", "pasha", "none"):
             raise ValueError(
-                f"spared_share is {self.spared_share:g}, but with stopping: {self.stopping} no trial is stopped for good"
-                " at a rung: expected 0, or stopping: asha or curve_model"
+                f"spared_share is {self.spared_share:g}, but stopping: {self.stopping} stops no trial for good at a"
+                " rung: expected 0, or stopping: asha or curve_model"
             )
         if self.stopping == "curve_model" and self.epochs > MOST_MODELLED:
             raise ValueError(f"stopping: curve_model takes at most {MOST_MODELLED} epochs, found {self.epochs}")

@@ -32,8 +32,8 @@ from sepsearch.preflight.estimates import (
     forecast_disk,
     forecast_times,
 )
-from sepsearch.search.asha import MANY, expected_epochs
 from sepsearch.search.protocol import Workers
+from sepsearch.search.stopping.forecast import MANY, expected_epochs
 from sepsearch.spaces.space import load_space, parse_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import TrainingFailed
