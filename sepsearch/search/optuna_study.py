@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 if TYPE_CHECKING:
     import optuna
@@ -85,8 +85,9 @@ class OptunaStudy:
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction=DIRECTIONS[mode], load_if_exists=True
         )
-        view: Any = SamplerView(storage)
-        self._proposing = optuna.Study(name, view, sampler=sampler)
+        view = SamplerView(storage)
+        self._paused, seen_storage = view.paused, cast(Any, view)
+        self._proposing = optuna.Study(name, seen_storage, sampler=sampler)
         self._distributions, self._stopped = space, stopped
         self._asked: dict[str, Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=memory)
@@ -122,9 +123,8 @@ class OptunaStudy:
             self._completed.append(asked.curve)
         if asked.live is not None:
             ended, final = asked.outcome
-            if asked.paused is not None:
-                asked.paused = None
-                self.mark_paused(asked)
+            asked.paused = None
+            self.mark_paused(asked)
             for key, attribute in asked.attributes().items():
                 asked.live.set_user_attr(key, attribute)
             # Optuna itself gives a pruned trial its last value.
@@ -138,12 +138,11 @@ class OptunaStudy:
         self.mark_paused(asked)
 
     def mark_paused(self, asked: Asked) -> None:
-        """Write whether a trial that has not ended is paused, and its value for samplers, into the study."""
-        from sepsearch.search.study_storage import PAUSED, SAMPLER_VALUE
-
+        """Have samplers see whether a trial that has not ended is paused."""
         if asked.live is not None:
-            asked.live.set_user_attr(PAUSED, asked.paused is not None)
-            asked.live.set_user_attr(SAMPLER_VALUE, asked.paused[1] if asked.paused else None)
+            self._paused.pop(asked.live.number, None)
+            if asked.paused is not None:
+                self._paused[asked.live.number] = asked.paused[1]
 
     def _forget(self, asked: Asked) -> None:
         """Free the memory of a trial that has ended: the study has all of it."""
