@@ -16,8 +16,7 @@ TELLS = get_args(SearchSettings.model_fields["tell"].annotation)
 
 
 def make_strategies(space: Space, epochs: int) -> list[Strategy]:
-    """Compared strategies: samplers with the run's rungs and without, other rungs, early-stopping methods and values for
-    stopped trials with TPE."""
+    """Compared strategies: samplers with the run's rungs and without; with TPE other rungs, methods and `tell`."""
     search = space.search
     grace, factor, tell = search.grace_epochs, search.reduction_factor, search.tell
     wanted = [Strategy(sampler, grace, rungs, tell) for sampler in ("random", "tpe", "gp") for rungs in (None, factor)]
