@@ -83,7 +83,8 @@ class RunReducer:
         self.begun: Counter[str] = Counter()
         self.best: Job | None = None
         self.best_of: dict[str, tuple[float, str]] = {}
-        self.rungs: StoppingRule = METHODS["none"](1, 2, 1)
+        self._kind = ("none", 1, 2, 1)  # method, first rung, factor, full budget
+        self.rungs: StoppingRule = METHODS["none"](*self._kind[1:])
         self.paused: dict[str, Job] = {}
         self.stopped_at: Counter[int] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
@@ -158,17 +159,24 @@ class RunReducer:
             self.resumes += 1
         self.end = ""
         settings, space = self.search["settings"], self.search["space"]
-        before, rules = self.rungs.values, space.get("search", {})
+        rules = space.get("search", {})
         factor = settings.get("reduction_factor") or rules.get("reduction_factor", 2)
-        self.rungs = METHODS[rules.get("stopping", "asha")](rules.get("grace_epochs", 1), factor, self.epochs)
-        for rung, values in before.items():
-            for id, value in values.items():
-                self.rungs.record(id, rung, value)
+        self._make_rungs(rules.get("stopping", "asha"), rules.get("grace_epochs", 1), factor, self.epochs)
         self._length.begin(settings, space)
         self.throughput.begin(self.last)
         if event["event"] == "resume":
             for job in [job for job in self.jobs.values() if job.interrupted or job.id in event["units"]]:
                 self._reopen(job)
+
+    def _make_rungs(self, method: str, grace: int, factor: int, epochs: int) -> None:
+        """Make the rungs of the search; where a resumed one has others, they get the values that are known."""
+        kind = (method, grace, factor, epochs)
+        if kind == self._kind:
+            return
+        before, self._kind, self.rungs = self.rungs.values, kind, METHODS[method](grace, factor, epochs)
+        for rung, values in before.items():
+            for id, value in values.items():
+                self.rungs.record(id, rung, value)
 
     def _reopen(self, job: Job) -> None:
         if job.state != RUNNING:

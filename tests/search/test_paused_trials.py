@@ -160,6 +160,19 @@ def test_a_promoted_trial_runs_again_and_a_paused_one_can_end():
     assert ended.stopped_at[1] == 1
 
 
+def test_the_state_of_a_run_knows_the_largest_open_rung_of_pasha():
+    plan_values = {"t0000": (0.5, 0.3), "t0001": (0.4, 0.35)}
+    kind, begin = search_event()
+    begin = {**begin, "space": {"search": {"stopping": "pasha", "grace_epochs": 1, "reduction_factor": 2}}}
+    events = [(kind, {**begin, "settings": {"trials": 2, "epochs": 8}})]
+    for id, values in plan_values.items():
+        events.append(("trial", {"id": id, "params": PARAMS}))
+        events += [epoch_event("epoch", id, epoch, members(epoch, ratio=v)) for epoch, v in enumerate(values, 1)]
+    state = state_of(journal([*events, ("resume", {"units": {}, "changed": {}})]))
+    # They changed places between epochs 1 and 2, so that rung 4 is open, and rung 2 has a cut-off.
+    assert (state.cutoff(2), state.cutoff(4)) == (0.3, None)
+
+
 def test_a_space_refuses_what_no_stopping_method_can_do():
     parameters = {"filters": [8, 16]}
     with pytest.raises(UserError, match=r"spared_share is 0.1, but stopping: pasha"):

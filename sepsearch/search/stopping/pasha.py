@@ -46,12 +46,18 @@ class PashaRungs(PromotionRungs):
         """Largest open rung, in epochs: no trial is trained for longer now."""
         return self._levels[self._top]
 
+    def record(self, trial: str, epoch: int, value: float) -> None:
+        """Record a trial's value after an epoch; opens the next rung where it changes the ranking."""
+        self._curves.setdefault(trial, {})[epoch] = value
+        super().record(trial, epoch, value)
+        if epoch == self.largest and epoch in self.values and math.isfinite(value):
+            self._grow()
+
     def report(self, trial: str, epoch: int, value: float) -> int | None:
         """Record a trial's value after an epoch; the rung at which it pauses, or None to go on."""
-        self._curves.setdefault(trial, {})[epoch] = value
-        if epoch == self.largest and epoch in self.values and math.isfinite(value):
+        if epoch not in self.values:
             self.record(trial, epoch, value)
-            self._grow()
+            return None
         return super().report(trial, epoch, value)
 
     def _open_above(self, rung: int) -> bool:
