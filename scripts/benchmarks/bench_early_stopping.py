@@ -57,8 +57,8 @@ def rules() -> dict[str, Callable[[int], StoppingRule]]:
     for probability in PROBABILITIES:
         found[f"curve_model {probability:g}"] = partial(CurveModelRule, GRACE, FACTOR, unlikely=probability)
     found["asha grace 3"] = partial(METHODS["asha"], 3, FACTOR)
-    found["asha factor 2"] = partial(METHODS["asha"], GRACE, 2)
-    found["pasha factor 2"] = partial(METHODS["pasha"], GRACE, 2)
+    for name in ("asha", "asha_promotion", "pasha"):
+        found[f"{name} factor 2"] = partial(METHODS[name], GRACE, 2)
     found |= optuna_rules(GRACE, FACTOR)
     found["Syne Tune PASHA"] = partial(SynePasha, GRACE, FACTOR)
     return found
