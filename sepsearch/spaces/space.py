@@ -6,7 +6,7 @@ parameters:
   learning_rate: {low: 3e-4, high: 1e-2, log: true} # a number between (whole numbers when both ends are)
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
-search: {trials: 100, epochs: 50, stopping: asha}  # or asha_promotion, pasha, curve_model, none
+search: {trials: 100, epochs: 50, stopping: asha_promotion} # or asha, pasha, curve_model, none
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from sepsearch.utils.yaml import dump_yaml, load_yaml
 
 Value = bool | int | float | str
 Stopping = Literal["asha", "asha_promotion", "pasha", "curve_model", "none"]
+PAUSING = ("asha_promotion", "pasha")  # methods whose trials pause, with their checkpoint, and may go on
 MOST_MODELLED = 500  # epochs whose covariances the learning-curve model holds
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
@@ -137,7 +138,7 @@ class SearchSettings(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "SearchSettings":
-        if self.spared_share and self.stopping in ("asha_promotion", "pasha", "none"):
+        if self.spared_share and self.stopping in (*PAUSING, "none"):
             raise ValueError(
                 f"spared_share is {self.spared_share:g}, but stopping: {self.stopping} stops no trial for good at a"
                 " rung: expected 0, or stopping: asha or curve_model"
