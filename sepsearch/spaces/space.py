@@ -134,7 +134,14 @@ class SearchSettings(_Strict):
     reduction_factor: int = Field(default=3, ge=2, le=MOST)
     tell: Literal["pruned", "last", "extrapolated"] = "extrapolated"
     spared_share: float = Field(default=0.0, ge=0, le=1)
-    stopping: Stopping = "asha"
+    stopping: Stopping = "asha_promotion"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stopping(cls, data: Any) -> Any:
+        """The method of settings that have none: one that can spare trials, where some are to be spared."""
+        spares = isinstance(data, dict) and data.get("spared_share") and "stopping" not in data
+        return {**data, "stopping": "asha"} if spares else data
 
     @model_validator(mode="after")
     def _check(self) -> "SearchSettings":

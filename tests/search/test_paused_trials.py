@@ -173,6 +173,20 @@ def test_the_state_of_a_run_knows_the_largest_open_rung_of_pasha():
     assert (state.cutoff(2), state.cutoff(4)) == (0.3, None)
 
 
+def test_a_journal_of_a_version_without_early_stopping_methods_is_of_asha():
+    kind, begin = search_event()
+    state = state_of(journal([(kind, {**begin, "space": {"search": {"grace_epochs": 1, "reduction_factor": 2}}})]))
+    assert state.search["space"]["search"]["stopping"] == "asha"
+    assert type(state.rungs) is METHODS["asha"]
+
+
+def test_a_space_that_spares_trials_and_names_no_method_has_one_that_can():
+    parameters = {"filters": [8, 16]}
+    methods = [parse_space({"parameters": parameters, "search": search}, "space").search.stopping for search in
+               ({}, {"spared_share": 0.1}, {"spared_share": 0.1, "stopping": "curve_model"})]  # fmt: skip
+    assert methods == ["asha_promotion", "asha", "curve_model"]
+
+
 def test_a_space_refuses_what_no_stopping_method_can_do():
     parameters = {"filters": [8, 16]}
     with pytest.raises(UserError, match=r"spared_share is 0.1, but stopping: pasha"):
