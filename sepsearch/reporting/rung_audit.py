@@ -86,6 +86,10 @@ class RecordedPausingRule(RecordedRule):
         """As `PausingRule.promotable`."""
         return self._pausing.promotable()
 
+    def finishing(self) -> tuple[str, int] | None:
+        """As `PausingRule.finishing`."""
+        return self._pausing.finishing()
+
     def promoted(self, trial: str, rung: int) -> None:
         """As `PausingRule.promoted`."""
         self._pausing.promoted(trial, rung)

@@ -99,7 +99,7 @@ class SearchPlan:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             job = self._attempts.waiting.pop(0)
-        elif promotion := self._pauses.promotion():
+        elif promotion := self._pauses.promotion(len(self._open), self._finishes()):
             job = promotion["id"]
             self._record(promotion)
         elif self._wants_more():
@@ -108,8 +108,7 @@ class SearchPlan:
                 begun = self._begin_trial(self.reference)
             if begun is None:
                 self.wanted = len(self.trials)
-                self._end_paused()
-                return None
+                return None if self._missing() else self.next()
             job = begun
         else:
             self._end_paused()
@@ -201,8 +200,12 @@ class SearchPlan:
 
     def _end_paused(self) -> None:
         """End the paused trials once none of them can be promoted any more."""
-        for trial in [] if self._wants_more() else self._pauses.left_over(len(self._open)):
+        for trial in [] if self._wants_more() else self._pauses.left_over(len(self._open), self._finishes()):
             self._end(trial, "stopped", f"stopped at rung {trial.rung}")
+
+    def _finishes(self) -> bool:
+        """Whether no other trial will begin, and none has completed: the best rank is that of one that was stopped."""
+        return self._best[0] and not self._wants_more()
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""

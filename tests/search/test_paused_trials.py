@@ -57,8 +57,20 @@ def test_a_paused_trial_keeps_its_checkpoint_and_is_handed_out_again_when_it_is_
     assert events == ["trial", "epoch", "paused", "trial", "epoch", "paused", "promoted"]
 
 
-def test_the_search_ends_with_the_paused_trials_as_stopped_at_their_rungs(tmp_path):
-    plan = make_plan(tmp_path, trials=3)
+def test_a_search_of_too_few_trials_for_a_promotion_trains_its_best_one_to_the_end(tmp_path):
+    plan = make_plan(tmp_path, trials=1)
+    job = start(plan)
+    for rung in (1, 2):
+        assert report(plan, job, rung, 0.5) == f"paused at rung {rung}"
+        assert not plan.finished()
+        assert start(plan) == job
+    assert [report(plan, job, epoch, 0.4) for epoch in (3, 4)] == [None, "full budget"]
+    assert plan.finished()
+    assert plan.trials[job].state == "completed"
+
+
+def test_pasha_ends_with_the_paused_trials_as_stopped_at_their_rungs(tmp_path):
+    plan = make_plan(tmp_path, trials=3, stopping="pasha")
     for ratio in (0.5, 0.6, 0.7):
         job = start(plan)
         (tmp_path / f"{job}.checkpoint").touch()
@@ -76,6 +88,20 @@ def test_the_search_ends_with_the_paused_trials_as_stopped_at_their_rungs(tmp_pa
         "t0002": ("stopped", "stopped at rung 1"),
     }
     assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_with_promotion_the_others_end_as_stopped_once_one_has_completed(tmp_path):
+    plan = make_plan(tmp_path, trials=2)
+    for ratio in (0.5, 0.6):
+        report(plan, start(plan), 1, ratio)
+    job = start(plan)
+    report(plan, job, 2, 0.5)
+    assert start(plan) == job
+    for epoch in (3, 4):
+        report(plan, job, epoch, 0.4)
+    assert plan.next() is None
+    assert plan.finished()
+    assert [trial.reason for trial in plan.trials.values()] == ["", "stopped at rung 1"]
 
 
 def test_a_running_trial_may_still_promote_those_that_wait(tmp_path):

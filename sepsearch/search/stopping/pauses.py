@@ -25,9 +25,18 @@ class Pauses:
             return None
         return {"event": "paused", "id": trial.id, "rung": trial.rung}
 
-    def promotion(self) -> PauseEvent | None:
-        """The event of the paused trial that goes on next; None where none does."""
-        found = self._rule.promotable() if self._rule else None
+    def promotion(self, unfinished: int, finish: bool) -> PauseEvent | None:
+        """The event of the paused trial that goes on next; None where none does.
+
+        Args:
+            unfinished: how many trials have not ended.
+            finish: no other trial will begin, and none has completed.
+        """
+        if self._rule is None:
+            return None
+        found = self._rule.promotable()
+        if found is None and finish and len(self._trials) == unfinished:
+            found = self._rule.finishing()
         return {"event": "promoted", "id": found[0], "rung": found[1]} if found else None
 
     def apply(self, trial: Trial, event: PauseEvent) -> None:
@@ -46,16 +55,12 @@ class Pauses:
         trial.paused = False
         self._trials.pop(trial.id, None)
 
-    def left_over(self, unfinished: int) -> list[Trial]:
-        """The paused trials, where none can be promoted any more, the best first.
+    def left_over(self, unfinished: int, finish: bool) -> list[Trial]:
+        """The paused trials, where none can be promoted any more, the best first; no other trial will begin.
 
-        Args:
-            unfinished: how many trials have not ended; no other will begin. While one of them is not paused, its value
-                can still promote others.
+        Arguments as `promotion` has them. While a trial is not paused, its value can still promote others.
         """
-        if self._rule is None or len(self._trials) < unfinished or self._rule.promotable():
-            return []
-        return self.all()
+        return [] if len(self._trials) < unfinished or self.promotion(unfinished, finish) else self.all()
 
     def all(self) -> list[Trial]:
         """The paused trials, the best first: provisional models are made of those better than all before."""

@@ -48,6 +48,17 @@ class PromotionRungs(Rungs):
         """The best paused trial of the highest rung from which one can be promoted, and the rung."""
         return self._next(set())
 
+    def finishing(self) -> tuple[str, int] | None:
+        """The best paused trial of the highest rung where one waits, for a search in which no trial has completed.
+
+        The algorithm begins new trials for ever; in a search of few ones none would get past the rungs.
+        """
+        for rung in reversed(self.values):
+            waiting = self._paused[rung] & self.values[rung].keys()
+            if waiting:
+                return min(waiting, key=lambda trial: (self.values[rung][trial], trial)), rung
+        return None
+
     def promoted(self, trial: str, rung: int) -> None:
         """A trial that was paused at a rung goes on."""
         self._paused[rung].discard(trial)

@@ -44,5 +44,8 @@ class PausingRule(StoppingRule, Protocol):
     def promotable(self) -> tuple[str, int] | None:
         """The paused trial that goes on next, and its rung; None where no trial is good enough now."""
 
+    def finishing(self) -> tuple[str, int] | None:
+        """The paused trial that goes on at the end of a search in which none has completed; None to leave it so."""
+
     def promoted(self, trial: str, rung: int) -> None:
         """A trial that was paused at a rung goes on."""
