@@ -13,7 +13,7 @@ from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.stopping.methods import make_rule
 from sepsearch.search.stopping.rule import PausingRule, StoppingRule
 from sepsearch.search.trials import Trial
-from sepsearch.spaces.space import Space, parse_space
+from sepsearch.spaces.space import Space, journal_space
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def audit_rungs(search: SearchEvent, events: Iterable[Event]) -> RungAudit:
     """
     where = f"the journal of {search.get('name')}"
     try:
-        space, epochs = parse_space(search["space"], where), int(search["settings"]["epochs"])
+        space, epochs = journal_space(search["space"], where), int(search["settings"]["epochs"])
         rule = make_rule(space.search, epochs)
         rungs = (RecordedPausingRule if isinstance(rule, PausingRule) else RecordedRule)(rule)
         sampler = Sampler(space, None, "audit", 0, window=(0, sys.maxsize))

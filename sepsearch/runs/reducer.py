@@ -38,15 +38,6 @@ RETRAINING_EVENTS = ("final", "final_epoch", "final_end", "fold", "fold_epoch", 
 SHOWN_FAILURES = 5
 
 
-def with_stopping(search: SearchEvent) -> SearchEvent:
-    """The event "search" with its early-stopping method: journals of earlier versions have none, and it was ASHA."""
-    space = search["space"]
-    rules = space.get("search")
-    if not isinstance(rules, dict) or "stopping" in rules:
-        return search.copy()
-    return {**search, "space": {**space, "search": {"stopping": "asha", **rules}}}
-
-
 class RunReducer:
     """What a run's events add up to; `handle` takes them, from the first on. Use `state.RunState`.
 
@@ -160,10 +151,10 @@ class RunReducer:
     def _begin(self, event: SearchEvent | ResumeEvent) -> None:
         """The run, or another process of it, begins."""
         if event["event"] == "search":
-            self.search, self.begin = with_stopping(event), self.last
+            self.search, self.begin = event.copy(), self.last
             self._enter("search")
         else:
-            self.search = with_stopping(cast(SearchEvent, {**self.search, **event["changed"]}))
+            self.search = cast(SearchEvent, {**self.search, **event["changed"]})
             self.since = self.last
             self.resumes += 1
         self.end = ""

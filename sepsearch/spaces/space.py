@@ -278,7 +278,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
             return load_space(path)
         except UserError as error:
             raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
-    space = parse_space(values, f"the journal beside {path}")
+    space = journal_space(values, f"the journal beside {path}")
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{space_text(space)}")
     return space
 
@@ -286,6 +286,18 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
 def space_text(space: Space) -> str:
     """A space as the content of a space file, with all defaults in it."""
     return dump_yaml(space.model_dump(mode="json", exclude_none=True))
+
+
+def journal_space(values: Any, where: str) -> Space:
+    """The space of a journal's first event. Journals of earlier versions have no `stopping`: it was ASHA.
+
+    Raises:
+        UserError: it is none of this version.
+    """
+    rules = values.get("search") if isinstance(values, dict) else None
+    if isinstance(rules, dict):
+        values = {**values, "search": {"stopping": "asha", **rules}}
+    return parse_space(values, where)
 
 
 def _is_blank(path: Path) -> bool:

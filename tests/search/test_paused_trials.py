@@ -11,7 +11,7 @@ from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.stopping.methods import METHODS
-from sepsearch.spaces.space import parse_space
+from sepsearch.spaces.space import journal_space, parse_space
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
 
@@ -202,8 +202,10 @@ def test_the_state_of_a_run_knows_the_largest_open_rung_of_pasha():
 def test_a_journal_of_a_version_without_early_stopping_methods_is_of_asha():
     kind, begin = search_event()
     state = state_of(journal([(kind, {**begin, "space": {"search": {"grace_epochs": 1, "reduction_factor": 2}}})]))
-    assert state.search["space"]["search"]["stopping"] == "asha"
     assert type(state.rungs) is METHODS["asha"]
+    old = {"parameters": {"filters": [8, 16]}, "search": {"grace_epochs": 1}}
+    assert journal_space(old, "the journal").search.stopping == "asha"
+    assert journal_space({**old, "search": {"stopping": "pasha"}}, "the journal").search.stopping == "pasha"
 
 
 def test_a_space_that_spares_trials_and_names_no_method_has_one_that_can():
