@@ -16,15 +16,17 @@ from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
 
 
-def make_plan(folder: Path, trials: int = 4, stopping: str = "asha_promotion", tell: str = "last") -> SearchPlan:
-    """A search of four epochs with rungs 1 and 2, whose checkpoints are in `folder`."""
+def make_plan(
+    folder: Path, trials: int = 4, stopping: str = "asha_promotion", tell: str = "last", rungs: tuple[int, int] = (1, 2)
+) -> SearchPlan:
+    """A search of four epochs with rungs 1 and 2 (the first one, and the factor), checkpoints in `folder`."""
     parameters = {"filters": [8, 16, 24, 32], "learning_rate": {"low": 1e-4, "high": 1e-2}}
     space = parse_space({"parameters": parameters, "search": {"tell": tell, "sampler": "random"}}, "space")
     folder.mkdir(exist_ok=True)
     sampler = Sampler(space, None, "x", seed=0)
     journal = Journal(folder / "journal.jsonl")
-    rungs = METHODS[stopping](1, 2, 4)
-    return SearchPlan(sampler, rungs, journal, trials, 4, seed=0, checkpoints=open_storage(folder))
+    rule = METHODS[stopping](*rungs, 4)
+    return SearchPlan(sampler, rule, journal, trials, 4, seed=0, checkpoints=open_storage(folder))
 
 
 def report(plan: SearchPlan, job: str, epoch: int, ratio: float) -> str | None:
@@ -137,6 +139,26 @@ def test_a_resumed_search_keeps_paused_trials_waiting_and_promotes_them(tmp_path
     assert start(again) == second
     report(again, second, 1, 0.6)
     assert start(again) == first
+
+
+@pytest.mark.parametrize("stopping", ["asha", "pasha", "none"])
+def test_a_search_that_is_resumed_with_another_method_ends_what_was_paused(stopping, tmp_path):
+    plan = make_plan(tmp_path, trials=2)
+    for ratio in (0.5, 0.6):
+        report(plan, start(plan), 1, ratio)
+    plan.journal.close()
+    again = make_plan(tmp_path / "again", trials=3, stopping=stopping, rungs=(2, 2))
+    again.restore(list(read_journal(tmp_path / "journal.jsonl")))
+    again.resume()
+    job = start(again)
+    for epoch in (1, 2, 3, 4):
+        if report(again, job, epoch, 0.4):
+            break
+    while (following := again.next()) is not None:
+        report(again, following[0], again.trials[following[0]].epochs + 1, 0.4)
+    assert again.finished()
+    assert {trial.state for trial in again.trials.values()} <= {"completed", "stopped"}
+    assert again.trials["t0000"].reason == again.trials["t0001"].reason == "stopped at rung 1"
 
 
 @pytest.mark.parametrize(

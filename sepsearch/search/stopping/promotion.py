@@ -41,8 +41,8 @@ class PromotionRungs(Rungs):
         return None
 
     def paused(self, trial: str, rung: int) -> None:
-        """A trial's worker is free: from now on it can be promoted."""
-        self._paused[rung].add(trial)
+        """A trial's worker is free: from now on it can be promoted; not where a resumed search has no such rung."""
+        self._paused.setdefault(rung, set()).add(trial)
 
     def promotable(self) -> tuple[str, int] | None:
         """The best paused trial of the highest rung from which one can be promoted, and the rung."""
@@ -61,8 +61,8 @@ class PromotionRungs(Rungs):
 
     def promoted(self, trial: str, rung: int) -> None:
         """A trial that was paused at a rung goes on."""
-        self._paused[rung].discard(trial)
-        self._promoted[rung].add(trial)
+        self._paused.setdefault(rung, set()).discard(trial)
+        self._promoted.setdefault(rung, set()).add(trial)
 
     def _next(self, arriving: set[str]) -> tuple[str, int] | None:
         """The trial to promote; those `arriving` count as paused wherever they have a value and were not promoted."""
