@@ -12,6 +12,7 @@ from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.stopping.methods import METHODS
 from sepsearch.spaces.space import journal_space, parse_space
+from sepsearch.tracking.mapping import Projection
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.storage import open_storage
 
@@ -196,6 +197,22 @@ def test_the_state_of_a_run_counts_paused_trials_as_waiting_and_not_as_unfinishe
     assert state.states("search") == {"waiting": 2, "running": 1, "completed": 0, "stopped": 0, "failed": 0}
     assert state.unfinished() == {"t0001": 1}
     assert len(state.rungs.values[1]) == 2
+
+
+def test_mlflow_shows_a_paused_trial_as_paused_and_a_promoted_one_as_running():
+    projection = Projection()
+    for event in journal([*paused_events(), ("promoted", {"id": "t0000", "rung": 1})]):
+        projection.apply(event)
+        if event["event"] == "paused":
+            assert projection.work["t0000"].tags["state"] == "paused"
+    assert projection.work["t0000"].tags["state"] == "running"
+
+
+def test_an_interruption_closes_the_mlflow_runs_of_paused_trials():
+    projection = Projection()
+    for event in journal([*paused_events(), ("end", {"state": "interrupted"})]):
+        projection.apply(event)
+    assert {projection.work[id].tags["state"] for id in ("t0000", "t0001")} == {"interrupted"}
 
 
 def test_a_promoted_trial_runs_again_and_a_paused_one_can_end():
