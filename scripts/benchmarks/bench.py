@@ -4,9 +4,10 @@
     python scripts/benchmarks/bench.py prepare trials  # some parts; prints the table
     python scripts/benchmarks/bench.py fit --device cuda --batch 32 256 --members 1 13  # needs torch and numpy alone
 
-Parts: prepare, trials, memory, prefetch, fit, stopped_values, warm_start, separate. Each runs in a process of its own.
-What takes too long to be one of them has a command of its own (bench_kills.py, bench_stopped_values.py real,
-crash_points.py, fuzz.py); its figures stand at the end of the page, which is left as it is.
+Parts: prepare, trials, memory, prefetch, fit, stopped_values, warm_start, early_stopping, separate. Each runs in a
+process of its own. What takes too long to be one of them has a command of its own (bench_kills.py,
+bench_stopped_values.py real, crash_points.py, fuzz.py); its figures stand at the end of the page, which is left as
+it is.
 """
 
 import argparse
@@ -29,6 +30,7 @@ PARTS = (
     "fit",
     "stopped_values",
     "warm_start",
+    "early_stopping",
     "separate",
 )
 APART = "\n# Measured apart\n"

@@ -95,6 +95,11 @@ class Screen:
                 running = len(self._run.running)
                 late = "; the trials that run go on to their end" if running else ""
                 self._print(f"search over: {event['reason']}{late}")
+            case "paused":
+                job = self._run.jobs[event["id"]]
+                self._print(
+                    f"{job.id:7} ratio {number(job.ratio)} after {job.epochs} epochs, paused at rung {event['rung']}"
+                )
             case "eliminated":
                 self._print(f"{event['id']:7} gets no more seeds: {event['reason']}")
             case "retry":

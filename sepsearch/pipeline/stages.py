@@ -14,7 +14,6 @@ from sepsearch.models.families import registered_families
 from sepsearch.models.saved_model import PROVISIONAL_FOLDER
 from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.extension import with_former_ids
 from sepsearch.search.feasibility import shortage
@@ -25,6 +24,7 @@ from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import end_rules
 from sepsearch.search.selection import Choice, Finalist, choose_finalists
+from sepsearch.search.stopping.methods import make_rule
 from sepsearch.search.trials import Trial, best_trials, small_trials
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, one_line, storage_fault
@@ -121,7 +121,7 @@ class Stages:
         sampler = Sampler(self.space, study, name, seed, reference=self.reference, known=self.known)
         plan = SearchPlan(
             sampler,
-            Rungs(search.grace_epochs, search.reduction_factor, settings.epochs),
+            make_rule(search, settings.epochs),
             self.journal,
             settings.trials,
             settings.epochs,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean, median
 
 from sepsearch.preflight.corner_configurations import complete_corner
-from sepsearch.search.asha import expected_epochs
 from sepsearch.search.protocol import Params
+from sepsearch.search.stopping.forecast import expected_epochs
 from sepsearch.spaces.configurations import sampled_names
-from sepsearch.spaces.space import Space
+from sepsearch.spaces.space import PAUSING, Space
 from sepsearch.utils.formatting import duration, size
 
 STATES = 4  # numbers kept per trainable one: itself, its gradient or best value, Adam's two moments
@@ -211,7 +211,8 @@ def forecast_disk(parameters: int, job: Job) -> Disk:
     """Bytes that a run writes if every network has so many trainable numbers."""
     weights = job.networks * parameters * NUMBER_BYTES
     # A unit's checkpoint is replaced every epoch, the new one whole before the old one goes.
-    checkpoints = 2 * job.concurrent * STATES * weights
+    paused = job.trials if job.space.search.stopping in PAUSING else 0
+    checkpoints = (2 * job.concurrent + paused) * STATES * weights
     # The best weights of every finalist; the chosen models once in the run's folder and once in the registry's.
     kept = (job.final_units + 1) * weights
     epochs = expected_epochs(job.trials, job.epochs, job.space)[-1] + job.final_units * job.final_epochs

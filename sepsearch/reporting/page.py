@@ -176,12 +176,7 @@ def _trials(facts: RunFacts) -> dict[str, Any]:
             " that ran all epochs, and some of the others, evenly spaced. results.json has all of them."
         )
     if facts.audit and facts.audit.rungs.values:
-        search = facts.audit.space.search
-        search_text += (
-            f" At the rungs (epochs {', '.join(map(str, facts.audit.rungs.values))}) a trial is stopped unless its"
-            f" ratio is among the best 1 in {search.reduction_factor} that have arrived so far (asynchronous successive"
-            " halving)."
-        )
+        search_text += say.stopping_text(facts.audit.space.search, list(facts.audit.rungs.values))
     return {
         "trials": trial_tables.trial_table(facts),
         "many": len(facts.trials) > MANY_TRIALS,

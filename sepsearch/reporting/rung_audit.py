@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, SearchEvent
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.methods import make_rule
+from sepsearch.search.stopping.rule import PausingRule, StoppingRule
 from sepsearch.search.trials import Trial
-from sepsearch.spaces.space import Space, parse_space
+from sepsearch.spaces.space import Space, journal_space
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision of a rung on a trial: the rank (`place`) of its value among `known` ones; the best `passing` go on."""
+    """Decision at a rung on a trial: the rank (`place`) of its value among `known` ones; the best `passing` go on.
+
+    `cutoff` is the value that was good enough; None where no value is. `note`: what else the decision followed from.
+    """
 
     trial: str
     rung: int
@@ -29,28 +33,71 @@ class Decision:
     place: int
     known: int
     passing: int
-    cutoff: float
+    cutoff: float | None
     stops: bool
+    note: str = ""
 
 
-class RecordedRungs(Rungs):
-    """Rungs that record their decisions."""
+class RecordedRule:
+    """A rule that records its decisions."""
 
-    def __init__(self, grace: int, factor: int, epochs: int):
-        super().__init__(grace, factor, epochs)
+    def __init__(self, rule: StoppingRule):
+        self.rule, self.factor, self.values = rule, rule.factor, rule.values
         self.decisions: list[Decision] = []
 
+    def record(self, trial: str, epoch: int, value: float) -> None:
+        """As `StoppingRule.record`."""
+        self.rule.record(trial, epoch, value)
+
     def report(self, trial: str, epoch: int, value: float) -> int | None:
-        """As `Rungs.report`."""
-        stops = super().report(trial, epoch, value)
+        """As `StoppingRule.report`."""
+        stops = self.rule.report(trial, epoch, value)
         if epoch in self.values and math.isfinite(value):
-            known = sorted(self.values[epoch].values())
-            passing = len(known) // self.factor or len(known)  # too few to judge by: all go on
-            place = 1 + sum(other < value for other in known)
-            cutoff = known[passing - 1]
-            decision = Decision(trial, epoch, value, place, len(known), passing, cutoff, stops is not None)
-            self.decisions.append(decision)
+            self.decisions.append(self.judge(trial, epoch, stops is not None))
         return stops
+
+    def cutoff(self, rung: int) -> float | None:
+        """As `StoppingRule.cutoff`."""
+        return self.rule.cutoff(rung)
+
+    def note(self, trial: str, rung: int) -> str:
+        """As `StoppingRule.note`."""
+        return self.rule.note(trial, rung)
+
+    def judge(self, trial: str, rung: int, stops: bool) -> Decision:
+        """The decision on a trial at a rung by the values that are there now."""
+        known = sorted(self.values[rung].values())
+        value, cutoff, note = self.values[rung][trial], self.cutoff(rung), self.note(trial, rung)
+        place = 1 + sum(other < value for other in known)
+        passing = 0 if cutoff is None else len(known) // self.factor
+        if cutoff is None and not note and not isinstance(self.rule, PausingRule):
+            passing, cutoff = len(known), known[-1]  # too few to judge by: all go on
+        return Decision(trial, rung, value, place, len(known), passing, cutoff, stops, note)
+
+
+class RecordedPausingRule(RecordedRule):
+    """The same of a `PausingRule`."""
+
+    def paused(self, trial: str, rung: int) -> None:
+        """As `PausingRule.paused`."""
+        self._pausing.paused(trial, rung)
+
+    def promotable(self) -> tuple[str, int] | None:
+        """As `PausingRule.promotable`."""
+        return self._pausing.promotable()
+
+    def finishing(self) -> tuple[str, int] | None:
+        """As `PausingRule.finishing`."""
+        return self._pausing.finishing()
+
+    def promoted(self, trial: str, rung: int) -> None:
+        """As `PausingRule.promoted`."""
+        self._pausing.promoted(trial, rung)
+
+    @property
+    def _pausing(self) -> PausingRule:
+        assert isinstance(self.rule, PausingRule)
+        return self.rule
 
 
 class _ReadOnly:
@@ -65,7 +112,7 @@ class RungAudit:
     """Trials by id, the rungs' decisions in order, and the study; a stopped trial is PRUNED there."""
 
     space: Space
-    rungs: RecordedRungs
+    rungs: RecordedRule
     trials: dict[str, Trial] = field(default_factory=dict)
     study: "optuna.Study | None" = None
 
@@ -76,8 +123,11 @@ class RungAudit:
 
     @functools.cached_property
     def stops(self) -> dict[str, Decision]:
-        """The last decision that stops a trial, by trial."""
-        return {decision.trial: decision for decision in self.rungs.decisions if decision.stops}
+        """The last decision that stops a trial, by trial; of trials that paused there by all that arrived."""
+        last = {decision.trial: decision for decision in self.rungs.decisions if decision.stops}
+        if not isinstance(self.rungs, RecordedPausingRule):
+            return last
+        return {trial: self.rungs.judge(trial, one.rung, True) for trial, one in last.items()}
 
 
 def audit_rungs(search: SearchEvent, events: Iterable[Event]) -> RungAudit:
@@ -92,8 +142,9 @@ def audit_rungs(search: SearchEvent, events: Iterable[Event]) -> RungAudit:
     """
     where = f"the journal of {search.get('name')}"
     try:
-        space, epochs = parse_space(search["space"], where), int(search["settings"]["epochs"])
-        rungs = RecordedRungs(space.search.grace_epochs, space.search.reduction_factor, epochs)
+        space, epochs = journal_space(search["space"], where), int(search["settings"]["epochs"])
+        rule = make_rule(space.search, epochs)
+        rungs = (RecordedPausingRule if isinstance(rule, PausingRule) else RecordedRule)(rule)
         sampler = Sampler(space, None, "audit", 0, window=(0, sys.maxsize))
         plan = SearchPlan(sampler, rungs, _ReadOnly(), int(search["settings"]["trials"]), epochs, 0)
         plan.restore(events)

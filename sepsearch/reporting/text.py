@@ -1,7 +1,7 @@
 """Sentences of the run report: state and size of the run, reliability of importances, commands."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sepsearch.reporting.figures import MOST_AXES, Mattered
 from sepsearch.reporting.run_data import RunFacts
 from sepsearch.runs.verdict import best_instrument
 from sepsearch.spaces.constraints import rate
+from sepsearch.spaces.space import SearchSettings
 from sepsearch.utils.formatting import duration
 
 FEW_TRIALS, SOME_TRIALS = 10, 30  # that ran all epochs: below, importance is unreliable, or only a hint
@@ -28,6 +29,21 @@ def when(time: float) -> str:
 def count(amount: int, what: str) -> str:
     """ "1 trial", "2 trials"."""
     return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
+def stopping_text(search: SearchSettings, rungs: Sequence[int]) -> str:
+    """How the search stopped trials early; begins with a space."""
+    at = f" At the rungs (epochs {', '.join(map(str, rungs))}) a trial"
+    best = f"its ratio is among the best 1 in {search.reduction_factor} that have arrived"
+    pauses = f"{at} is paused, and goes on once {best} (asynchronous successive halving with promotion"
+    return {
+        "asha": f"{at} is stopped unless {best} so far (asynchronous successive halving).",
+        "asha_promotion": f"{pauses}).",
+        "pasha": f"{pauses}; PASHA: the next larger rung opens only while the ranking of trials still changes).",
+        "curve_model": f" Every {search.grace_epochs} epochs a trial is stopped if a learning-curve model holds it for"
+        " unlikely to end below the best so far.",
+        "none": "",
+    }[search.stopping]
 
 
 def sample_rule(facts: RunFacts) -> str:

@@ -70,6 +70,10 @@ def _end_reason(facts: RunFacts, job: Job) -> str:
     if last is None or "rung" not in job.reason:
         return job.reason
     rank = f"{number(last.value)} was number {last.place} of {last.known} at epoch {last.rung}"
+    if last.note:
+        return f"{job.reason}: {rank}; {last.note}"
+    if last.cutoff is None:
+        return f"{job.reason}: {rank}; too few had arrived for one to go on"
     return f"{job.reason}: {rank}; the best {last.passing} went on, up to {number(last.cutoff)}"
 
 
@@ -80,7 +84,8 @@ def rung_table(facts: RunFacts) -> Table | None:
     rows = []
     for rung in facts.audit.rungs.values:
         met = [decision for decision in facts.audit.decisions if decision.rung == rung]
-        stopped = [v for v in met if facts.trials[v.trial].state == "stopped" and v.stops]
+        ended = {v.trial for v in met if v.stops and facts.audit.stops[v.trial].rung == rung}
+        stopped = [trial for trial in ended if facts.trials[trial].state == "stopped"]
         last = met[-1].cutoff if met else None
         epoch = Cell(f"epoch {rung}", float(rung))
         rows.append([epoch, figure(len(met), 0), figure(len(stopped), 0), figure(last)])

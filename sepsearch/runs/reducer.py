@@ -10,7 +10,6 @@ from typing import Any, cast
 from sepsearch.runs.clock import PROCESS_EVENTS, RunClock, StageTimer
 from sepsearch.runs.job import RUNNING, Job, make_epoch
 from sepsearch.runs.throughput import SearchLength, Throughput
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import (
     ContinueEvent,
     EliminatedEvent,
@@ -21,6 +20,7 @@ from sepsearch.search.events import (
     FinalistsEvent,
     FoldEvent,
     JobEndEvent,
+    PauseEvent,
     RegisteredEvent,
     ResumeEvent,
     RetryEvent,
@@ -31,11 +31,13 @@ from sepsearch.search.events import (
 )
 from sepsearch.search.protocol import reopens
 from sepsearch.search.selection import Finalist, SeedRun
+from sepsearch.search.stopping.methods import METHODS
+from sepsearch.search.stopping.rule import StoppingRule
 from sepsearch.spaces.constraints import fastest, violation
 from sepsearch.utils.errors import UserError
 
 STAGES = {"trial": "search", "final": "finalists", "fold": "leave-one-title-out"}  # by the event that begins a job
-SEARCH_EVENTS = ("trial", "epoch", "spared", "retry", "trial_end")
+SEARCH_EVENTS = ("trial", "epoch", "spared", "paused", "promoted", "retry", "trial_end")
 RETRAINING_EVENTS = ("final", "final_epoch", "final_end", "fold", "fold_epoch", "fold_end")
 SHOWN_FAILURES = 5
 
@@ -60,7 +62,7 @@ class RunReducer:
             `infeasible`: of trials that ended because they were too slow.
         best: the best trial that completed with the full budget; None as long as there is none.
         best_of: instrument → (ratio, trial) of the best there, likewise.
-        rungs: with the values of those that arrived; `stopped_at` counts by rung.
+        rungs: with the values of those that arrived; `stopped_at` counts by rung. `paused`: trials that wait at one.
         failures: the last ones, (job, reason); `deaths` counts workers that died and whose jobs went on.
         configurations: the finalists, None while the search goes on; `former`: these and all that a run had before it
             was extended; `eliminated`: id → reason of those that are out.
@@ -89,7 +91,9 @@ class RunReducer:
         self.begun: Counter[str] = Counter()
         self.best: Job | None = None
         self.best_of: dict[str, tuple[float, str]] = {}
-        self.rungs = Rungs(1, 2, 1)
+        self._kind = ("none", 1, 2, 1)  # method, first rung, factor, full budget
+        self.rungs: StoppingRule = METHODS["none"](*self._kind[1:])
+        self.paused: dict[str, Job] = {}
         self.stopped_at: Counter[int] = Counter()
         self.too_large = self.infeasible = 0
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
@@ -136,6 +140,8 @@ class RunReducer:
                 self._end(event)
             case "spared":
                 self.jobs[event["id"]].spared = True
+            case "paused" | "promoted":
+                self._pause(event)
             case "retry":
                 self._retry(event)
             case "search_stopped":
@@ -169,12 +175,9 @@ class RunReducer:
             self.extensions += 1
         self.end = ""
         settings, space = self.search["settings"], self.search["space"]
-        before, rules = self.rungs.values, space.get("search", {})
+        rules = space.get("search", {})
         factor = settings.get("reduction_factor") or rules.get("reduction_factor", 2)
-        self.rungs = Rungs(rules.get("grace_epochs", 1), factor, self.epochs)
-        for rung, values in before.items():
-            for id, value in values.items():
-                self.rungs.report(id, rung, value)
+        self._make_rungs(rules.get("stopping", "asha"), rules.get("grace_epochs", 1), factor, self.epochs)
         self._length.begin(settings, space)
         self.throughput.begin(self.last)
         if event["event"] != "search":
@@ -194,6 +197,16 @@ class RunReducer:
         for key in [key for key in self.ended if key[0] == stage]:
             del self.ended[key]
         self.ended.update((stage, job.counted) for job in jobs if job.state != RUNNING)
+
+    def _make_rungs(self, method: str, grace: int, factor: int, epochs: int) -> None:
+        """Make the rungs of the search; where a resumed one has others, they get the values that are known."""
+        kind = (method, grace, factor, epochs)
+        if kind == self._kind:
+            return
+        before, self._kind, self.rungs = self.rungs.values, kind, METHODS[method](grace, factor, epochs)
+        for rung, values in before.items():
+            for id, value in values.items():
+                self.rungs.record(id, rung, value)
 
     def _reopen(self, job: Job) -> None:
         if job.state != RUNNING:
@@ -240,14 +253,22 @@ class RunReducer:
             run.add_epoch(event)
         self.throughput.add(self.last, job.seconds, event.get("examples_per_second") or 0.0)
         if job.stage == "search" and not job.spared and event["ratio"] is not None:
-            self.rungs.report(job.id, job.epochs, event["ratio"])
+            self.rungs.record(job.id, job.epochs, event["ratio"])
+
+    def _pause(self, event: PauseEvent) -> None:
+        """A trial waits at a rung, or goes on from it: it is in one of `paused` and `running`."""
+        before, now = self.running, self.paused
+        if event["event"] == "promoted":
+            before, now = now, before
+        before.pop(event["id"], None)
+        now[event["id"]] = self.jobs[event["id"]]
 
     def _end(self, event: JobEndEvent) -> None:
         job = self.jobs[event["id"]]
         job.state, job.reason, job.reopens = event["state"], event["reason"], reopens(event)
         if run := self.finals.get(job.id):
             run.end(event, Path(event.get("weights") or ""))
-        if not self.running.pop(job.id, None):
+        if not (self.running.pop(job.id, None) or self.paused.pop(job.id, None)):
             return  # a finalist whose weights were lost was trained again
         job.epochs = event["epochs"]
         self.ended[job.stage, job.counted] += 1

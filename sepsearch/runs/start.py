@@ -211,7 +211,7 @@ def remove_stale_checkpoints(storage: StorageFolder, run: RunState) -> None:
     if run.finished:
         checkpoints.remove_all()
     else:
-        needed = {f"{job}.checkpoint" for job in run.unfinished()}
+        needed = {f"{job}.checkpoint" for job in (*run.unfinished(), *run.paused)}
         checkpoints.remove(
             *(name for name in checkpoints.names() if name.endswith(".checkpoint") and name not in needed)
         )

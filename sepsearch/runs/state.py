@@ -70,7 +70,7 @@ class RunState(RunReducer):
         return {id: job for id, job in self.jobs.items() if job.stage == stage}
 
     def unfinished(self) -> dict[str, int]:
-        """Jobs that have begun and not ended, or that a resumed run goes on with, with their last epoch.
+        """Jobs that have begun and neither ended nor paused, or that a resumed run goes on with, with their last epoch.
 
         A trial that failed because of its environment goes on while the search does, a finalist until one is scored.
         """
@@ -79,7 +79,7 @@ class RunState(RunReducer):
         return {
             job.id: job.epochs
             for job in self.jobs.values()
-            if job.state == RUNNING
+            if (job.state == RUNNING and job.id not in self.paused)
             or (
                 job.reopens
                 and not over.get(job.stage, self.scored is not None)
@@ -102,7 +102,7 @@ class RunState(RunReducer):
         return self.begun[stage]
 
     def states(self, stage: str) -> dict[str, int]:
-        """How many jobs of a stage are waiting, running, completed, stopped and failed."""
+        """How many jobs of a stage are waiting (paused trials, too), running, completed, stopped and failed."""
         running = sum(job.stage == stage for job in self.running.values())
         ended = {state: self.ended[stage, state] for state in ("completed", "stopped", "failed")}
         ended["stopped"] += self.ended[stage, INTERRUPTED]
@@ -111,9 +111,7 @@ class RunState(RunReducer):
 
     def cutoff(self, rung: int) -> float | None:
         """The ratio that is good enough at a rung now; None where there are too few values (see `Rungs`)."""
-        values = self.rungs.values[rung].values()
-        passing = sorted(values)[: len(values) // self.rungs.factor]
-        return passing[-1] if passing else None
+        return self.rungs.cutoff(rung)
 
     def chosen(self, code: str) -> tuple[Choice | None, Choice | None]:
         """The finalist that leads on an instrument by its mean over finished seeds, and the reference network."""
@@ -145,7 +143,8 @@ class RunState(RunReducer):
     def epochs_left(self) -> float:
         """Estimate of the epochs that the present stage has still to do."""
         running = [job for job in self.running.values() if job.stage == self.stage]
-        return self.states(self.stage)["waiting"] * self._expect(0) + sum(self._expect(job.epochs) for job in running)
+        waiting = self.states(self.stage)["waiting"] - len(self.paused)  # most of those that are paused go no further
+        return waiting * self._expect(0) + sum(self._expect(job.epochs) for job in running)
 
     def _expect(self, epochs: int) -> float:
         """Estimate of the epochs left of a job of the present stage that has done so many."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
-from sepsearch.search.asha import expected_epochs
-from sepsearch.spaces.space import parse_space
+from sepsearch.search.stopping.forecast import expected_epochs
+from sepsearch.spaces.space import journal_space
 from sepsearch.utils.errors import UserError
 
 WINDOW_SECONDS = 300.0
@@ -111,7 +111,7 @@ class SearchLength:
         """Expected epochs of a trial under the rungs; the full budget if the space cannot be read."""
         trials, full = int(self._settings.get("trials", 0)), int(self._settings.get("epochs", 0))
         try:
-            space = parse_space(dict(self._space), "the journal")
+            space = journal_space(dict(self._space), "the journal")
         except UserError:
             return float(full)
         return expected_epochs(trials, full, space)[-1] / trials if trials and full else float(full)

@@ -4,16 +4,7 @@ Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning",
 """
 
 import bisect
-import itertools
 import math
-import random
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sepsearch.spaces.space import Space
-
-SIMULATED = 20  # searches, to see how many epochs their rungs leave over
-MANY = 500  # trials of one
 
 
 class Rungs:
@@ -38,40 +29,36 @@ class Rungs:
             rung *= factor
         self._sorted: dict[int, list[float]] = {rung: [] for rung in self.values}
 
-    def report(self, trial: str, epoch: int, value: float) -> int | None:
-        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
-
-        A value that is not a number stops the trial at any rung: it compares with nothing.
-        """
+    def record(self, trial: str, epoch: int, value: float) -> None:
+        """Record a trial's value after an epoch, if there is a rung; a value that is not finite is not recorded."""
         recorded = self.values.get(epoch)
-        if recorded is None:
-            return None
-        if not math.isfinite(value):
-            return epoch
+        if recorded is None or not math.isfinite(value):
+            return
         ranked = self._sorted[epoch]
         if trial in recorded:
             ranked.remove(recorded[trial])
         recorded[trial] = value
         bisect.insort(ranked, value)
+
+    def report(self, trial: str, epoch: int, value: float) -> int | None:
+        """Record a trial's value after an epoch (smaller is better); the rung at which it stops, or None to go on.
+
+        A value that is not a number stops the trial at any rung: it compares with nothing.
+        """
+        if epoch not in self.values:
+            return None
+        if not math.isfinite(value):
+            return epoch
+        self.record(trial, epoch, value)
+        cutoff = self.cutoff(epoch)
+        return None if cutoff is None or value <= cutoff else epoch
+
+    def cutoff(self, rung: int) -> float | None:
+        """The value that is good enough at a rung now; None where there are too few values to judge by."""
+        ranked = self._sorted[rung]
         passing = len(ranked) // self.factor
-        return None if not passing or value <= ranked[passing - 1] else epoch
+        return ranked[passing - 1] if passing else None
 
-
-def expected_epochs(trials: int, epochs: int, space: "Space") -> list[float]:
-    """Epochs that the first 1, 2, … trials run altogether under the search's rungs, (trial,).
-
-    The mean over SIMULATED searches of the real rungs, in which a trial's value is random and its rank the same at
-    every rung. Beyond MANY trials it goes on as it came there.
-    """
-    search, simulated = space.search, min(trials, MANY)
-    total = [0.0] * simulated
-    for seed in range(SIMULATED):
-        rng = random.Random(seed)
-        rungs = Rungs(search.grace_epochs, search.reduction_factor, epochs)
-        for trial in range(simulated):
-            value = rng.random()
-            reached = next((rung for rung in rungs.values if rungs.report(str(trial), rung, value)), epochs)
-            total[trial] += reached + (epochs - reached) * search.spared_share
-    late = sum(total[simulated // 2 :]) / len(total[simulated // 2 :])
-    total += [late] * (trials - simulated)
-    return [epochs / SIMULATED for epochs in itertools.accumulate(total)]
+    def note(self, trial: str, rung: int) -> str:
+        """What a decision followed from beside the values at the rung: nothing."""
+        return ""

@@ -7,6 +7,7 @@ can appear:
     trial, epoch, trial_end         a trial was handed to a worker; one epoch of it; its end
     spared                          exempt from ASHA: it would be stopped at this rung, but runs to its end
     search_stopped                  the search begins no more trials: by a rule of the space file, or by hand
+    paused, promoted                a trial waits at a rung without a worker; it goes on from there
     finalists                       the search is over
     final, final_epoch, final_end   the same three for a finalist and seed
     eliminated                      a finalist that cannot win any more gets no other seeds
@@ -185,6 +186,14 @@ class SparedEvent(_Event):
     rung: int
 
 
+class PauseEvent(_Event):
+    """A trial pauses at `rung`, after that many epochs, or goes on from there: it is handed to a worker again."""
+
+    event: Literal["paused", "promoted"]
+    id: str
+    rung: int
+
+
 class JobEndEvent(_Event):
     """The end of a job: "completed", "stopped" or "failed".
 
@@ -306,6 +315,7 @@ Event = (
     | FoldEvent
     | EpochEvent
     | SparedEvent
+    | PauseEvent
     | JobEndEvent
     | RetryEvent
     | StopEvent

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 if TYPE_CHECKING:
     import optuna
@@ -32,6 +32,7 @@ class Asked:
     reason: str = ""
     live: "optuna.trial.Trial | None" = None
     constraints: dict[str, float] = field(default_factory=dict)
+    paused: "tuple[TrialState, float | None] | None" = None  # as samplers see it while it is paused
 
     def attributes(self) -> dict[str, Any]:
         """User attributes of a trial that has ended."""
@@ -86,8 +87,9 @@ class OptunaStudy:
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction=DIRECTIONS[mode], load_if_exists=True
         )
-        view: Any = SamplerView(storage)
-        self._proposing = optuna.Study(name, view, sampler=sampler)
+        view = SamplerView(storage)
+        self._paused, seen_storage = view.paused, cast(Any, view)
+        self._proposing = optuna.Study(name, seen_storage, sampler=sampler)
         self._distributions, self._stopped = space, stopped
         self._asked: dict[str, Asked] = {}
         self._completed: deque[dict[int, float]] = deque(maxlen=memory)
@@ -127,6 +129,8 @@ class OptunaStudy:
             self._completed.append(asked.curve)
         if asked.live is not None:
             ended, final = asked.outcome
+            asked.paused = None
+            self.mark_paused(asked)
             for key, attribute in asked.attributes().items():
                 asked.live.set_user_attr(key, attribute)
             for key, found in asked.constraints.items():
@@ -136,9 +140,22 @@ class OptunaStudy:
             self._forget(asked)
 
     def value_seen(self, trial: str) -> float | None:
-        """The value that samplers see of a trial that has ended; None for a trial without one."""
-        outcome = self._asked[trial].outcome
-        return outcome[1] if outcome else None
+        """The value that samplers see of a trial that has ended or is paused; None for a trial without one."""
+        seen = self._asked[trial].outcome or self._asked[trial].paused
+        return seen[1] if seen else None
+
+    def pause(self, trial: str, paused: bool) -> None:
+        """A trial pauses, or goes on: while it is paused samplers see it as one that was stopped."""
+        asked = self._asked[trial]
+        asked.paused = self._outcome(asked, "stopped", None) if paused else None
+        self.mark_paused(asked)
+
+    def mark_paused(self, asked: Asked) -> None:
+        """Have samplers see whether a trial that has not ended is paused."""
+        if asked.live is not None:
+            self._paused.pop(asked.live.number, None)
+            if asked.paused is not None:
+                self._paused[asked.live.number] = asked.paused[1]
 
     def _forget(self, asked: Asked) -> None:
         """Free the memory of a trial that has ended: the study has all of it."""

@@ -254,6 +254,8 @@ class Sampler(OptunaStudy):
                 asked.live = self._enter(trial, asked.params)
                 for epoch, value in asked.curve.items():
                     self.report(trial, epoch, value)
+                if asked.paused is not None:
+                    self.mark_paused(asked)
             elif holds(self.space, asked.params):
                 state, final = asked.outcome
                 names = sampled_names(self.space, asked.params)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import EpochEvent, Event, JobEndEvent, SearchStoppedEvent
 from sepsearch.search.protocol import (
     BY_HAND,
@@ -25,6 +24,8 @@ from sepsearch.search.protocol import (
 )
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.search_end import EndRule
+from sepsearch.search.stopping.pauses import Pauses
+from sepsearch.search.stopping.rule import StoppingRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
 from sepsearch.spaces.constraints import JUDGED_EPOCHS, fastest
 from sepsearch.utils.storage import StorageFolder
@@ -35,11 +36,13 @@ class SearchPlan:
 
     A trial ends as "completed" (full budget), "stopped" (at a rung, too slow, by the time budget, …) or "failed"
     (NaN, a dead network, an exception, a worker that died too often). Each end is reported to the sampler
-    exactly once. The plan's state follows from the journal's events: `restore` rebuilds it.
+    exactly once. With a `PausingRule` a trial that reaches a rung may pause: it keeps its checkpoint, and its worker
+    takes another job; where it is not promoted before the search is over, it ends as "stopped" at that rung.
+    The plan's state follows from the journal's events: `restore` rebuilds it.
 
     Args:
         sampler: proposes configurations.
-        rungs: judge epochs.
+        rungs: decide after an epoch whether a trial goes on.
         journal: gets every event before it has an effect elsewhere.
         trials: how many to run.
         epochs: the full budget of a trial.
@@ -59,7 +62,7 @@ class SearchPlan:
     def __init__(
         self,
         sampler: Sampler,
-        rungs: Rungs,
+        rungs: StoppingRule,
         journal: Appends,
         trials: int,
         epochs: int,
@@ -79,6 +82,7 @@ class SearchPlan:
         self._attempts = Attempts(retries)
         self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
         self._restoring = False
+        self._pauses = Pauses(rungs)
         self._improved, self._best = improved, (True, 0, math.inf)
         self.reference, self._end_rules, self.over = reference, end_rules, ""
         self._limits = sampler.space.constraints
@@ -87,15 +91,19 @@ class SearchPlan:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
         if self._attempts.waiting:
             job = self._attempts.waiting.pop(0)
+        elif promotion := self._pauses.promotion(len(self._open), self._finishes()):
+            job = promotion["id"]
+            self._record(promotion)
         elif self._wants_more():
             begun = self._begin_trial(self._new_id())
             if begun is None and self._missing():
                 begun = self._begin_trial(self.reference)
             if begun is None:
                 self.wanted = len(self.trials)
-                return None
+                return None if self._missing() else self.next()
             job = begun
         else:
+            self._end_paused()
             return None
         return job, {"params": self.trials[job].params, "seed": self.seed}
 
@@ -137,7 +145,8 @@ class SearchPlan:
         if result.get("epoch", 0) > trial.epochs:
             self._record(epoch_event("epoch", job, result))
             self._spare(trial)
-        if early := trial.failure or self._too_slow(trial) or trial.rung_reason:
+        at_rung = "" if trial.rung is None else f"{self._pauses.word} at rung {trial.rung}"
+        if early := trial.failure or self._too_slow(trial) or at_rung:
             return early
         # Its worker need not go on to return, which would be one more round trip before the next trial.
         if trial.epochs >= self.epochs:
@@ -158,6 +167,12 @@ class SearchPlan:
         """Record a trial's end, or hand it out again when its worker died."""
         trial = self.trials[job]
         state, reason = self._verdict(trial)
+        final = state != "stopped" or trial.by_hand or self._too_slow(trial)
+        if not final and (pause := self._pauses.pause(trial)):
+            self._record(pause)
+            self._check_end_rules()
+            self._end_paused()
+            return
         if not state and outcome.how == "deferred":
             self._attempts.waiting.append(job)
             return
@@ -169,17 +184,26 @@ class SearchPlan:
         if not state:
             state = "stopped" if outcome.how == "halted" else "failed"
             reason = outcome.reason if outcome.how == "halted" else self._attempts.failure(job, outcome)
-        cause = ENVIRONMENT if died else ""
+        self._end(trial, state, reason, ENVIRONMENT if died else "")
+        if outcome.how != "halted":
+            self._check_end_rules()
+        self._end_paused()
+
+    def _end(self, trial: Trial, state: str, reason: str, cause: str = "") -> None:
+        """Record the end of a trial, and remove its checkpoint."""
         # Before its end is recorded: a crash between the two is repaired by the resumed trial's end.
         if state in ("completed", "stopped") and replace(trial, state=state).rank < self._best:
             self._improved(trial)
+        job, epochs = trial.id, trial.epochs
         self._record(
-            {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": trial.epochs, "cause": cause}
+            {"event": "trial_end", "id": job, "state": state, "reason": reason, "epochs": epochs, "cause": cause}
         )
         if not trial.open:
             remove_checkpoints(self._checkpoints, [job])
-        if outcome.how != "halted":
-            self._check_end_rules()
+
+    def _judge_search(self, trial: Trial) -> None:
+        for rule in self._end_rules:
+            rule.take(trial)
 
     def _check_end_rules(self) -> None:
         """End the search where a rule says so."""
@@ -196,7 +220,10 @@ class SearchPlan:
         if trial is None or trial.state:
             return f"{job} has ended: {trial.state}" if trial else f"{job} has not begun"
         self._record(stop_event(job, by, request))
-        if self._attempts.withdraw(job):
+        if trial.paused:
+            self._end(trial, "stopped", BY_HAND)
+            self._end_paused()
+        elif self._attempts.withdraw(job):
             self.ended(job, JobOutcome())
         return ""
 
@@ -207,6 +234,15 @@ class SearchPlan:
         event: SearchStoppedEvent = {"event": "search_stopped", "rule": "by hand", "reason": SEARCH_BY_HAND}
         self._record({**event, "by": by, "request": request})
         return ""
+
+    def _end_paused(self) -> None:
+        """End the paused trials once none of them can be promoted any more."""
+        for trial in [] if self._wants_more() else self._pauses.left_over(len(self._open), self._finishes()):
+            self._end(trial, "stopped", f"stopped at rung {trial.rung}")
+
+    def _finishes(self) -> bool:
+        """Whether no other trial will begin, and none has completed: the best rank is that of one that was stopped."""
+        return self._best[0] and not self._wants_more()
 
     def _verdict(self, trial: Trial) -> tuple[str, str]:
         """State and reason of a trial that has ended by what it reported; two empty strings if it has not."""
@@ -243,6 +279,11 @@ class SearchPlan:
             case "spared":
                 trial = self.trials[event["id"]]
                 trial.spared, trial.rung = event["rung"], None
+            case "paused" | "promoted":
+                self._pauses.apply(trial := self.trials[event["id"]], event)
+                self.sampler.pause(event["id"], trial.paused)
+                if trial.paused:
+                    self._judge_search(replace(trial, state="stopped"))
             case "retry" if event["id"] in self.trials:
                 self._attempts.count(event)
             case "stop" if event["id"] in self.trials:
@@ -266,6 +307,7 @@ class SearchPlan:
 
     def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
         trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
+        self._pauses.ended(trial)
         if trial.state in ("completed", "stopped"):
             self._best = min(self._best, trial.rank)
         self._open.discard(trial.id)
@@ -275,8 +317,7 @@ class SearchPlan:
             value = trial.ratio if trial.state == "completed" else None
             self.sampler.constrain(trial.id, self._limits.values(trial.parameters, trial.speed, bool(trial.infeasible)))
             self.sampler.tell(trial.id, trial.state, value, trial.reason)
-            for rule in self._end_rules:
-                rule.take(trial)
+            self._judge_search(trial)
 
     def _apply_epoch(self, trial: Trial, event: EpochEvent) -> None:
         trial.epochs = event["epoch"]
@@ -289,7 +330,7 @@ class SearchPlan:
             trial.infeasible = self._limits.violation(trial.parameters, trial.speed)
         self.sampler.report(trial.id, trial.epochs, trial.ratio)
         # A spared trial is not recorded at later rungs: without sparing it would not have reached them.
-        if trial.epochs < self.epochs and trial.spared is None:
+        if trial.spared is None:
             trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
 
     def restore(self, events: Iterable[Event]) -> None:
@@ -306,8 +347,8 @@ class SearchPlan:
         remove_checkpoints(self._checkpoints, over)
 
     def unfinished(self) -> dict[str, int]:
-        """Trials that have begun and not ended, with the last epoch that is known of each."""
-        return {id: t.epochs for id, t in self.trials.items() if not t.state or t.open}
+        """Trials that have begun and neither ended nor paused, with the last epoch that is known of each."""
+        return {id: t.epochs for id, t in self.trials.items() if (not t.state or t.open) and not t.paused}
 
     def resume(self) -> None:
         """Hand out the unfinished trials again, after the event "resume" was written; those that are over end here."""
@@ -319,6 +360,9 @@ class SearchPlan:
                 self.ended(job, JobOutcome())
             else:
                 self._attempts.waiting.append(job)
+        for trial in self._pauses.all():
+            if trial.by_hand:
+                self._end(trial, "stopped", BY_HAND)
         if self.over == "by hand":
             self.give_up(SEARCH_BY_HAND)
         self._check_end_rules()
@@ -328,5 +372,7 @@ class SearchPlan:
         self._attempts.waiting.clear()
         if reason in (TIME_BUDGET, SEARCH_BY_HAND) and self.trials and self._missing():
             self._begin_trial(self.reference)  # it is a finalist all the same
-        for job in [job for job, trial in self.trials.items() if not trial.state]:
+        for trial in [] if reason == INTERRUPTED else self._pauses.all():
+            self._end(trial, "stopped", f"stopped at rung {trial.rung}")
+        for job in [job for job, trial in self.trials.items() if not trial.state and not trial.paused]:
             self.ended(job, JobOutcome("halted", reason))

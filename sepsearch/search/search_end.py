@@ -28,7 +28,10 @@ class EndRule(Protocol):
     name: str
 
     def take(self, trial: Trial) -> None:
-        """Take in a trial that has ended; those that are no evidence (`counts`) are left out by the rule."""
+        """Take in a trial that has ended, or pauses and is given as stopped; one that was promoted comes again.
+
+        Those that are no evidence (`counts`) are left out by the rule.
+        """
 
     def reason(self) -> str:
         """Why the search ends after the trials so far; "" while it goes on."""
@@ -60,7 +63,7 @@ class PatienceRule:
     """Ends a search whose best completed ratio has hardly improved over the last trials.
 
     After trial n it compares the best ratio of all completed trials with what it was after trial n − `patience`. The
-    first trial of the count is the first that has completed.
+    first trial of the count is the first that has completed. One that pauses at a rung counts there, once.
 
     Args:
         patience: number of trials (`counts`).
@@ -72,6 +75,7 @@ class PatienceRule:
     def __init__(self, patience: int, min_improvement: float):
         self._patience, self._least = patience, min_improvement
         self._best = math.inf
+        self._taken: set[str] = set()
         self._bests: deque[float] = deque(maxlen=patience + 1)  # best completed ratio after each counted trial
 
     def take(self, trial: Trial) -> None:
@@ -80,8 +84,13 @@ class PatienceRule:
             return
         if trial.state == "completed":
             self._best = min(self._best, trial.ratio)
-        if math.isfinite(self._best):
+        if not math.isfinite(self._best):
+            return
+        if trial.id in self._taken and self._bests:
+            self._bests[-1] = self._best
+        else:
             self._bests.append(self._best)
+        self._taken.add(trial.id)
 
     def reason(self) -> str:
         """See `EndRule`."""
@@ -122,7 +131,7 @@ class RegretRule:
 
     def __init__(self, space: Space, regret: float, value: Callable[[str], float | None], seed: int):
         self._space, self._most, self._value, self._seed = space, regret, value, seed
-        self._seen: list[tuple[dict[str, Any], float]] = []
+        self._seen: dict[str, tuple[dict[str, Any], float]] = {}  # by trial
         self._due = 0  # number of trials that the next decision is made from; 0 for none
         self._evaluation: Future[float] | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -132,8 +141,9 @@ class RegretRule:
         value = self._value(trial.id) if counts(trial) else None
         if value is None or not math.isfinite(value) or not holds(self._space, trial.params):
             return
-        self._seen.append((trial.params, value))
-        if len(self._seen) >= LEAST_TRIALS and len(self._seen) % EVALUATE_EVERY == 0:
+        new = trial.id not in self._seen
+        self._seen[trial.id] = trial.params, value
+        if new and len(self._seen) >= LEAST_TRIALS and len(self._seen) % EVALUATE_EVERY == 0:
             self._due, self._evaluation = len(self._seen), None
 
     def reason(self) -> str:
@@ -142,7 +152,8 @@ class RegretRule:
             return ""
         if self._evaluation is None:
             self._pool = self._pool or ThreadPoolExecutor(1, "regret")
-            self._evaluation = self._pool.submit(regret_bound, self._space, self._seen[: self._due], self._seed)
+            seen = list(self._seen.values())[: self._due]
+            self._evaluation = self._pool.submit(regret_bound, self._space, seen, self._seed)
         if len(self._seen) == self._due:
             return ""
         bound, trials = self._evaluation.result(), self._due

@@ -13,10 +13,11 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage
@@ -153,9 +154,11 @@ class StudyLog(JournalStorage):
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
-    def trials_for_sampler(self, states: Container[TrialState] | None) -> list[FrozenTrial]:
-        """Those in the window, by number, as samplers see them."""
-        trials = self._window(for_sampler=True, drawn=states is not None)
+    def trials_for_sampler(
+        self, states: Container[TrialState] | None, paused: Mapping[int, float | None] = MappingProxyType({})
+    ) -> list[FrozenTrial]:
+        """Those in the window, by number, as samplers see them; `paused` as `SamplerView` has it."""
+        trials = _with_paused(self._window(for_sampler=True, drawn=states is not None), paused)
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         self.seen += len(trials)
@@ -179,10 +182,15 @@ class SamplerView:
     """A storage as samplers see it: for the `optuna.Study` that proposes. All else goes to the storage itself.
 
     A stopped trial is completed there if a value is reported for it. Of a `StudyLog` it has the trials in the window.
+
+    Attributes:
+        paused: number of a running trial that is paused → the value that samplers see; None for a pruned trial. It is
+            in memory alone: a study that is rebuilt marks those that are paused then.
     """
 
     def __init__(self, storage: BaseStorage):
         self._storage = storage
+        self.paused: dict[int, float | None] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -195,9 +203,9 @@ class SamplerView:
     ) -> list[FrozenTrial]:
         """Those that samplers consider, by number."""
         if isinstance(self._storage, StudyLog):
-            trials = self._storage.trials_for_sampler(states)
+            trials = self._storage.trials_for_sampler(states, self.paused)
         else:
-            seen = map(_as_seen, self._storage.get_all_trials(study_id, deepcopy=False))
+            seen = _with_paused(map(_as_seen, self._storage.get_all_trials(study_id, deepcopy=False)), self.paused)
             trials = [trial for trial in seen if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
@@ -215,6 +223,18 @@ def _as_seen(trial: FrozenTrial) -> FrozenTrial:
 def infeasible(trial: FrozenTrial) -> bool:
     """Whether a trial that has ended violates a constraint."""
     return any(value > 0 for value in trial.constraints.values())
+
+
+def _as_paused(trial: FrozenTrial, value: float | None) -> FrozenTrial:
+    """A running trial that is paused as samplers see it: as one that was stopped there."""
+    seen = copy.copy(trial)
+    seen.state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+    seen.value = trial.intermediate_values[max(trial.intermediate_values)] if value is None else value
+    return seen
+
+
+def _with_paused(trials: Iterable[FrozenTrial], paused: Mapping[int, float | None]) -> list[FrozenTrial]:
+    return [_as_paused(trial, paused[trial.number]) if trial.number in paused else trial for trial in trials]
 
 
 def _with_values(trials: list[FrozenTrial]) -> list[FrozenTrial]:

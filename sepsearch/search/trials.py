@@ -12,8 +12,9 @@ from sepsearch.spaces.configurations import configuration_key
 class Trial:
     """State of a trial. `ratio` is the last epoch's; `state` is empty while it runs.
 
-    `rung` is where it must stop, `spared` where it would have had to; `failure` is why it cannot go on. `open`: it goes
-    on in a resumed run, although it has a state. `parameters` are its network's, `speed` its examples a second
+    `rung` is where it must stop or pause, `spared` where it would have had to; `failure` is why it cannot go on.
+    `paused`: it waits at its rung, without a worker. `open`: it goes on in a resumed run, although it has a state.
+    `parameters` are its network's, `speed` its examples a second
     (`constraints.fastest`), None where they are not known. `infeasible` is which constraint it violates, "" for none:
     it is never a finalist, except that the reference network always is one, for comparison. `by_hand`: somebody has
     asked for its end.
@@ -30,6 +31,7 @@ class Trial:
     failure: str = ""
     open: bool = False
     by_hand: bool = False
+    paused: bool = False
     parameters: int | None = None
     speed: float | None = None
     infeasible: str = ""

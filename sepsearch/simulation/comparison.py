@@ -50,7 +50,7 @@ def make_table(results: Results, pool: Pool) -> "Table":
     table = Table(box=box.SIMPLE, pad_edge=False, caption_justify="left")
     for heading in ("sampler", "rungs", "stopped as"):
         table.add_column(heading, no_wrap=True)
-    headings = ("seeds", "best found", f"best after\n{equal} epochs", "epochs\nspent")
+    headings = ("seeds", "best found", f"best after\n{equal} epochs", "choice\nends at", "epochs\nspent")
     percent = f"{100 * (NEAR - 1):.0f} %"
     near = f"epochs to\nthe best\n+ {percent}"
     for heading in (*headings, "finished,\nstopped, other", near, "winner\nstopped"):
@@ -61,6 +61,8 @@ def make_table(results: Results, pool: Pool) -> "Table":
     table.caption = (
         f"Means over the seeds, bootstrap intervals of 95 %. rungs: ASHA's factor and first rung.\n"
         f"best after {equal} epochs: what the cheapest strategy spends.\n"
+        "choice ends at: the full budget's value of the trial that is chosen, where none got there, of those that came"
+        " furthest.\n"
         f"epochs to the best + {percent}: of the best recorded trial, median (searches that got there).\n"
         "winner stopped: searches in which rungs stopped a trial that would have ended better than the best found."
     )
@@ -78,11 +80,18 @@ def _cells(outcomes: Sequence[Outcome], pool: Pool, equal: int) -> list[str]:
         str(len(outcomes)),
         _spread([outcome.best for outcome in outcomes]),
         _spread([outcome.at(equal) for outcome in outcomes]),
+        _mean_choice(outcomes),
         f"{fmean(outcome.epochs for outcome in outcomes):.0f}",
         f"{counts['completed']:.1f}, {counts['stopped']:.1f}, {other:.1f}",
         f"{typical} ({reached}/{len(outcomes)})",
         f"{sum(known)}/{len(known)}" if known else "–",
     ]
+
+
+def _mean_choice(outcomes: Sequence[Outcome]) -> str:
+    """Mean value at the full budget of what is chosen; "–" where it is not known of some."""
+    ends = [outcome.chosen[0] for outcome in outcomes if outcome.chosen]
+    return f"{fmean(ends):.3f}" if len(ends) == len(outcomes) else "–"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -114,12 +123,14 @@ def _strategy_facts(strategy: Strategy, outcomes: Sequence[Outcome], pool: Pool,
     known = [outcome.missed for outcome in outcomes if outcome.missed is not None]
     return {
         "sampler": strategy.sampler,
+        "stopping": strategy.stopping if strategy.factor else "none",
         "first_rung": strategy.grace if strategy.factor else None,
         "reduction_factor": strategy.factor,
         "tell": strategy.tell if strategy.factor else None,
         "seeds": len(outcomes),
         "best": interval_facts([outcome.best for outcome in outcomes]),
         "best_at_equal_epochs": interval_facts([outcome.at(equal) for outcome in outcomes]),
+        "choice": interval_facts([outcome.chosen[0] if outcome.chosen else math.nan for outcome in outcomes]),
         "epochs": fmean(outcome.epochs for outcome in outcomes),
         "ended": {kind: fmean(outcome.ended[kind] for outcome in outcomes) for kind in outcomes[0].ended},
         "epochs_to_best": median(spent),
@@ -171,6 +182,7 @@ def draw(results: Results, space: Space, pool: Pool) -> bytes:
     from matplotlib.figure import Figure  # no pyplot: it is not made for threads
 
     search = space.search
+    results = {strategy: outcomes for strategy, outcomes in results.items() if strategy.stopping == "asha"}
     own = [s for s in results if (s.grace, s.factor) == (search.grace_epochs, search.reduction_factor)]
     tpe = [s for s in results if s.sampler == "tpe"]
     groups: list[tuple[str, list[Strategy], Callable[[Strategy], str]]] = [

@@ -10,7 +10,7 @@ from sepsearch.runs.state import RunState, reduce_events
 from sepsearch.search.events import SearchEvent
 from sepsearch.search.journal import read_run
 from sepsearch.simulation.curve_table import Curve, Pool, recorded_curves
-from sepsearch.spaces.space import Space, parse_space
+from sepsearch.spaces.space import Space, journal_space
 from sepsearch.utils.errors import UserError
 
 # What must be the same for ratios to be comparable: (where it stands in the journal's first event, in words).
@@ -69,7 +69,7 @@ def load_runs(runs: Path, names: Sequence[str]) -> Recorded:
         _refuse_differences(begins[0], run.search)
         curves += recorded_curves(run)
         audit += audit_run(run, run.search["space"]["final"]["configurations"])
-    space = parse_space(begins[0]["space"], f"run {begins[0]['name']}")
+    space = journal_space(begins[0]["space"], f"run {begins[0]['name']}")
     seeds = {begin["settings"]["seed"] for begin in begins}
     notes = ["the runs' seeds differ, and so do their validation titles"] if len(seeds) > 1 else []
     epochs = min(begin["settings"]["epochs"] for begin in begins)

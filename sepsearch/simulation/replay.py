@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import get_args
 
+from sepsearch.search.stopping.methods import METHODS
 from sepsearch.simulation.curve_table import Draw, Pool
 from sepsearch.simulation.simulator import Outcome, Strategy, simulate
 from sepsearch.spaces.space import SearchSettings, Space
@@ -15,8 +16,7 @@ TELLS = get_args(SearchSettings.model_fields["tell"].annotation)
 
 
 def make_strategies(space: Space, epochs: int) -> list[Strategy]:
-    """Compared strategies: samplers with the run's rungs and without, with TPE other rungs and other values for stopped
-    trials."""
+    """Compared strategies: samplers with the run's rungs and without; with TPE other rungs, methods and `tell`."""
     search = space.search
     grace, factor, tell = search.grace_epochs, search.reduction_factor, search.tell
     wanted = [Strategy(sampler, grace, rungs, tell) for sampler in ("random", "tpe", "gp") for rungs in (None, factor)]
@@ -24,6 +24,7 @@ def make_strategies(space: Space, epochs: int) -> list[Strategy]:
     wanted += [Strategy("tpe", grace, other, tell) for other in FACTORS]
     wanted += [Strategy("tpe", other, factor, tell) for other in (max(1, grace // 2), 2 * grace)]
     wanted += [Strategy("tpe", grace, factor, other) for other in TELLS]
+    wanted += [Strategy("tpe", grace, factor, tell, stopping) for stopping in METHODS if stopping != "none"]
     return [one for one in dict.fromkeys(wanted) if one.factor is None or one.grace < epochs]
 
 

@@ -9,18 +9,20 @@ from typing import Protocol
 
 import numpy as np
 
-from sepsearch.search.asha import Rungs
 from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import end_rules
-from sepsearch.search.trials import Trial
+from sepsearch.search.stopping.methods import METHODS
+from sepsearch.search.stopping.rule import StoppingRule
+from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space
 
 UNKNOWN = "unknown from here"
 IDENTITY = 1.0  # the ratio of doing nothing, which is what there is before any trial has finished
 RESAMPLES = 2000
+CHOSEN = 3  # trials that are retrained: the default of `final: configurations`
 
 
 class Source(Protocol):
@@ -38,17 +40,30 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Strategy:
-    """A search strategy: sampler, value reported for stopped trials, and rungs; `factor` None stops no trial."""
+    """A search strategy: sampler, value reported for stopped trials, and rungs; `factor` None stops no trial.
+
+    `stopping` is the early-stopping method, as in a space file.
+    """
 
     sampler: str
     grace: int = 1
     factor: int | None = None
     tell: str = "pruned"
+    stopping: str = "asha"
 
     @property
     def rungs(self) -> str:
-        """The scheduler in words: ASHA's factor and first rung."""
-        return "no rungs" if self.factor is None else f"÷{self.factor} from {self.grace}"
+        """The scheduler in words: its factor and first rung, and its method unless that is ASHA."""
+        if self.factor is None or self.stopping == "none":
+            return "no rungs"
+        if self.stopping == "curve_model":
+            return f"curve_model every {self.grace}"
+        method = "" if self.stopping == "asha" else f"{self.stopping} "
+        return f"{method}÷{self.factor} from {self.grace}"
+
+    def rule(self, epochs: int) -> StoppingRule:
+        """The early-stopping rule, for a full budget of so many epochs."""
+        return METHODS["none" if self.factor is None else self.stopping](self.grace, self.factor or 2, epochs)
 
     def apply(self, space: Space) -> Space:
         """The space with this strategy's settings."""
@@ -70,6 +85,10 @@ class Outcome:
         missed: whether a trial that was stopped at a rung would have ended better than the best; None where a stopped
             trial's end is not known.
         trials: all that began, in order.
+        chosen: values at the full budget, where the source knows them, of the trials that the search would retrain:
+            the best at the full budget or, where none got there, of those that came furthest. The best first.
+        choices: (epochs spent by all trials so far, value at the full budget of the best trial so far, which is chosen
+            in the same way) at every change; NaN where the source does not know it.
     """
 
     steps: list[tuple[int, float]] = field(default_factory=list)
@@ -80,6 +99,9 @@ class Outcome:
     )
     missed: bool | None = False
     trials: list[Trial] = field(default_factory=list)
+    chosen: list[float] = field(default_factory=list)
+    choices: list[tuple[int, float]] = field(default_factory=list)
+    leader: tuple[bool, int, float] | None = None  # rank of the choice so far, see `trials.Trial.rank`
 
     @property
     def best(self) -> float:
@@ -100,6 +122,10 @@ class Outcome:
         """How many epochs were spent when the best first was at most `value`; infinite if it never was."""
         return next((float(epochs) for epochs, best in self.steps if best <= value), math.inf)
 
+    def chooses(self, value: float) -> float:
+        """How many epochs were spent when the choice first had a value of at most `value` at the full budget."""
+        return next((float(epochs) for epochs, end in self.choices if end <= value), math.inf)
+
 
 class _Memory:
     """A journal that keeps nothing."""
@@ -114,6 +140,7 @@ class _Workplace:
     def __init__(self) -> None:
         self.clock = 0.0
         self.busy: list[tuple[float, int, str, Params | None, Iterator[Params]]] = []
+        self.paused: dict[str, Iterator[Params]] = {}  # what follows of paused trials, by id
         self._turn = 0  # of two epochs that end at the same time the one that began first comes first
 
     def begin(self, job: str, curve: Iterator[Params]) -> None:
@@ -141,6 +168,7 @@ def simulate(
     budget: int | None = None,
     network_seed: int = 0,
     sampler: Sampler | None = None,
+    rule: StoppingRule | None = None,
 ) -> Outcome:
     """Run one search in virtual time. `sepsearch.search.scheduler.SearchPlan` decides everything, as in a real one.
 
@@ -157,22 +185,22 @@ def simulate(
         network_seed: of the plan.
         sampler: for the space with the strategy's settings, where it is more than that and the seed make; it must
             pick from the source.
+        rule: early-stopping rule in place of the strategy's.
     """
+    space = strategy.apply(space)
     if sampler is None:
-        sampler = Sampler(strategy.apply(space), None, "simulated", seed, pick=source.pick)
-    # A first rung at the full budget is none.
-    rungs = Rungs(strategy.grace if strategy.factor else epochs, strategy.factor or 2, epochs)
-    plan = SearchPlan(
-        sampler, rungs, _Memory(), trials, epochs, network_seed, end_rules=end_rules(space, sampler, seed)
-    )
+        sampler = Sampler(space, None, "simulated", seed, pick=source.pick)
+    stopping, rules = rule or strategy.rule(epochs), end_rules(space, sampler, seed)
+    plan = SearchPlan(sampler, stopping, _Memory(), trials, epochs, network_seed, end_rules=rules)
     outcome, workplace = Outcome(), _Workplace()
 
     def start() -> None:
-        if (following := plan.next()) is not None:
-            workplace.begin(following[0], source.train(following[1]["params"]))
+        while len(workplace.busy) < workers and (following := plan.next()) is not None:
+            job, task = following
+            curve = workplace.paused.pop(job) if job in workplace.paused else source.train(task["params"])
+            workplace.begin(job, curve)
 
-    for _ in range(workers):
-        start()
+    start()
     while workplace.busy and (budget is None or outcome.epochs < budget):
         job, report, curve = workplace.wait()
         outcome.epochs += report is not None
@@ -180,12 +208,14 @@ def simulate(
             workplace.begin(job, curve)
             continue
         plan.ended(job, JobOutcome("halted", UNKNOWN) if report is None else JobOutcome())
-        _count(outcome, plan, job, source)
+        if plan.trials[job].paused:
+            workplace.paused[job] = curve
+        _follow(outcome, plan.trials[job], source)
         start()
     plan.give_up(TIME_BUDGET)
     outcome.trials = list(plan.trials.values())
+    _count(outcome, plan, source)
     outcome.seconds = workplace.clock
-    outcome.ended["halted"] = sum(trial.reason == TIME_BUDGET for trial in plan.trials.values())
     _judge_stops(outcome, plan, source)
     return outcome
 
@@ -196,11 +226,27 @@ def _goes_on(plan: SearchPlan, job: str, report: Params) -> bool:
     return not stopped and "failed" not in report and report["epoch"] < plan.epochs
 
 
-def _count(outcome: Outcome, plan: SearchPlan, job: str, source: Source) -> None:
-    trial = plan.trials[job]
-    outcome.ended["unknown" if trial.reason == UNKNOWN else trial.state] += 1
+def _follow(outcome: Outcome, trial: Trial, source: Source) -> None:
+    """Take in a trial that has ended or paused: whether it is the best so far."""
     if trial.state == "completed" and not trial.ratio >= outcome.best:
         outcome.steps.append((outcome.epochs, trial.ratio))
+    if trial.state == "failed":
+        return
+    rank = (trial.state != "completed", -trial.epochs, trial.ratio)
+    if outcome.leader is None or rank < outcome.leader:
+        outcome.leader = rank
+        end = source.end(trial.params)
+        outcome.choices.append((outcome.epochs, math.nan if end is None else end))
+
+
+def _count(outcome: Outcome, plan: SearchPlan, source: Source) -> None:
+    """Take in how all trials ended."""
+    trials = list(plan.trials.values())
+    for trial in trials:
+        kind = {UNKNOWN: "unknown", TIME_BUDGET: "halted"}.get(trial.reason, trial.state)
+        outcome.ended[kind] += 1
+    ends = [source.end(trial.params) for trial in best_trials(trials, CHOSEN)]
+    outcome.chosen = [end for end in ends if end is not None]
 
 
 def _judge_stops(outcome: Outcome, plan: SearchPlan, source: Source) -> None:

@@ -7,7 +7,7 @@ parameters:
   activation: [elu, silu]                           # one of these
   heads: all                                        # fixed
 points: [{filters: 16, learning_rate: 1e-3}]        # tried first; what is not named is sampled
-search: {trials: 100, epochs: 50}
+search: {trials: 100, epochs: 50, stopping: asha_promotion} # or asha, pasha, curve_model, none
 stop: {patience: 20, min_improvement: 0.005}        # ends the search early
 constraints: {parameters: 20000}                    # at most; examples_per_second: at least
 """
@@ -33,6 +33,9 @@ from sepsearch.utils.validation import STRICT, validated
 from sepsearch.utils.yaml import dump_yaml, load_yaml
 
 Value = bool | int | float | str
+Stopping = Literal["asha", "asha_promotion", "pasha", "curve_model", "none"]
+PAUSING = ("asha_promotion", "pasha")  # methods whose trials pause, with their checkpoint, and may go on
+MOST_MODELLED = 500  # epochs whose covariances the learning-curve model holds
 MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 
@@ -122,6 +125,10 @@ class SearchSettings(_Strict):
     than the instrument with the most has. `tell` is how the sampler sees a trial that was stopped early
     (`sampler.Sampler`). `sampler` is tpe, random, gp, qmc or a plug-in's (docs/plug-ins.md). `spared_share` of the
     trials that would be stopped run on to their end, to know what stopping costs (see `sepsearch.replay`).
+
+    `stopping` is the early-stopping method (docs/early-stopping.md): "asha" (successive halving, weak trials stop at rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same,
+    with a largest rung that grows while rankings change), "curve_model" (a learning-curve model, asked every
+    `grace_epochs`), or "none".
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)
@@ -134,6 +141,25 @@ class SearchSettings(_Strict):
     reduction_factor: int = Field(default=3, ge=2, le=MOST)
     tell: Literal["pruned", "last", "extrapolated"] = "extrapolated"
     spared_share: float = Field(default=0.0, ge=0, le=1)
+    stopping: Stopping = "asha_promotion"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stopping(cls, data: Any) -> Any:
+        """The method of settings that have none: one that can spare trials, where some are to be spared."""
+        spares = isinstance(data, dict) and data.get("spared_share") and "stopping" not in data
+        return {**data, "stopping": "asha"} if spares else data
+
+    @model_validator(mode="after")
+    def _check(self) -> "SearchSettings":
+        if self.spared_share and self.stopping in (*PAUSING, "none"):
+            raise ValueError(
+                f"spared_share is {self.spared_share:g}, but stopping: {self.stopping} stops no trial for good at a"
+                " rung: expected 0, or stopping: asha or curve_model"
+            )
+        if self.stopping == "curve_model" and self.epochs > MOST_MODELLED:
+            raise ValueError(f"stopping: curve_model takes at most {MOST_MODELLED} epochs, found {self.epochs}")
+        return self
 
 
 class FinalSettings(_Strict):
@@ -269,7 +295,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
             return load_space(path)
         except UserError as error:
             raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
-    space = parse_space(values, f"the journal beside {path}")
+    space = journal_space(values, f"the journal beside {path}")
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{space_text(space)}")
     return space
 
@@ -277,6 +303,18 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
 def space_text(space: Space) -> str:
     """A space as the content of a space file, with what was set when it was made."""
     return dump_yaml(space.model_dump(mode="json", exclude_none=True, exclude_unset=True))
+
+
+def journal_space(values: Any, where: str) -> Space:
+    """The space of a journal's first event. Journals of earlier versions have no `stopping`: it was ASHA.
+
+    Raises:
+        UserError: it is none of this version.
+    """
+    rules = values.get("search") if isinstance(values, dict) else None
+    if isinstance(rules, dict):
+        values = {**values, "search": {"stopping": "asha", **rules}}
+    return parse_space(values, where)
 
 
 def _is_blank(path: Path) -> bool:

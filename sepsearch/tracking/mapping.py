@@ -78,6 +78,10 @@ class Projection:
                 self._epoch(event, now)
             case "spared":
                 self._run(event["id"], now).tags["spared"] = str(event["rung"])
+            case "paused":
+                self._run(event["id"], now).tags["state"] = "paused"
+            case "promoted":
+                self._begin(event["id"], now)
             case "retry" if self._shown(event["id"]):
                 tags = {"retries": str(event["attempt"]), "last_retry": event["reason"]}
                 self._run(event["id"], now).tags |= tags
@@ -227,7 +231,7 @@ class Projection:
         self._describe(now)
 
     def _end(self, event: EndEvent, now: int) -> None:
-        for id in sorted(self.state.running):
+        for id in sorted({*self.state.running, *self.state.paused}):
             if self._shown(id):
                 self._close(id, now, "interrupted")
         self._close(PARENT, now, event["state"])

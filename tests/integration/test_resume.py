@@ -125,6 +125,18 @@ def test_killed_at_any_event_and_resumed_a_search_ends_as_if_it_had_never_been_k
         check_whole(plan, folder)
 
 
+@pytest.mark.parametrize("stopping", ["asha_promotion", "pasha", "curve_model"])
+def test_killed_at_any_event_it_ends_the_same_with_every_early_stopping_method(stopping, tmp_path):
+    whole = live_through(tmp_path / "whole", [], stopping=stopping)
+    for at in range(1, len(list(read_journal(tmp_path / "whole" / "journal.jsonl"))) + 1):
+        folder = tmp_path / str(at)
+        plan = live_through(folder, [(at, ("before", "half", "after")[at % 3])], stopping=stopping)
+        assert facts(plan) == facts(whole), at
+        assert plan.rungs.values == whole.rungs.values
+        assert study(plan) == study(whole)
+        check_whole(plan, folder)
+
+
 @pytest.mark.parametrize(
     "choices", [{"sampler": "random"}, {"sampler": "qmc"}, {"tell": "extrapolated"}, {"spared_share": 0.5}]
 )

@@ -33,8 +33,8 @@ from sepsearch.preflight.estimates import (
     forecast_disk,
     forecast_times,
 )
-from sepsearch.search.asha import MANY, expected_epochs
 from sepsearch.search.protocol import Workers
+from sepsearch.search.stopping.forecast import MANY, expected_epochs
 from sepsearch.spaces.space import load_space, parse_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import TrainingFailed
@@ -476,15 +476,22 @@ def test_without_rungs_every_trial_runs_all_epochs():
 
 
 def test_with_two_trials_and_one_rung_the_second_stops_there_in_one_case_of_two():
-    first, both = expected_epochs(2, 4, job(grace_epochs=1, reduction_factor=2, epochs=2).space)
+    rungs = {"grace_epochs": 1, "reduction_factor": 2, "stopping": "asha"}
+    first, both = expected_epochs(2, 4, job(epochs=2, **rungs).space)
     assert first == 4
     assert both - first == pytest.approx(2.5, abs=0.8)  # rungs at 1 and 2: 1 epoch or all 4, in 20 draws
 
 
-def test_about_one_in_so_many_goes_on_at_every_rung():
-    epochs = expected_epochs(400, 9, job(grace_epochs=1, reduction_factor=3).space)
+@pytest.mark.parametrize("stopping", ["asha", "asha_promotion", "curve_model"])
+def test_about_one_in_so_many_goes_on_at_every_rung(stopping):
+    epochs = expected_epochs(400, 9, job(grace_epochs=1, reduction_factor=3, stopping=stopping).space)
     # 1 epoch for all, 2 more for a third, 6 more for a ninth; a few more, as the first are judged by few.
     assert epochs[-1] / 400 == pytest.approx(1 + 2 / 3 + 6 / 9, rel=0.15)
+
+
+def test_with_pasha_no_trial_passes_the_second_rung_where_rankings_never_change():
+    epochs = expected_epochs(400, 9, job(grace_epochs=1, reduction_factor=3, stopping="pasha").space)
+    assert epochs[-1] / 400 == pytest.approx(1 + 2 / 3, rel=0.15)
 
 
 def test_more_trials_than_are_simulated_go_on_at_the_same_rate():
@@ -535,9 +542,14 @@ def test_a_time_budget_says_how_many_trials_fit_and_ends_the_search():
 
 
 def test_checkpoints_hold_four_numbers_a_parameter_twice_while_they_are_replaced():
-    disk = forecast_disk(1000, job())
+    disk = forecast_disk(1000, job(stopping="asha"))
     weights = 3 * 1000 * 4
     assert disk.checkpoints == 2 * 2 * 4 * weights + (4 + 1) * weights
+
+
+def test_where_trials_pause_all_of_them_may_have_a_checkpoint():
+    stopping, pausing = (forecast_disk(1000, job(trials=8, stopping=name)) for name in ("asha", "pasha"))
+    assert pausing.checkpoints - stopping.checkpoints == 8 * 4 * 3 * 1000 * 4
 
 
 def test_the_forecast_is_one_line():

@@ -50,6 +50,35 @@ def test_asha_stops_a_slow_starter_that_would_have_won_and_the_outcome_says_so()
     assert outcome.ended["stopped"] > 0
 
 
+def crossing_pool() -> Pool:
+    """Twelve learning rates of which the two best change places between the first and the third epoch."""
+    curves = [make_curve(rate, *([0.6 + number / 100] * 4)) for number, rate in enumerate(RATES[2:])]
+    first, second = make_curve(RATES[0], 0.5, 0.5, 0.5, 0.5), make_curve(RATES[1], 0.51, 0.51, 0.4, 0.3)
+    return Pool(make_space(), [first, second, *curves], 4)
+
+
+def test_with_promotion_trials_go_on_from_where_they_paused_and_no_epoch_is_trained_twice():
+    outcome = run(flat_pool(), Strategy("random", 1, 2, stopping="asha_promotion"), workers=1)
+    # Of twelve trials at rung 1 six go on to rung 2, and four of those to epoch 4: one before a better one has arrived.
+    assert outcome.epochs == 12 * 1 + 6 * 1 + 4 * 2
+    assert (outcome.ended["completed"], outcome.ended["stopped"]) == (4, 8)
+    assert outcome.best == 0.5
+
+
+def test_pasha_spends_less_where_rankings_agree_and_its_choice_is_the_same():
+    pasha = run(flat_pool(), Strategy("random", 1, 2, stopping="pasha"), workers=1)
+    assert pasha.epochs == 12 * 1 + 6 * 1
+    assert pasha.ended["completed"] == 0
+    assert math.isnan(pasha.best)
+    assert pasha.chosen[0] == 0.5
+    assert pasha.chooses(0.5) <= pasha.epochs
+
+
+def test_without_stopping_the_crossing_that_rungs_do_not_see_is_seen():
+    none = run(crossing_pool(), Strategy("random", 1, 2, stopping="none"))
+    assert (none.chosen[0], none.epochs) == (0.3, 48)
+
+
 def test_without_rungs_the_slow_starter_wins_and_nothing_is_missed():
     outcome = run(slow_starter_pool(), Strategy("random"))
     assert (outcome.best, outcome.missed) == (0.3, False)

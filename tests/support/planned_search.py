@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from sepsearch.search.asha import Rungs
 from sepsearch.search.journal import Journal
 from sepsearch.search.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Finalist
+from sepsearch.search.stopping.methods import METHODS
 from sepsearch.spaces.space import Space, parse_space
 
 EPOCHS, TRIALS = 4, 7
@@ -26,10 +26,11 @@ def ratio(params: dict, epoch: int) -> float:
 
 
 def search_plan(folder: Path, journal: Journal, **choices) -> SearchPlan:
-    options = {"sampler": "tpe", "tell": "last", "spared_share": 0.0, "retries": 1} | choices
+    options = {"sampler": "tpe", "tell": "last", "spared_share": 0.0, "retries": 1, "stopping": "asha"} | choices
     sampler = Sampler(space(options["sampler"], options["tell"]), None, "x", seed=3)
     share, retries = options["spared_share"], options["retries"]
-    return SearchPlan(sampler, Rungs(1, 2, EPOCHS), journal, TRIALS, EPOCHS, 3, exempt_fraction=share, retries=retries)
+    rungs = METHODS[options["stopping"]](1, 2, EPOCHS)
+    return SearchPlan(sampler, rungs, journal, TRIALS, EPOCHS, 3, exempt_fraction=share, retries=retries)
 
 
 FINALISTS = [Finalist("c0", "t0001", {"filters": 8}, False), Finalist("c1", "t0000", {"filters": 16}, True)]
