@@ -11,7 +11,7 @@ from ray import tune
 
 from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler, RungFile
 from sepsearch.distributed.study_search import StudySearch
-from sepsearch.search.optuna_study import OptunaStudy
+from sepsearch.search.sampling.optuna_study import OptunaStudy
 
 
 def train(config):

@@ -24,7 +24,7 @@ from bench_stopped_values import TABLE, spread
 from bench_table import Figure, Part, Settings
 from pruner_rules import SynePasha, optuna_rules
 
-from sepsearch.search.optuna_study import extrapolate
+from sepsearch.search.sampling.optuna_study import extrapolate
 from sepsearch.search.stopping.curve_model import CurveModelRule
 from sepsearch.search.stopping.learning_curves import LearningCurveModel
 from sepsearch.search.stopping.methods import METHODS

@@ -133,9 +133,9 @@ class Marks:
 
 def build(folder: Path, trials: int, watch: Stopwatch, resume: bool = False) -> tuple[Any, Any]:
     """Plan and journal of a real search."""
-    from sepsearch.search.asha import Rungs
+    from sepsearch.search.stopping.asha import Rungs
     from sepsearch.search.journal import Journal
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.search.scheduler import SearchPlan
     from sepsearch.spaces.space import load_space
 

@@ -35,7 +35,7 @@ from sepsearch.data.demo.rendering import demo_folder
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
 from sepsearch.models.families import make_config
-from sepsearch.search.optuna_space import suggest
+from sepsearch.search.sampling.optuna_space import suggest
 from sepsearch.spaces.space import load_space
 from sepsearch.training.loop import fit
 from sepsearch.training.members import Member

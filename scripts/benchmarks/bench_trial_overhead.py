@@ -19,7 +19,7 @@ from bench_table import Figure, Part, Settings
 if TYPE_CHECKING:
     from sepsearch.data.dataset import Dataset
     from sepsearch.distributed.trainable import Task
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.spaces.space import Space
 
 REPEATS = 3
@@ -88,7 +88,7 @@ def bench_space() -> "Space":
 def write_inputs(folder: Path) -> None:
     """Rows, and the configurations that both sides train."""
     write_rows(folder)
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
 
     sampler = Sampler(bench_space(), None, "list", SEED)
     asked = [sampler.ask(f"t{n}") for n in range(TRIALS + 1)]
@@ -171,7 +171,7 @@ def search_ours(folder: Path, trace: str) -> None:
 
         from sepsearch.distributed.trainable import train_job
         from sepsearch.distributed.tune_runner import run_stage
-        from sepsearch.search.asha import Rungs
+        from sepsearch.search.stopping.asha import Rungs
         from sepsearch.search.journal import Journal
         from sepsearch.search.protocol import StopSignal, Workers
         from sepsearch.search.scheduler import SearchPlan
@@ -214,7 +214,7 @@ def make_task(folder: Path, epochs: int, examples_per_epoch: int, fit: Callable[
 
 def listed_sampler(folder: Path) -> "Sampler":
     """TPE that is asked for every trial, and whose proposals the list's configurations replace after that."""
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
 
     class Listed(Sampler):
         listed = iter(json.loads((folder / "configurations.json").read_text()))
@@ -248,7 +248,7 @@ def search_optuna(folder: Path, trace: str) -> None:
     import torch
 
     from sepsearch.models.families import make_config
-    from sepsearch.search.optuna_space import suggest
+    from sepsearch.search.sampling.optuna_space import suggest
     from sepsearch.training.members import Member
 
     torch.set_num_threads(1)

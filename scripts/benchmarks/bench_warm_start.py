@@ -19,9 +19,9 @@ import numpy as np
 import stopped_values_task as task
 from bench_table import Figure, Part, Settings
 
-from sepsearch.search.known_trials import KnownTrial
-from sepsearch.search.sampler import Sampler
-from sepsearch.search.study_storage import SAMPLER_VALUE
+from sepsearch.search.sampling.known_trials import KnownTrial
+from sepsearch.search.sampling.sampler import Sampler
+from sepsearch.search.sampling.study_storage import SAMPLER_VALUE
 from sepsearch.search.trials import Trial
 from sepsearch.simulation.curve_table import Draw, Pool, read_table
 from sepsearch.simulation.simulator import Outcome, Strategy, interval, simulate

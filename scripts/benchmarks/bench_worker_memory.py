@@ -54,7 +54,7 @@ def measure(settings: Settings) -> Part:
 
 def write_configurations(folder: Path) -> None:
     """One more than there are trials: memory is looked at when the next trial begins."""
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.spaces.space import load_space
 
     space = load_space(SCRIPTS.parents[1] / "search_spaces" / "laptop.yaml")

@@ -125,7 +125,7 @@ def record(params: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
 
 def record_table(path: Path, configurations: int, epochs: int, seed: int = 0, sampler_seed: int = 1000) -> None:
     """Train random configurations, a process a core, and write their curves; the reference is the first of them."""
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
 
     sampler = Sampler(task_space(sampler="random"), None, "table", sampler_seed)
     asked = [sampler.ask(f"c{number}") for number in range(configurations)]

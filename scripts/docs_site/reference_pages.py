@@ -162,7 +162,7 @@ API = {
         "sepsearch.distributed.halving_scheduler.AsyncHalvingScheduler",
         "sepsearch.distributed.halving_scheduler.RungFile",
         "sepsearch.distributed.study_search.StudySearch",
-        "sepsearch.search.optuna_study.OptunaStudy",
+        "sepsearch.search.sampling.optuna_study.OptunaStudy",
     ),
     "Journals and tables of runs": (
         "sepsearch.search.journal.read_run",

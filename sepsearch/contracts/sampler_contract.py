@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 from sepsearch.models.families import make_config
-from sepsearch.search.optuna_space import suggest
-from sepsearch.search.optuna_study import OptunaStudy
-from sepsearch.search.sampler import Sampler
-from sepsearch.search.sampler_plugins import own_sampler
+from sepsearch.search.sampling.optuna_space import suggest
+from sepsearch.search.sampling.optuna_study import OptunaStudy
+from sepsearch.search.sampling.sampler import Sampler
+from sepsearch.search.sampling.sampler_plugins import own_sampler
 from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils import plugins
 from sepsearch.utils.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.utils.errors import UserError
 
 

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 
 class TrialStudy(Protocol):
-    """Proposes configurations and takes in what comes of them: `sepsearch.search.optuna_study.OptunaStudy`, or another.
+    """Proposes configurations and takes in what comes of them: `sepsearch.search.sampling.optuna_study.OptunaStudy`, or another.
 
     Trials are named by Ray Tune's ids.
     """

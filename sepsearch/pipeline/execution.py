@@ -147,7 +147,7 @@ def run_stages(
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
     from sepsearch.search.journal import read_run
-    from sepsearch.search.known_trials import known_trials
+    from sepsearch.search.sampling.known_trials import known_trials
 
     if ready is None:
         assert begin.past.scored

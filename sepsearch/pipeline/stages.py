@@ -16,11 +16,11 @@ from sepsearch.runs.record import Settings
 from sepsearch.runs.run_folder import RAY_FOLDER
 from sepsearch.search.events import Event, FinalistRecord
 from sepsearch.search.extension import with_former_ids
-from sepsearch.search.feasibility import shortage
 from sepsearch.search.journal import Journal
-from sepsearch.search.known_trials import KnownTrial
 from sepsearch.search.retraining import FinalPlan, FoldPlan, RunPlan
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.feasibility import shortage
+from sepsearch.search.sampling.known_trials import KnownTrial
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import end_rules
 from sepsearch.search.selection import Choice, Finalist, choose_finalists

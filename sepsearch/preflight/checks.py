@@ -15,7 +15,7 @@ from sepsearch.preflight.corner_configurations import corner_configs, difference
 from sepsearch.preflight.estimates import Disk, Forecast, Job, Measured, forecast_disk, forecast_times
 from sepsearch.preflight.size_range import small_corners
 from sepsearch.search.protocol import Params
-from sepsearch.search.sampler_plugins import require_sampler
+from sepsearch.search.sampling.sampler_plugins import require_sampler
 from sepsearch.spaces.plugins_in_use import plugin_versions
 from sepsearch.tracking.access import check_access, registry_notes
 from sepsearch.tracking.tracker import database_file, tracking_uri

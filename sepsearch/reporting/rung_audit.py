@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sepsearch.search.events import Event, SearchEvent
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.stopping.methods import make_rule
 from sepsearch.search.stopping.rule import PausingRule, StoppingRule

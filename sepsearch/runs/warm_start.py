@@ -15,7 +15,7 @@ from sepsearch.runs.run_folder import JOURNAL, find_run
 from sepsearch.runs.state import RunState, reduce_events
 from sepsearch.search.events import KnownRun, KnownTrialRecord
 from sepsearch.search.journal import read_run
-from sepsearch.search.known_trials import best_known, known_trials
+from sepsearch.search.sampling.known_trials import best_known, known_trials
 from sepsearch.spaces.configurations import configuration_key, holds
 from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError

@@ -1,5 +1,4 @@
-"""What is tried next and what is stopped: sampler, rungs (ASHA), journal, finalists.
+"""What is tried next and what is stopped: sampler, early stopping, journal, finalists.
 
-Front door: `scheduler.SearchPlan`; `sampler` asks Optuna, `asha` holds the rungs, `stopping` the other early-stopping
-methods, `journal` keeps every event.
+Front door: `scheduler.SearchPlan`; `sampling` asks Optuna, `stopping` has ASHA and others, `journal` keeps every event.
 """

@@ -22,7 +22,7 @@ from sepsearch.search.protocol import (
     retry_event,
     stop_event,
 )
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.search_end import EndRule
 from sepsearch.search.stopping.pauses import Pauses
 from sepsearch.search.stopping.rule import StoppingRule

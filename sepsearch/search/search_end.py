@@ -15,7 +15,7 @@ from sepsearch.utils.formatting import number
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
 
 EVALUATE_EVERY = 10  # trials that have ended; an evaluation takes seconds
 LEAST_TRIALS = 20  # with a value, before the first evaluation; Optuna's own default
@@ -184,7 +184,7 @@ def regret_bound(space: Space, seen: Sequence[tuple[dict[str, Any], float]], see
     from optuna.study import StudyDirection
     from optuna.terminator import RegretBoundEvaluator
 
-    from sepsearch.search.optuna_space import proposal_seed
+    from sepsearch.search.sampling.optuna_space import proposal_seed
 
     best = sorted(range(len(seen)), key=lambda place: seen[place][1])[:MOST_TRIALS]
     trials = [_frozen(space, *seen[place]) for place in sorted(best)]
@@ -197,7 +197,7 @@ def _frozen(space: Space, params: dict[str, Any], value: float) -> "FrozenTrial"
     """A completed trial of Optuna's."""
     from optuna.trial import create_trial
 
-    from sepsearch.search.optuna_space import distribution
+    from sepsearch.search.sampling.optuna_space import distribution
 
     names = sampled_names(space, params)
     return create_trial(

@@ -11,7 +11,7 @@ import numpy as np
 
 from sepsearch.search.events import Event, Params
 from sepsearch.search.protocol import TIME_BUDGET, JobOutcome
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import end_rules
 from sepsearch.search.stopping.methods import METHODS

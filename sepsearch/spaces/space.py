@@ -126,9 +126,9 @@ class SearchSettings(_Strict):
     (`sampler.Sampler`). `sampler` is tpe, random, gp, qmc or a plug-in's (docs/plug-ins.md). `spared_share` of the
     trials that would be stopped run on to their end, to know what stopping costs (see `sepsearch.replay`).
 
-    `stopping` is the early-stopping method (docs/early-stopping.md): "asha" (successive halving, weak trials stop at rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same,
-    with a largest rung that grows while rankings change), "curve_model" (a learning-curve model, asked every
-    `grace_epochs`), or "none".
+    `stopping` is the early-stopping method (docs/early-stopping.md): "asha" (successive halving, weak trials stop at
+    rungs), "asha_promotion" (they pause, and may go on), "pasha" (the same, with a largest rung that grows while
+    rankings change), "curve_model" (a learning-curve model, asked every `grace_epochs`), or "none".
     """
 
     trials: int = Field(default=100, ge=1, le=MOST)

@@ -26,7 +26,7 @@ from rich.console import Console
 from sepsearch.monitoring.follow import Watched, watch
 from sepsearch.monitoring.terminal import Hints, make_view
 from sepsearch.runs.state import RunState
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal
 from sepsearch.utils.errors import UserError

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler, RungFile
 from sepsearch.distributed.study_search import StudySearch
-from sepsearch.search.optuna_study import OptunaStudy
-from sepsearch.search.study_storage import SAMPLER_VALUE
+from sepsearch.search.sampling.optuna_study import OptunaStudy
+from sepsearch.search.sampling.study_storage import SAMPLER_VALUE
 from sepsearch.utils.errors import UserError
 
 SPACE = {"rate": optuna.distributions.FloatDistribution(0, 1)}

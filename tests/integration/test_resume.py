@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from planned_search import EPOCHS, FINALISTS, TRIALS, ratio, search_plan
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.retraining import FinalPlan

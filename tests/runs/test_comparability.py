@@ -4,7 +4,7 @@ from compared_runs import finished_run
 from event_fixtures import journal
 from report_story import SPACE
 
-from sepsearch.runs.comparability import data_problems, differing_values, instrument_problem, parameter_text
+from sepsearch.runs.comparison.comparability import data_problems, differing_values, instrument_problem, parameter_text
 from sepsearch.runs.state import reduce_events
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sepsearch.runs.significance import holm, sample_problem, welch_test
+from sepsearch.runs.comparison.significance import holm, sample_problem, welch_test
 
 FIRST, SECOND = (0.50, 0.52, 0.49, 0.53), (0.44, 0.47, 0.45)
 

@@ -2,7 +2,7 @@
 
 import math
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 
 
 def test_rungs_lie_at_grace_times_powers_of_the_factor_below_the_budget():

@@ -6,11 +6,11 @@ import pytest
 from optuna.trial import TrialState
 
 from sepsearch.models.size import known_parameters
-from sepsearch.search.asha import Rungs
-from sepsearch.search.feasibility import MOST_PROPOSALS, shortage
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.feasibility import MOST_PROPOSALS, shortage
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.spaces.space import Space, parse_space
 

@@ -4,8 +4,8 @@ import pytest
 from optuna.trial import TrialState
 
 from sepsearch.search.events import event_problem
-from sepsearch.search.known_trials import KnownTrial, best_known, first_points, known_trials
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.known_trials import KnownTrial, best_known, first_points, known_trials
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.spaces.space import Space, parse_space
 
 PARAMETERS = {"filters": [8, 16, 24], "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 from optuna.distributions import FloatDistribution
 
-from sepsearch.search.study_storage import DRAWN, LogFile, StudyLog
+from sepsearch.search.sampling.study_storage import DRAWN, LogFile, StudyLog
 
 TESTED = "5.0"
 
@@ -14,7 +14,7 @@ TESTED = "5.0"
 def moved(what: str) -> str:
     return (
         f"Optuna {optuna.__version__} has changed {what} (tested: {TESTED}): look for it in Optuna's sources, change"
-        " sepsearch/search/study_storage.py, or bound optuna below this version in pyproject.toml"
+        " sepsearch/search/sampling/study_storage.py, or bound optuna below this version in pyproject.toml"
     )
 
 

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, JobOutcome
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.stopping.methods import METHODS
 from sepsearch.spaces.space import journal_space, parse_space

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from planned_search import EPOCHS, ratio
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.spaces.space import Space, parse_space
 

@@ -9,8 +9,8 @@ from optuna.study import load_study
 from optuna.trial import TrialState
 
 from sepsearch.models.families import config_params, make_config
-from sepsearch.search.optuna_study import extrapolate
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.optuna_study import extrapolate
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.spaces.space import Space, load_space, parse_space
 
 SPACES = Path(__file__).parents[2] / "search_spaces"

@@ -7,8 +7,8 @@ import pytest
 from optuna.samplers import RandomSampler
 from plugin_fixtures import install
 
-from sepsearch.search.sampler import Sampler
-from sepsearch.search.sampler_plugins import register_sampler, require_sampler
+from sepsearch.search.sampling.sampler import Sampler
+from sepsearch.search.sampling.sampler_plugins import register_sampler, require_sampler
 from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.plugins import SAMPLERS, forget_plugin

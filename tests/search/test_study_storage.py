@@ -10,8 +10,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from sepsearch.search.sampler import Sampler
-from sepsearch.search.study_storage import LogFile, SamplerView, StudyLog
+from sepsearch.search.sampling.sampler import Sampler
+from sepsearch.search.sampling.study_storage import LogFile, SamplerView, StudyLog
 from sepsearch.spaces.space import load_space
 from sepsearch.utils.errors import UserError
 

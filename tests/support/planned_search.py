@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from sepsearch.search.journal import Journal
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.selection import Finalist
 from sepsearch.search.stopping.methods import METHODS

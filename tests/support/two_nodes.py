@@ -13,10 +13,10 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from sepsearch.distributed.session import ENVIRONMENT
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import StopSignal, Workers
-from sepsearch.search.sampler import Sampler
+from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.spaces.space import parse_space
 

@@ -101,7 +101,7 @@ def test_libraries_log_more_when_verbose():
 def test_optuna_logs_more_when_verbose():
     import optuna
 
-    from sepsearch.search.sampler import Sampler
+    from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.spaces.space import parse_space
 
     OUTPUT.verbose = True

@@ -23,7 +23,7 @@ def optuna() -> None:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    from sepsearch.search.optuna_space import suggest
+    from sepsearch.search.sampling.optuna_space import suggest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, data = task.space(), task.load_data(Path())
@@ -152,7 +152,7 @@ def end_tracer() -> Any:
 
 def define(trial: Any) -> None:
     """The space, define-by-run."""
-    from sepsearch.search.optuna_space import suggest
+    from sepsearch.search.sampling.optuna_space import suggest
 
     suggest(task.space(), trial)
 

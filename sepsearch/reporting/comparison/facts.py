@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sepsearch.data.instruments import INSTRUMENTS
-from sepsearch.runs.comparability import data_problems, differing_values, instrument_problem
+from sepsearch.runs.comparison.comparability import data_problems, differing_values, instrument_problem
+from sepsearch.runs.comparison.significance import LEVEL, WelchTest, holm, sample_problem, welch_test
 from sepsearch.runs.job import Job
 from sepsearch.runs.locate import locate_journal
 from sepsearch.runs.results import build_results
 from sepsearch.runs.run_folder import JOURNAL
-from sepsearch.runs.significance import LEVEL, WelchTest, holm, sample_problem, welch_test
 from sepsearch.runs.state import RunState
 from sepsearch.runs.tables import seed_rows
 from sepsearch.runs.verdict import judge_models

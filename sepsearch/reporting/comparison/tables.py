@@ -7,8 +7,8 @@ from typing import Any
 from sepsearch.reporting.comparison.facts import LOWER, ComparedRun, Comparison, SignificanceTest
 from sepsearch.reporting.parameter_plots import short
 from sepsearch.reporting.tables import DASH, Cell, Heading, Table, columns, figure, label, signed
-from sepsearch.runs.comparability import parameter_text
-from sepsearch.runs.significance import CONFIDENCE
+from sepsearch.runs.comparison.comparability import parameter_text
+from sepsearch.runs.comparison.significance import CONFIDENCE
 from sepsearch.utils.formatting import duration, number
 
 

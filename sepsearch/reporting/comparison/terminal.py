@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.comparison import text as say
 from sepsearch.reporting.comparison.facts import ComparedRun, Comparison, SignificanceTest
-from sepsearch.runs.comparability import parameter_text
+from sepsearch.runs.comparison.comparability import parameter_text
 from sepsearch.runs.verdict import decibels
 from sepsearch.utils.formatting import duration, number
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.comparison.facts import HIGHER, LOWER, ComparedRun, Comparison, SignificanceTest
-from sepsearch.runs.significance import CONFIDENCE, LEAST_SEEDS, LEVEL
+from sepsearch.runs.comparison.significance import CONFIDENCE, LEAST_SEEDS, LEVEL
 
 BIAS = (
     "A configuration is chosen by these same validation ratios, so a run with more finalists is at an advantage; the"

@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.stopping.methods import make_rule
 from sepsearch.search.stopping.rule import PausingRule, StoppingRule
 from sepsearch.spaces.space import Space

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.stopping.curve_model import CurveModelRule
 from sepsearch.search.stopping.pasha import PashaRungs
 from sepsearch.search.stopping.promotion import PromotionRungs

@@ -5,7 +5,7 @@ Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning",
 
 import math
 
-from sepsearch.search.asha import Rungs
+from sepsearch.search.stopping.asha import Rungs
 
 
 class PromotionRungs(Rungs):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.models.size import known_parameters
 from sepsearch.search.events import TrialEvent
-from sepsearch.search.optuna_space import distribution
+from sepsearch.search.sampling.optuna_space import distribution
 from sepsearch.spaces.configurations import sampled_names
 from sepsearch.spaces.space import Space
 
@@ -124,7 +124,7 @@ def startup_trials(space: Space, trials: Callable[[], Iterable["optuna.trial.Fro
         trials: gives those of the study that the sampler sees.
         rejected: whether there are infeasible proposals.
     """
-    from sepsearch.search.study_storage import infeasible
+    from sepsearch.search.sampling.study_storage import infeasible
 
     beside = 0
     if rejected:

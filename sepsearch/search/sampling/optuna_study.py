@@ -38,7 +38,7 @@ class Asked:
         """User attributes of a trial that has ended."""
         from optuna.trial import TrialState
 
-        from sepsearch.search.study_storage import SAMPLER_VALUE
+        from sepsearch.search.sampling.study_storage import SAMPLER_VALUE
 
         assert self.outcome is not None
         state, value = self.outcome
@@ -79,7 +79,7 @@ class OptunaStudy:
     ):
         import optuna
 
-        from sepsearch.search.study_storage import SamplerView
+        from sepsearch.search.sampling.study_storage import SamplerView
 
         if stopped not in get_args(Stopped) or mode not in DIRECTIONS:
             raise ValueError(f"stopped {stopped!r}, mode {mode!r}: expected {get_args(Stopped)}, {tuple(DIRECTIONS)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.models.size import known_parameters
 from sepsearch.search.events import KnownRun
-from sepsearch.search.optuna_space import distribution
+from sepsearch.search.sampling.optuna_space import distribution
 from sepsearch.spaces.configurations import configuration_key, holds, sampled_names
 from sepsearch.spaces.points import Point
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.models.size import canonical_params
-from sepsearch.search.feasibility import MOST_PROPOSALS, Feasibility, startup_trials
-from sepsearch.search.known_trials import KnownTrial, enter_known, first_points
-from sepsearch.search.optuna_space import distribution, make_sampler, proposal_seed, suggest
-from sepsearch.search.optuna_study import Asked, OptunaStudy
-from sepsearch.search.sampler_plugins import sampler_errors
+from sepsearch.search.sampling.feasibility import MOST_PROPOSALS, Feasibility, startup_trials
+from sepsearch.search.sampling.known_trials import KnownTrial, enter_known, first_points
+from sepsearch.search.sampling.optuna_space import distribution, make_sampler, proposal_seed, suggest
+from sepsearch.search.sampling.optuna_study import Asked, OptunaStudy
+from sepsearch.search.sampling.sampler_plugins import sampler_errors
 from sepsearch.spaces.configurations import (
     configuration_key,
     count_configurations,
@@ -81,7 +81,7 @@ class Sampler(OptunaStudy):
     ):
         import optuna
 
-        from sepsearch.search import study_storage
+        from sepsearch.search.sampling import study_storage
 
         # Its warnings are not the user's concern, such as that a package would make its Gaussian process faster.
         optuna.logging.set_verbosity(library_level(logging.ERROR))

@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.search.sampler_plugins import own_sampler
+from sepsearch.search.sampling.sampler_plugins import own_sampler
 from sepsearch.spaces.configurations import ordered_names
 from sepsearch.spaces.space import Parameter, Space
 
