@@ -110,6 +110,7 @@ def test_text_reaches_the_terminal_by_the_modules_that_make_it_safe(path):
 @pytest.mark.parametrize(
     "module",
     [
+        "api",
         "run",
         "pipeline.driver",
         "track",
