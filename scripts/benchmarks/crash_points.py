@@ -27,9 +27,10 @@ HOW = """\
 `python scripts/benchmarks/crash_points.py`, half an hour.
 
 A search of three trials, two finalists with two seeds and an instrument with too few titles is crashed at **every**
-operation by which it changes files ({search}: a file or folder made, written to, fsynced, renamed or removed), and
-so is the preparation of its shards ({prepare}). Each crash ends a process without any clean-up (but for fault,
-full, stop and abort), another one goes on with `--resume` (or with the same command where the run had not begun), and
+operation by which it changes files ({search}: a file or folder made, written to, fsynced, renamed or removed), and so
+are the preparation of its shards ({prepare}) and its extension by two trials ({continue}). Each crash ends a process
+without any clean-up (but for fault, full, stop and abort), another one goes on with `--resume` (or with the same
+command where run or extension had not begun), and
 all of these must be as without the crash: `results.json` but for `seconds`, the weights of the models, the names of all
 files. No line of the journal that was fsynced may be lost. Ray and MLflow are left out, units are trained one after the
 other. Points that leave the same files, byte for byte, are tried once.

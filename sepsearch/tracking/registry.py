@@ -156,10 +156,12 @@ def _run_of_instrument(client: Any, run_id: str, code: str) -> str:
     key = run.data.tags.get("sepsearch.run")
     if key is None or "mlflow.parentRunId" in run.data.tags:
         return run_id
-    # Of a run that was extended, another model than the first may be the final one.
+    # Of a run that was extended, another model than the first may be the final one, with a key of its own.
     final = f"tags.`sepsearch.run` = '{key}' and tags.instrument = '{code}' and tags.stage = 'finalist'"
-    found = client.search_runs([run.info.experiment_id], final, max_results=1)
-    return found[0].info.run_id if found else run_id
+    for which in (final, f"tags.`sepsearch.key` = '{key}/{code}'"):
+        if found := client.search_runs([run.info.experiment_id], which, max_results=1):
+            return str(found[0].info.run_id)
+    return run_id
 
 
 def _make_registered(client: Any, name: str, card: ModelCard) -> None:
