@@ -22,7 +22,9 @@ from sepsearch.search.events import Event
 from sepsearch.search.journal import read_run
 
 SPACE = small_space(
-    "trials: 4, epochs: 3, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2", "seeds: 2, epochs: 2"
+    # Trials that do not pause after their first epoch are at work when their worker is killed.
+    "trials: 4, epochs: 3, examples_per_epoch: 32, validation_examples: 16, startup_trials: 2, stopping: asha",
+    "seeds: 2, epochs: 2",
 )
 PATIENCE = 300.0  # seconds
 # Runs a script where nothing of this package, nor what it is built on, can be imported.

@@ -223,7 +223,10 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     assert "Traceback" not in errors
     events = list(read_journal(journal))
     assert (events[-1]["event"], events[-1]["state"]) == ("end", "interrupted")
-    assert {e["id"] for e in events if e["event"] == "trial"} == {e["id"] for e in events if e["event"] == "trial_end"}
+    ended = {e["id"] for e in events if e["event"] == "trial_end"}
+    last = {e["id"]: e["event"] for e in events if e["event"] in ("paused", "promoted")}
+    paused = {trial for trial, event in last.items() if event == "paused"} - ended
+    assert {e["id"] for e in events if e["event"] == "trial"} == ended | paused
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     statuses = {
         run.info.run_name: run.info.status
@@ -232,7 +235,7 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     assert statuses["x"] == "KILLED"
     assert "RUNNING" not in statuses.values()
     cut_off = {e["id"] for e in events if e["event"] == "trial_end" and e["reason"] == "interrupted"}
-    assert {statuses[trial] for trial in cut_off} == {"KILLED"}
+    assert {statuses[trial] for trial in cut_off | paused} == {"KILLED"}
 
 
 @pytest.mark.parametrize(
