@@ -1,7 +1,7 @@
 """Search, retrain and register small networks that pull one instrument out of a chamber recording.
 
-For Python programs and notebooks: `search`, `resume`, `open_run` and `load_model`, with `Run`, `Model`, `Verdict`,
-`Event` and `UserError`; all of `sepsearch.api`. Importing this imports none of them: each comes when it is used.
+For Python programs and notebooks: `search`, `resume`, `extend`, `open_run` and `load_model`, with `Run`, `Model`,
+`Verdict`, `Event` and `UserError`; all of `sepsearch.api`. Importing this imports none of them: each comes when it is used.
 """
 
 import importlib
@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sepsearch.api import Event, Model, Run, UserError, Verdict, load_model, open_run, resume, search
+    from sepsearch.api import Event, Model, Run, UserError, Verdict, extend, load_model, open_run, resume, search
 
 __version__ = "0.1.0"
-__all__ = ["Event", "Model", "Run", "UserError", "Verdict", "load_model", "open_run", "resume", "search"]
+__all__ = ["Event", "Model", "Run", "UserError", "Verdict", "extend", "load_model", "open_run", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,10 @@
 """
 
 from sepsearch.pipeline.model_handle import Model
-from sepsearch.pipeline.python_search import load_model, open_run, resume, search
+from sepsearch.pipeline.python_search import extend, load_model, open_run, resume, search
 from sepsearch.pipeline.run_handle import Run
 from sepsearch.runs.verdict import Verdict
 from sepsearch.search.events import Event
 from sepsearch.utils.errors import UserError
 
-__all__ = ["Event", "Model", "Run", "UserError", "Verdict", "load_model", "open_run", "resume", "search"]
+__all__ = ["Event", "Model", "Run", "UserError", "Verdict", "extend", "load_model", "open_run", "resume", "search"]

@@ -51,8 +51,9 @@ def test_functions_that_use_the_package_are_pickled_for_workers_by_its_name():
 
 def test_every_option_of_a_run_is_an_argument_of_search_or_resume():
     def named(function):
-        return set(inspect.signature(function).parameters) - {"callbacks", "quiet"}
+        return set(inspect.signature(function).parameters) - {"callbacks", "quiet", "families"}
 
     fields = {field.name for field in dataclasses.fields(RunOptions)}
-    assert named(api.search) == fields - {"resume", "accept_changes"}
+    assert named(api.search) == fields - {"resume", "continued", "accept_changes"}
     assert named(api.resume) - {"name"} <= fields
+    assert named(api.extend) - {"name"} <= fields

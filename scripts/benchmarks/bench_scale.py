@@ -133,10 +133,10 @@ class Marks:
 
 def build(folder: Path, trials: int, watch: Stopwatch, resume: bool = False) -> tuple[Any, Any]:
     """Plan and journal of a real search."""
-    from sepsearch.search.stopping.asha import Rungs
     from sepsearch.search.journal import Journal
     from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.search.scheduler import SearchPlan
+    from sepsearch.search.stopping.asha import Rungs
     from sepsearch.spaces.space import load_space
 
     sampler = Sampler(load_space(SPACE), folder / "study.log", "scale", 0)

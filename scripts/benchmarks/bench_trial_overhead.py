@@ -171,10 +171,10 @@ def search_ours(folder: Path, trace: str) -> None:
 
         from sepsearch.distributed.trainable import train_job
         from sepsearch.distributed.tune_runner import run_stage
-        from sepsearch.search.stopping.asha import Rungs
         from sepsearch.search.journal import Journal
         from sepsearch.search.protocol import StopSignal, Workers
         from sepsearch.search.scheduler import SearchPlan
+        from sepsearch.search.stopping.asha import Rungs
 
         task = make_task(folder, EPOCHS, EXAMPLES, partial(timed_fit, trace))
         plan = SearchPlan(

@@ -136,9 +136,9 @@ def _judged(events: list[dict[str, Any]], ends: dict[str, dict[str, Any]], run: 
 
     The rungs are those that a search restored from this journal goes on with.
     """
-    from sepsearch.search.stopping.asha import Rungs
     from sepsearch.search.sampling.sampler import Sampler
     from sepsearch.search.scheduler import SearchPlan
+    from sepsearch.search.stopping.asha import Rungs
     from sepsearch.spaces.space import load_space
 
     space = load_space(run / "space.yaml")

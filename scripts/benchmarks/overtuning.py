@@ -27,8 +27,8 @@ from sepsearch.data.demo.rendering import demo_folder
 from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import PreparedData, gather_data
 from sepsearch.models.families import make_config
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.sampling.optuna_space import make_sampler, suggest
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.simulation.comparison import proportion
 from sepsearch.spaces.space import Space, load_space
 from sepsearch.training.loop import fit

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 
 class TrialStudy(Protocol):
-    """Proposes configurations and takes in what comes of them: `sepsearch.search.sampling.optuna_study.OptunaStudy`, or another.
+    """Proposes configurations and takes in what comes of them, such as `search.sampling.optuna_study.OptunaStudy`.
 
     Trials are named by Ray Tune's ids.
     """

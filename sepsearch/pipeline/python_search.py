@@ -13,9 +13,11 @@ from sepsearch.pipeline.whole_run import carry_out
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from sepsearch.models.families import Family
     from sepsearch.runs.options import RunOptions
     from sepsearch.spaces.space import Space
 
+_BESIDE = ("callbacks", "quiet")  # arguments that are no options of a run
 _ONE_SEARCH = threading.Lock()  # Ray, signal handlers and what is printed are the process's
 
 
@@ -36,6 +38,9 @@ def search(
     name: str | None = None,
     runs: str | Path = "runs",
     storage: str | Path | None = None,
+    warm_start: str | Sequence[str] | None = None,
+    on_event: str | Sequence[str] | None = None,
+    families: "Sequence[Family]" = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Run:
@@ -60,6 +65,9 @@ def search(
         name: of the run and its folder; the space's name and the time by default.
         runs: folder of run folders.
         storage: where all machines see the run: a shared folder, or a URI such as s3://bucket/runs; `runs` by default.
+        warm_start: names, paths or URIs of earlier runs, whose completed trials the sampler begins with.
+        on_event: commands and webhooks that are told of events, such as "end,failed:notify-send".
+        families: networks of your own, which the space names; as `sepsearch.models.families.register_family`.
         callbacks: functions that are called in this process with every event of the run's journal, a dictionary with
             its kind in "event" (see `Event`). Each gets a copy, most of them in a thread of the search, which
             waits. An exception in one ends the run, which can be resumed.
@@ -73,7 +81,9 @@ def search(
         KeyboardInterrupt: Ctrl-C, SIGTERM, or the notebook's stop button: the run has ended cleanly, and `resume` goes
             on. Without effect where this is not called in the main thread.
     """
-    values = {key: value for key, value in locals().items() if key not in ("callbacks", "quiet")}
+    values = {key: value for key, value in locals().items() if key not in (*_BESIDE, "families")}
+    for family in families:
+        _register(family)
     return _carry_out(values, callbacks, quiet)
 
 
@@ -92,6 +102,7 @@ def resume(
     runs: str | Path = "runs",
     storage: str | Path | None = None,
     accept_changes: bool = False,
+    on_event: str | Sequence[str] | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Run:
@@ -113,6 +124,7 @@ def resume(
         runs: folder of run folders.
         storage: where the run is, if not there.
         accept_changes: go on though space, recordings or versions of libraries have changed.
+        on_event: as for `search`.
         callbacks: as for `search`; they are called with the events from now on.
         quiet: print nothing.
 
@@ -123,8 +135,58 @@ def resume(
         UserError: there is no such run, another process is at work on it, or as for `search`.
         KeyboardInterrupt: as for `search`.
     """
-    values = {key: value for key, value in locals().items() if key not in ("name", "callbacks", "quiet")}
+    values = {key: value for key, value in locals().items() if key not in ("name", *_BESIDE)}
     return _carry_out({**values, "resume": name}, callbacks, quiet)
+
+
+def extend(
+    name: str,
+    *,
+    trials: int,
+    data: str | Path | None = None,
+    time_budget: float | str | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    runs: str | Path = "runs",
+    storage: str | Path | None = None,
+    accept_changes: bool = False,
+    on_event: str | Sequence[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
+) -> Run:
+    """Extend a finished run by more trials; its finalists are chosen anew, and nothing is trained twice.
+
+    The same as `sepsearch run --continue NAME --trials N`.
+
+    Args:
+        name: of the run.
+        trials: how many it has in all then.
+        data: where the recordings are now.
+        time_budget: for the new trials, seconds or a text such as "10m".
+        address: as for `search`.
+        workers: as for `search`.
+        runs: folder of run folders.
+        storage: where the run is, if not there.
+        accept_changes: go on though recordings or versions of libraries have changed.
+        on_event: as for `search`.
+        callbacks: as for `search`.
+        quiet: print nothing.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: there is no such run, it has not finished or has as many trials already, or as for `search`.
+        KeyboardInterrupt: as for `search`.
+    """
+    values = {key: value for key, value in locals().items() if key not in ("name", *_BESIDE)}
+    return _carry_out({**values, "continued": name}, callbacks, quiet)
+
+
+def _register(family: "Family") -> None:
+    from sepsearch.models.families import register_family
+
+    register_family(family)
 
 
 def _carry_out(values: Mapping[str, Any], callbacks: Sequence[Callback], quiet: bool) -> Run:

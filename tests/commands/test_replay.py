@@ -10,11 +10,11 @@ import pytest
 from documented_keys import documented_keys
 
 from sepsearch import replay
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal
 from sepsearch.search.protocol import JobOutcome
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.simulation import replay as module
 from sepsearch.simulation.comparison import audit_line, describe, interval_facts, make_table, proportion
 from sepsearch.simulation.curve_table import Draw, Pool

@@ -13,7 +13,6 @@ from fake_s3 import fake_s3
 from sepsearch.pipeline import stop_command
 from sepsearch.pipeline.hand_stops import HandStops
 from sepsearch.runs.stop_requests import FOLDER, RequestWatch, StopRequest, write_request
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal, read_run
 from sepsearch.search.protocol import INTERRUPTED, SEARCH_BY_HAND, StopSignal
@@ -21,6 +20,7 @@ from sepsearch.search.remote_journal import RemoteJournal
 from sepsearch.search.run_lock import RunLock
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.spaces.space import parse_space
 from sepsearch.stop import main
 from sepsearch.utils.errors import UserError

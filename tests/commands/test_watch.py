@@ -26,9 +26,9 @@ from rich.console import Console
 from sepsearch.monitoring.follow import Watched, watch
 from sepsearch.monitoring.terminal import Hints, make_view
 from sepsearch.runs.state import RunState
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.events import Event
 from sepsearch.search.journal import Journal
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.utils.errors import UserError
 from sepsearch.watch import main
 

@@ -10,11 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from sepsearch.distributed.storage_wait import StorageWait
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import StopSignal
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.spaces.space import parse_space
 from sepsearch.utils.errors import StorageFault
 

@@ -8,11 +8,11 @@ import pytest
 from optuna.trial import TrialState
 from planned_search import EPOCHS, FINALISTS, TRIALS, ratio, search_plan
 
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.retraining import FinalPlan
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.utils.storage import open_storage
 
 

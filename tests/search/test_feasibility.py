@@ -6,12 +6,12 @@ import pytest
 from optuna.trial import TrialState
 
 from sepsearch.models.size import known_parameters
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.sampling.feasibility import MOST_PROPOSALS, shortage
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.spaces.space import Space, parse_space
 
 LIMIT = 55_000  # parameters: filters up to 16

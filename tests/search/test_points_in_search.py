@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from planned_search import EPOCHS, ratio
 
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.spaces.space import Space, parse_space
 
 PARAMETERS = {"filters": [8, 16, 24], "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "l2": [0.0, 1e-4]}

@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import RETURNED, JobOutcome
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.trials import Trial, best_trials, reference_trial
 from sepsearch.spaces.space import parse_space
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_run
 from sepsearch.search.protocol import BY_HAND, RETURNED, SEARCH_BY_HAND, JobOutcome
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
 from sepsearch.search.search_end import PatienceRule, RegretRule, end_rules, regret_bound
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.trials import Trial, best_trials
 from sepsearch.spaces.space import Space, parse_space
 from sepsearch.utils.errors import UserError

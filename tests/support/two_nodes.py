@@ -13,11 +13,11 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from sepsearch.distributed.session import ENVIRONMENT
-from sepsearch.search.stopping.asha import Rungs
 from sepsearch.search.journal import Journal, read_journal
 from sepsearch.search.protocol import StopSignal, Workers
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.scheduler import SearchPlan
+from sepsearch.search.stopping.asha import Rungs
 from sepsearch.spaces.space import parse_space
 
 TRIALS, EPOCHS = 7, 8
