@@ -1,7 +1,8 @@
 """Search, retrain and register small networks that pull one instrument out of a chamber recording.
 
 For Python programs and notebooks: `search`, `resume`, `extend`, `open_run` and `load_model`, with `Run`, `Model`,
-`Verdict`, `Event` and `UserError`; all of `sepsearch.api`. Importing this imports none of them: each comes when it is used.
+`Verdict`, `Event` and `UserError`; all of `sepsearch.api`. Importing this imports none of them: each comes when it is
+used.
 """
 
 import importlib

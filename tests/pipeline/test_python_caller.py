@@ -1,16 +1,22 @@
 """Arguments and messages of a caller in Python, and events that are handed to its functions."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
+from torch import nn
 
 import sepsearch as ss
+from sepsearch.models.families import Family
 from sepsearch.pipeline import python_search
 from sepsearch.pipeline.callbacks import Callbacks
 from sepsearch.pipeline.python_caller import python_caller, python_names, python_options
 from sepsearch.runs.options import RunOptions
 from sepsearch.spaces.shipped import shipped_spaces
+from sepsearch.utils import plugins
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.output import OUTPUT, write_note
 
@@ -128,3 +134,45 @@ def test_what_is_no_function_is_refused_before_anything_begins(tmp_path):
     with pytest.raises(UserError, match=r"callbacks\[0\]: expected a function of one event, found 3"):
         ss.search(SPACE, runs=tmp_path, callbacks=[3])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Options of searches that are begun, and not carried out."""
+    found = []
+
+    def carry_out(options, console, listeners):
+        found.append(options)
+        raise UserError("not carried out")
+
+    monkeypatch.setattr(python_search, "carry_out", carry_out)
+    return found
+
+
+def test_a_network_that_is_handed_over_can_be_named_by_the_space(asked, monkeypatch):
+    @dataclass(frozen=True)
+    class LevelConfig:
+        family: ClassVar[str] = "level_of_a_test"
+        fixed_size: ClassVar[bool] = False
+        level: float = 0.5
+
+    class Level(nn.Module):
+        def __init__(self, config: LevelConfig, outputs: int = 1):
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((outputs, 1, 1, 1), config.level))
+
+        def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(mixture, self.weight)
+
+    monkeypatch.setattr(plugins, "_registered", {})
+    space = {"family": "level_of_a_test", "parameters": {"level": [0.25, 0.5]}}
+    with pytest.raises(UserError, match="not carried out"):
+        ss.search(space, families=[Family(LevelConfig, Level, {"weight": 0})], warm_start=["first", "second"])
+    assert asked[0].space.parameters["level"].choices == (0.25, 0.5)
+    assert asked[0].warm_start == ("first", "second")
+
+
+def test_a_finished_run_is_extended_by_its_name_and_the_number_of_its_trials(asked):
+    with pytest.raises(UserError, match="not carried out"):
+        ss.extend("urmp", trials=300, on_event="end:notify-send")
+    assert (asked[0].continued, asked[0].trials, list(asked[0].on_event)) == ("urmp", 300, ["end:notify-send"])
