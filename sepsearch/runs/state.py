@@ -83,7 +83,7 @@ class RunState(RunReducer):
             or (
                 job.reopens
                 and not over.get(job.stage, self.scored is not None)
-                and (job.stage == "search" or job.configuration in present)
+                and (job.stage == "search" or job.configuration in present or not self.former)
             )
         }
 

@@ -113,17 +113,26 @@ def _renamed(text: str, name: str) -> str:
 def imported_modules(entry: Path) -> set[Path]:
     """Source files of this package that a module imports, directly or not, without the module itself.
 
-    Found in the syntax trees, so imports within functions count, and nothing is executed.
+    Found in the syntax trees, so imports within functions count, and nothing is executed. Those for type checkers alone
+    do not count.
     """
     found: set[Path] = set()
     queue = [entry]
     while queue:
-        for node in ast.walk(ast.parse(queue.pop().read_text(encoding="utf-8"))):
+        for node in _executed(ast.parse(queue.pop().read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
                 new = {path for name in node.names for path in _files(f"{node.module}.{name.name}")} - found
                 found |= new
                 queue += new
     return found
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a syntax tree without those below `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield node
+            yield from _executed(node)
 
 
 def _files(name: str) -> Iterator[Path]:

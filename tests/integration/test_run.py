@@ -31,6 +31,7 @@ RESULT_KEYS = {
     "baselines",
     "trials",
     "reference",
+    "known",
     "stopped",
     "finalists",
     "final",
@@ -248,7 +249,7 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
         (["--space", "nowhere.yaml"], "no such space file"),
         (["--resume", "y", "--name", "y"], "--resume y: no such run"),
         (["--resume", "../y", "--name", "../y"], "--resume '../y': expected letters"),
-        (["--resume", "y"], "the run to resume is y: leave --name out"),
+        (["--resume", "y"], "the run of --resume is y: leave --name out"),
         (["--accept-changes"], "--accept-changes: expected with --resume"),
     ],
 )

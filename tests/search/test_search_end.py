@@ -1,5 +1,7 @@
 """Rules that end a search early: patience and the bound on the regret; trials that are ended by hand."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,12 @@ from sepsearch.utils.errors import UserError
 
 RATE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 SEARCH = {"event": "search", "name": "x", "run": "r", "space": {}, "settings": {}, "versions": {}, "dataset": {}}
+NUMBERS = itertools.count()
 SEARCH |= {"baselines": {}, "caveats": {}, "reference": "t0000", "seconds": 0.0}
 
 
 def ended(ratio: float, state: str = "completed", reason: str = "") -> Trial:
-    return Trial("t", {}, epochs=1, ratio=ratio, state=state, reason=reason)
+    return Trial(f"t{next(NUMBERS):04d}", {}, epochs=1, ratio=ratio, state=state, reason=reason)
 
 
 def reasons(rule: PatienceRule, trials: list[Trial]) -> list[bool]:
@@ -63,6 +66,18 @@ def test_trials_that_failed_or_were_ended_from_outside_do_not_count(state, reaso
 def test_a_stopped_trial_with_a_good_early_ratio_is_no_improvement():
     trials = [ended(0.5), ended(0.1, "stopped", "stopped at rung 1")]
     assert reasons(PatienceRule(1, 0.01), trials)[-1] is True
+
+
+def test_a_trial_that_paused_counts_once_and_its_end_may_be_the_best():
+    rule = PatienceRule(2, 0.01)
+    paused = ended(0.9, "stopped")
+    for trial in (ended(0.5), paused, replace(paused, state="completed", ratio=0.4)):
+        rule.take(trial)
+    assert rule.reason() == ""
+    for trial in (ended(0.9), ended(0.9)):
+        rule.take(trial)
+    assert "has not improved" in rule.reason() or "have not improved" in rule.reason()
+    assert "0.4000" in rule.reason()
 
 
 def make_space(**stop: object) -> Space:
