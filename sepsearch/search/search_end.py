@@ -84,13 +84,14 @@ class PatienceRule:
             return
         if trial.state == "completed":
             self._best = min(self._best, trial.ratio)
+        known = trial.id in self._taken
+        self._taken.add(trial.id)
         if not math.isfinite(self._best):
             return
-        if trial.id in self._taken and self._bests:
+        if known and self._bests:
             self._bests[-1] = self._best
         else:
             self._bests.append(self._best)
-        self._taken.add(trial.id)
 
     def reason(self) -> str:
         """See `EndRule`."""
