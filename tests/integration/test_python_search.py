@@ -52,7 +52,7 @@ said["failed"] = ss.open_run("x").state
 import ray
 
 said["stopped"] = not ray.is_initialized()
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 run = ss.resume("x", quiet=True, callbacks=[events.append])
 said["ray"] = ray.is_initialized() and ray.get(ray.remote(lambda: 7).remote())
 said |= {"state": run.state, "results": sorted(run.results), "events": [event["event"] for event in events]}
