@@ -13,7 +13,7 @@ help:
 	@echo "make test    the tests (COVERAGE=1: with the lines that they do not run)"
 	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
 	@echo "make test-browser  the pages in a real browser (Chromium: apt-get install chromium)"
-	@echo "make notebooks  executes examples/notebooks on the demo ensemble (minutes)"
+	@echo "make notebooks  searches from Python: examples/notebooks on the demo ensemble, and one that is interrupted (minutes)"
 	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
