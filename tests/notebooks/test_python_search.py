@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from sepsearch.search.journal import read_journal
 
 SCRIPT = """
@@ -64,7 +62,6 @@ print(json.dumps(said))
 """
 
 
-@pytest.mark.notebooks
 def test_a_search_from_python_is_interrupted_and_resumed_and_leaves_its_process_as_it_was(tree, tmp_path):
     # Without what other tests in this process have set up for themselves.
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
