@@ -48,7 +48,10 @@ def check_family_object(family: Any, name: str, where: str) -> None:
     """
     missing = [part for part in ("config", "network", "output_axes") if not hasattr(family, part)]
     if missing:
-        raise UserError(f"{where}: expected a sepsearch.models.families.Family, found {type(family).__name__}")
+        found = family.__name__ if isinstance(family, type) else type(family).__name__
+        raise UserError(
+            f"{where}: expected sepsearch.models.families.Family(config, network, output_axes), found {found}"
+        )
     config: Any = family.config
     if not (isinstance(config, type) and dataclasses.is_dataclass(config) and _is_frozen(config)):
         raise UserError(f"{where}: config is {_said(config)}, expected a class with @dataclass(frozen=True)")
@@ -108,7 +111,7 @@ def check_networks(family: Any, config: Any, where: str) -> None:
     except Exception as error:
         raise UserError(
             f"{where}: its network cannot be built with the default configuration: {reason_of(error)}:"
-            " try sepsearch.testing.check_family"
+            " expected network(config, outputs), such as a class with __init__(self, config, outputs=1)"
         ) from error
     if not isinstance(single, nn.Module):
         raise UserError(f"{where}: network gives {_said(single)}, expected a torch.nn.Module")

@@ -182,8 +182,8 @@ def _require_family(path: Path, values: Mapping[str, Any]) -> None:
         advice = f"the card names the distribution {distribution} {version}: install it, if you trust it"
     else:
         advice = (
-            "it was registered in Python where the model was trained: register it here, too"
-            " (sepsearch.models.families.register_family), or export the model as ONNX there"
+            "it was registered in Python where the model was trained: install it as a plug-in (docs/plug-ins.md), from"
+            " Python register it here, too (sepsearch.models.families.register_family), or export it as ONNX there"
         )
     raise UserError(f"{path}: its network is of family {one_line(name)}, which is not installed: {advice}")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sepsearch.runs.options import RunOptions
     from sepsearch.spaces.space import Space
 
-_BESIDE = ("callbacks", "quiet")  # arguments that are no options of a run
+_BESIDE = ("families", "callbacks", "quiet")  # arguments that are no options of a run
 _ONE_SEARCH = threading.Lock()  # Ray, signal handlers and what is printed are the process's
 
 
@@ -81,10 +81,8 @@ def search(
         KeyboardInterrupt: Ctrl-C, SIGTERM, or the notebook's stop button: the run has ended cleanly, and `resume` goes
             on. Without effect where this is not called in the main thread.
     """
-    values = {key: value for key, value in locals().items() if key not in (*_BESIDE, "families")}
-    for family in families:
-        _register(family)
-    return _carry_out(values, callbacks, quiet)
+    values = {key: value for key, value in locals().items() if key not in _BESIDE}
+    return _carry_out(values, families, callbacks, quiet)
 
 
 def resume(
@@ -103,6 +101,7 @@ def resume(
     storage: str | Path | None = None,
     accept_changes: bool = False,
     on_event: str | Sequence[str] | None = None,
+    families: "Sequence[Family]" = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Run:
@@ -125,6 +124,7 @@ def resume(
         storage: where the run is, if not there.
         accept_changes: go on though space, recordings or versions of libraries have changed.
         on_event: as for `search`.
+        families: as for `search`; the journal does not keep them.
         callbacks: as for `search`; they are called with the events from now on.
         quiet: print nothing.
 
@@ -136,7 +136,7 @@ def resume(
         KeyboardInterrupt: as for `search`.
     """
     values = {key: value for key, value in locals().items() if key not in ("name", *_BESIDE)}
-    return _carry_out({**values, "resume": name}, callbacks, quiet)
+    return _carry_out({**values, "resume": name}, families, callbacks, quiet)
 
 
 def extend(
@@ -151,6 +151,7 @@ def extend(
     storage: str | Path | None = None,
     accept_changes: bool = False,
     on_event: str | Sequence[str] | None = None,
+    families: "Sequence[Family]" = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Run:
@@ -169,6 +170,7 @@ def extend(
         storage: where the run is, if not there.
         accept_changes: go on though recordings or versions of libraries have changed.
         on_event: as for `search`.
+        families: as for `search`; the journal does not keep them.
         callbacks: as for `search`.
         quiet: print nothing.
 
@@ -180,16 +182,22 @@ def extend(
         KeyboardInterrupt: as for `search`.
     """
     values = {key: value for key, value in locals().items() if key not in ("name", *_BESIDE)}
-    return _carry_out({**values, "continued": name}, callbacks, quiet)
+    return _carry_out({**values, "continued": name}, families, callbacks, quiet)
 
 
-def _register(family: "Family") -> None:
+def _register(families: "Sequence[Family]") -> None:
     from sepsearch.models.families import register_family
 
-    register_family(family)
+    if not isinstance(families, list | tuple):
+        raise UserError(f"families: expected a list of Family, found {type(families).__name__}: write families=[…]")
+    for family in families:
+        register_family(family)
 
 
-def _carry_out(values: Mapping[str, Any], callbacks: Sequence[Callback], quiet: bool) -> Run:
+def _carry_out(
+    values: Mapping[str, Any], families: "Sequence[Family]", callbacks: Sequence[Callback], quiet: bool
+) -> Run:
+    _register(families)
     options: RunOptions = python_options(values)
     functions = Callbacks(callbacks)
     if not _ONE_SEARCH.acquire(blocking=False):

@@ -195,9 +195,12 @@ def _two_epochs(seconds: Sequence[tuple[Params, float]], space: Space) -> tuple[
 
 
 def _differing(space: Space, params: Params, usual: Params) -> list[str]:
-    """The parameters of a space that two configurations have differently, of those that are sampled for both."""
+    """The parameters of a space that two configurations have differently, of those that are sampled for both.
+
+    A network of a family that the space does not have differs in its family and in all of them.
+    """
     if params["family"] not in space.families:
-        return list(space.parameters)
+        return ["family", *(name for name in space.parameters if name != "family")]
     both = set(sampled_names(space, params)) & set(sampled_names(space, usual))
     return [name for name in space.parameters if name in both and params[name] != usual[name]]
 

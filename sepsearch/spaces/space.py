@@ -294,7 +294,7 @@ def stored_space(path: Path, values: dict[str, Any]) -> Space:
         try:
             return load_space(path)
         except UserError as error:
-            raise UserError(f"{error}: correct it or remove it: the journal has the space, too") from error
+            raise UserError(f"{error}: correct that, or remove the file: the journal has the space, too") from error
     space = journal_space(values, f"the journal beside {path}")
     write_atomically(path, f"# This file was lost: the space as the journal has it.\n{space_text(space)}")
     return space

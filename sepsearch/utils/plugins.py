@@ -154,7 +154,8 @@ def unknown_name(group: str, name: object, builtin: Iterable[str]) -> UserError:
     valid = [*builtin, *plugin_names(group)]
     close = difflib.get_close_matches(str(name), valid, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return UserError(f"{KINDS[group]} is {name!r}, expected one of {', '.join(valid)} or an installed plug-in's{hint}")
+    advice = hint or ": install the distribution that has it, or register it in Python (docs/plug-ins.md)"
+    return UserError(f"{KINDS[group]} is {name!r}, expected one of {', '.join(valid)} or a plug-in's{advice}")
 
 
 def used_versions(used: Iterable[tuple[str, str]], registered: bool = True) -> dict[str, str]:

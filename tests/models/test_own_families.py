@@ -133,7 +133,10 @@ def other(**changes: Any) -> Family:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (SmallNetwork, "expected a sepsearch.models.families.Family, found type"),
+        (
+            SmallNetwork,
+            r"expected sepsearch.models.families.Family\(config, network, output_axes\), found SmallNetwork",
+        ),
         (other(config=Thawed), "expected a class with @dataclass"),
         (other(config=dict), "expected a class with @dataclass"),
         (other(config=config_with(family="a b")), "expected a name of letters"),
@@ -218,7 +221,9 @@ def test_a_model_of_a_registered_family_can_only_be_loaded_where_it_is_registere
         assert "family small, registered in Python where it was trained." in model_text(card, "x")
     finally:
         forget_plugin(FAMILIES, "small")
-    with pytest.raises(UserError, match=r"it was registered in Python where the model was trained: register it here"):
+    with pytest.raises(
+        UserError, match=r"it was registered in Python where the model was trained: install it as a plug-in"
+    ):
         load_model(tmp_path / "vn")
 
 

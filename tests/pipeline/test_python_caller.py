@@ -172,6 +172,12 @@ def test_a_network_that_is_handed_over_can_be_named_by_the_space(asked, monkeypa
     assert asked[0].warm_start == ("first", "second")
 
 
+def test_one_network_without_its_list_is_a_mistake_in_one_line(asked):
+    with pytest.raises(UserError, match=r"families: expected a list of Family, found .*: write families=\[…\]"):
+        ss.resume("urmp", families=Family(type(None), None, {}))
+    assert asked == []
+
+
 def test_a_finished_run_is_extended_by_its_name_and_the_number_of_its_trials(asked):
     with pytest.raises(UserError, match="not carried out"):
         ss.extend("urmp", trials=300, on_event="end:notify-send")

@@ -527,6 +527,17 @@ def test_the_search_is_the_reference_and_trials_as_long_as_the_space_is_on_avera
     assert times.fitting is None
 
 
+def test_a_space_of_another_family_with_one_parameter_has_a_forecast():
+    own = dataclasses.replace(
+        job(), space=parse_space({"family": "unet", "parameters": {"channels": [8, 16]}, "search": {"epochs": 4}}, "s")
+    )
+    corners = [{**own.space.complete({"channels": channels}), "batch_size": 50} for channels in (8, 16)]
+    small, large = (Measured(params, training, 0.0, 0) for params, training in zip(corners, (0.01, 0.03), strict=True))
+    times = forecast_times([timed(0.01), small, large], own, startup=0.0)
+    assert times.epoch == pytest.approx(3.0)
+    assert times.search > forecast_times([timed(0.01), small], own, startup=0.0).search
+
+
 def test_a_search_cannot_be_shorter_than_one_whole_trial():
     times = forecast_times([timed(0.01)], job(concurrent=100), startup=0.0)
     assert times.search >= times.trial

@@ -101,7 +101,7 @@ def test_the_name_of_an_installed_plugin_cannot_be_registered(site):
 def test_an_unknown_name_is_said_with_all_that_are_valid_and_a_near_one(site):
     install(site, "near-samplers", {"_near": "made = 1"}, {f"{SAMPLERS}: nearby": "_near:made"})
     assert str(unknown_name(SAMPLERS, "nearbi", ["tpe"])).endswith(
-        "expected one of tpe, nearby or an installed plug-in's (did you mean nearby?)"
+        "expected one of tpe, nearby or a plug-in's (did you mean nearby?)"
     )
 
 
