@@ -269,7 +269,7 @@ def test_a_lost_space_file_is_written_again_from_the_journal(content, tmp_path):
 def test_a_space_file_with_a_mistake_in_it_is_not_replaced(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text("parameters: {filterz: [8]}\n")
-    with pytest.raises(UserError, match="correct it or remove it"):
+    with pytest.raises(UserError, match="correct that, or remove the file"):
         stored_space(path, space().model_dump(mode="json", exclude_none=True))
     assert "filterz" in path.read_text()
 
