@@ -146,7 +146,8 @@ def test_without_the_distribution_the_space_is_refused_in_one_line(finished):
     done = run(finished[0], None, "run", "--space", "space.yaml", "--name", "y")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: space.yaml: search: sampler is 'local', expected one of tpe, random, gp, qmc or a plug-in's: install"
+        "error: space.yaml: search: sampler is 'local', expected one of tpe, random, gp, qmc or a plug-in's:"
+        " install the distribution that has it, or register it in Python (docs/plug-ins.md)"
     ]
     assert not (finished[0] / "runs" / "y").exists()
 
