@@ -199,7 +199,8 @@ def command_ids(value):
 
 @pytest.mark.parametrize(("path", "words"), command_lines(r"^ {4}((?:python -m )?sepsearch[ .].*)$"), ids=command_ids)
 def test_commands_in_code_blocks_of_the_documentation_are_accepted(path, words):
-    importlib.import_module(f"sepsearch.{words[0]}").make_parser().parse_args(words[1:])
+    parsed = importlib.import_module(f"sepsearch.{words[0]}").make_parser().parse_args(words[1:])  # else UserError
+    assert vars(parsed)
 
 
 @pytest.mark.parametrize(("path", "words"), command_lines(r"`(sepsearch [^`]+)`"), ids=command_ids)

@@ -6,6 +6,7 @@ from typing import Any
 from sepsearch.runs.job import Job
 from sepsearch.runs.reducer import STAGES
 from sepsearch.runs.state import RunState
+from sepsearch.runs.verdict import baseline_ratio
 from sepsearch.spaces.constraints import rate
 
 NOT_BEGUN, RUNNING = "not begun", "running"
@@ -84,7 +85,6 @@ def _job(job: Job) -> dict[str, Any]:
 def _instrument(run: RunState, code: str) -> dict[str, Any]:
     """The best trial of an instrument and its opponents; of finalists the leading one, of final models the scores."""
     validation: Mapping[str, Any] = run.search.get("baselines", {}).get("validation", {})
-    identity, gain = (validation.get(name, {}).get(code) for name in ("identity", "gain"))
     ratio, trial = run.best_of.get(code, (None, None))
     chosen, _ = run.chosen(code)
     finalist = None
@@ -95,8 +95,8 @@ def _instrument(run: RunState, code: str) -> dict[str, Any]:
     return {
         "best_ratio": ratio,
         "best_trial": trial,
-        "identity_loss": identity,
-        "constant_gain_ratio": gain / identity if gain is not None and identity else None,
+        "identity_loss": validation.get("identity", {}).get(code),
+        "constant_gain_ratio": baseline_ratio(validation, "gain", code),
         "reference_ratio": run.reference.get(code),
         "finalist": finalist,
         "final": run.scores["final"].get(code) if run.scores else None,
