@@ -13,12 +13,14 @@ __all__ = ["main", "make_parser"]
 def main(argv: list[str] | None = None) -> None:
     """Run a search from its command line. Raises `UserError`; exits with 130 after Ctrl-C, 1 without a model."""
     options = parse_arguments(argv)
-    # Below are torch and a second of imports, which a mistake on the command line need not wait for.
-    from sepsearch.pipeline.whole_run import carry_out
     from sepsearch.utils.terminal_console import make_console
 
     console = make_console(error=OUTPUT.json)
     console.quiet = OUTPUT.quiet
+    with console.status("loading"):
+        # Seconds of imports, which a mistake on the command line need not wait for.
+        from sepsearch.pipeline.whole_run import carry_out
+
     state, begin = carry_out(options, console)
     results = begin.folder / "results.json"
     if OUTPUT.json and results.exists():

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sepsearch.audio.formats import FORMATS
 from sepsearch.data.instruments import known_instruments
-from sepsearch.pipeline.separate_files import PLAYS, separate_all
-from sepsearch.pipeline.separate_inputs import OUTPUT
+from sepsearch.pipeline.separate.files import PLAYS, separate_all
+from sepsearch.pipeline.separate.inputs import OUTPUT
 from sepsearch.utils.command_line import ArgumentParser
 from sepsearch.utils.errors import exit_on_user_error
 

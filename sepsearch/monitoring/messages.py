@@ -1,5 +1,6 @@
 """Messages of a run at its beginning and its end, with the commands to type next."""
 
+import functools
 import os
 import shlex
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.data.instruments import file_name
-from sepsearch.tracking.descriptions import champion_line
+from sepsearch.tracking.descriptions import champion_lines
 from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.programs import program
 
@@ -89,34 +90,34 @@ def tell_interrupted(folder: Path, console: "Console") -> None:
 def tell_end(
     results: Mapping[str, Any], folder: Path, caveats: Mapping[str, str], page: str, console: "Console"
 ) -> None:
-    """Print a verdict on each model, the final table, where results are, and the next commands.
+    """Print the final table, what became of the champions, and last a verdict in words with the next commands.
 
     `page` is MLflow's address of the final models, "" where not all of the run is in MLflow.
     """
-    from sepsearch.runs.results import final_table, named_table
+    from sepsearch.monitoring.final_table import final_table
     from sepsearch.runs.verdict import judge_models, verdict_sentences
     from sepsearch.tracking.server_errors import served
     from sepsearch.tracking.tracker import tracking_uri, ui_command
 
+    say = functools.partial(console.print, soft_wrap=True, markup=False, highlight=False)
     if results["final"]:
-        for sentence in verdict_sentences(judge_models(results["final"], results["baselines"])):
-            console.print(sentence, style="bold", highlight=False, soft_wrap=True)
         console.print(final_table(results, caveats))
-        if named := named_table(results):
-            console.print(named)
-    console.print(f"results: {folder / 'results.json'}; models: {folder / 'models'}", soft_wrap=True)
-    if (folder / "report.html").exists():
-        console.print(f"curves, sounds, why these models won: {folder / 'report.html'}", soft_wrap=True)
+    for line in champion_lines(results["champions"]):
+        say(line)
+    if results["final"]:
+        console.print()
+        for sentence in verdict_sentences(judge_models(results["final"], results["baselines"])):
+            console.print(sentence, style="bold", highlight=False)  # wrapped between words
     if page:
         start = "" if served(tracking_uri()) else f"{ui_command()} opens "
-        console.print(f"listen and choose, in MLflow: {start}{page}", soft_wrap=True, markup=False)
+        say(f"listen and choose, in MLflow: {start}{page}")
     else:
-        line = f"not all of this run is in MLflow; once it answers: {track_command(folder)}"
-        console.print(line, soft_wrap=True)
-    for code, outcome in results["champions"].items():
-        console.print(champion_line(code, outcome), soft_wrap=True, markup=False)
+        say(f"not all of this run is in MLflow; once it answers: {track_command(folder)}")
+    if (folder / "report.html").exists():
+        say(f"curves, sounds, why these models won: {folder / 'report.html'}")
     if results["final"] and not OUTPUT.python:
-        console.print(f"separate: {separate_command(results, folder)}", soft_wrap=True, markup=False)
+        say(f"separate: {separate_command(results, folder)}")
+    say(f"results: {folder / 'results.json'}; models: {folder / 'models'}")
 
 
 def separate_command(results: Mapping[str, Any], folder: Path) -> str:

@@ -15,7 +15,8 @@ from sepsearch.distributed.ray_folder import ray_folder
 from sepsearch.monitoring.messages import tell_end, tell_interrupted, tell_resume
 from sepsearch.monitoring.notifications import notifying
 from sepsearch.pipeline.early_start import EarlyStart, look_at_cluster
-from sepsearch.pipeline.execution import get_ready, run_stages, write_page
+from sepsearch.pipeline.execution import get_ready, run_stages
+from sepsearch.pipeline.registration import write_page
 from sepsearch.runs.extend import require_new_trials
 from sepsearch.runs.folder import publish_run
 from sepsearch.runs.results import write_results
@@ -165,7 +166,10 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
     console.print(f"{begin.name} has finished already")
     shutil.rmtree(begin.folder / RAY_FOLDER, ignore_errors=True)
     results = write_results(begin.folder)
-    write_page(None, begin.folder, console)
+    with Progress() as progress:
+        problems = write_page(None, begin.folder, progress)
+    for problem in problems:
+        console.print(f"warning: {problem}", markup=False, soft_wrap=True)
     arrived = tracker.close() and begin.past.registered
     publish_run(begin.storage, begin.folder)
     show_result(console)

@@ -1,4 +1,4 @@
-"""A run after its data is prepared: Ray, preflight, search, finalists, scores, registry."""
+"""A run after its data is prepared: Ray, preflight, search, finalists, scores."""
 
 import contextlib
 import dataclasses
@@ -7,16 +7,15 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepsearch.monitoring.messages import resume_command, tell_begin
+from sepsearch.pipeline.registration import register
 from sepsearch.runs.options import AUTO
 from sepsearch.runs.run_files import scored_files
 from sepsearch.runs.start import Begin
 from sepsearch.search.events import Event, ScoresEvent
 from sepsearch.utils.errors import StorageFault, UserError
-from sepsearch.utils.terminal_text import write_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from sepsearch.pipeline.early_start import EarlyStart
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.record import Settings
+    from sepsearch.runs.state import RunState
     from sepsearch.search.journal import Journal
     from sepsearch.search.protocol import StopSignal, Workers
     from sepsearch.search.retraining import FinalPlan, FoldPlan
@@ -141,8 +141,6 @@ def run_stages(
 
     `ready` is None for a run that has only to register its models.
     """
-    from sepsearch.monitoring.console import Screen
-    from sepsearch.monitoring.prometheus import Gauges
     from sepsearch.pipeline.hand_stops import watch_requests
     from sepsearch.pipeline.stages import Stages
     from sepsearch.runs.state import reduce_events
@@ -151,17 +149,10 @@ def run_stages(
 
     if ready is None:
         assert begin.past.scored
-        return _register(journal, begin, begin.past.scored["final"], prepared, tracker, console)
+        return register(journal, begin, begin.past.scored["final"], prepared, tracker, console)
     state = reduce_events(read_run(journal.path))  # its beginning is there already
-    gauges, screen = Gauges(state), Screen(console, state, ready.forecast)
     say = functools.partial(console.print, markup=False, soft_wrap=True)
-    for listener in (state.handle, gauges.handle, screen.handle, _dashboard_listener(ready, say)):
-        journal.listen(listener)
-
-    def tick() -> None:
-        gauges.refresh()
-        screen.tick()
-
+    screen, tick = _show(journal, state, ready, console, say)
     hand_stops = watch_requests(begin.storage, stop, state.resumes, say)
     stages = Stages(
         settings,
@@ -188,7 +179,28 @@ def run_stages(
             final = _stages(begin, stages, screen, console)
         except StorageFault as fault:
             raise StorageFault(f"{fault}; to go on then: {resume_command(begin.folder)}") from fault
-    return "interrupted" if final is None else _register(journal, begin, final, prepared, tracker, console)
+    return "interrupted" if final is None else register(journal, begin, final, prepared, tracker, console)
+
+
+def _show(
+    journal: "Journal", state: "RunState", ready: Ready, console: "Console", say: Callable[[str], None]
+) -> tuple["Screen", Callable[[], None]]:
+    """Show what the journal takes in: on the screen, which is returned, as gauges, and by Ray's dashboard.
+
+    Also returns what must be called a few times a second.
+    """
+    from sepsearch.monitoring.console import Screen
+    from sepsearch.monitoring.prometheus import Gauges
+
+    gauges, screen = Gauges(state), Screen(console, state, ready.forecast)
+    for listener in (state.handle, gauges.handle, screen.handle, _dashboard_listener(ready, say)):
+        journal.listen(listener)
+
+    def tick() -> None:
+        gauges.refresh()
+        screen.tick()
+
+    return screen, tick
 
 
 def _dashboard_listener(ready: Ready, say: Callable[[str], None]) -> Callable[[Event], None]:
@@ -265,53 +277,3 @@ def _leave_out(stages: "Stages", finals: "FinalPlan", screen: "Screen") -> "Fold
     if folds:
         screen.begin("leave-one-title-out", len(folds))
     return stages.leave_out(folds)
-
-
-def _register(
-    journal: "Journal",
-    begin: Begin,
-    final: dict[str, Any],
-    prepared: "PreparedData",
-    tracker: "Tracker",
-    console: "Console",
-) -> str:
-    """Register every model; while the registry is away they stay in the run's folder, for `sepsearch.track`."""
-    from sepsearch.tracking.champion import compare_on
-    from sepsearch.tracking.registry import register_models
-    from sepsearch.utils.progress import Progress, Steps
-
-    if not final:
-        write_line("error: no finalist could be trained; the reasons are above and in the journal", error=True)
-        return "failed"
-    run_id = None if begin.past.registered else tracker.run_id()
-    folders = {code: begin.folder / "models" / code for code in final}
-    if run_id:
-        with Progress() as progress:
-            stage = "registering the models and comparing them with the champions"
-            advance = Steps(lambda done, total: progress(stage, done, total), len(folders))
-            done = register_models(folders, run_id, None, advance, compare_on(prepared), begin.past.settled)
-        if done.models:
-            outcomes = {code: outcome.facts() for code, outcome in done.outcomes.items()}
-            journal.append({"event": "registered", "models": done.models, "champions": outcomes})
-        for problem in done.problems if not tracker.away else ():
-            console.print(f"warning: {problem}", markup=False)
-    write_page(journal, begin.folder, console)
-    return "finished"
-
-
-def write_page(journal: "Journal | None", folder: Path, console: "Console") -> None:
-    """Write the run report; an error is a warning."""
-    from sepsearch.reporting.page import PAGE, write_report
-    from sepsearch.utils.progress import Progress
-
-    stage = "writing the run report"
-    try:
-        with Progress() as progress:
-            progress(stage, 0, 1)
-            write_report(folder)
-            progress(stage, 1, 1)
-    except UserError as error:
-        console.print(f"warning: no report page: {error}", markup=False, soft_wrap=True)
-    else:
-        if journal is not None:
-            journal.append({"event": "report", "file": PAGE})

@@ -16,9 +16,9 @@ from urllib.parse import quote
 from sepsearch.audio.formats import READ_SUFFIXES
 from sepsearch.audio.streams import open_sound
 from sepsearch.data.instruments import INSTRUMENTS, file_name
-from sepsearch.pipeline.separate_files import Voices, check_all, require_length, separate_job
-from sepsearch.pipeline.separate_inputs import RESIDUAL
-from sepsearch.pipeline.separate_outputs import Job
+from sepsearch.pipeline.separate.files import Voices, check_all, require_length, separate_job
+from sepsearch.pipeline.separate.inputs import RESIDUAL
+from sepsearch.pipeline.separate.outputs import Job
 from sepsearch.tracking.pages import HOST
 from sepsearch.utils.errors import UserError, one_line
 from sepsearch.utils.progress import one_torch_thread

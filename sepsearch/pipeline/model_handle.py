@@ -17,7 +17,7 @@ from sepsearch.audio.streams import MOST_CHANNELS
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.families import config_params
 from sepsearch.models.saved_model import ModelCard, is_provisional, save_model
-from sepsearch.pipeline.separate_files import SHORTEST
+from sepsearch.pipeline.separate.files import SHORTEST
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.progress import one_torch_thread
 

@@ -1,27 +1,22 @@
-"""`results.json`, and the table of final models on the screen: both follow from the journal alone."""
+"""`results.json`, which follows from the journal alone."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
-from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.models.size import known_parameters
 from sepsearch.runs.job import Job
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.runs.state import RunState, reduce_events
-from sepsearch.runs.verdict import VOLUME, WORKS, Verdict, decibels, judge_models
+from sepsearch.runs.verdict import Verdict, judge_models
 from sepsearch.search.events import FinalistRecord, KnownRun
 from sepsearch.search.journal import read_run
 from sepsearch.training.metrics import mean_and_sd, mean_interval
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import write_atomically
-from sepsearch.utils.formatting import number
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 LEFT_OUT = "leave one title out"  # how instruments with too few titles are scored
 
@@ -160,104 +155,7 @@ def _finalist(run: RunState, configuration: FinalistRecord, final: Mapping[str, 
     }
 
 
-def final_table(results: Mapping[str, Any], caveats: Mapping[str, str]) -> "Table":
-    """Instrument, SI-SDR gain, ratio mean ± sd over seeds, test ratio, two opponents, losses; the best gain first."""
-    from rich import box
-    from rich.table import Table
-
-    title = f"Final models of {results['name']}"
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("instrument", no_wrap=True)
-    headings = ("SI-SDR\ngain, dB", "oracle's\ngain, dB", "ratio ± sd", "test\nratio", "constant\ngain")
-    for heading in (*headings, "reference\nnetwork", "as\nprinted", "identity\nloss", "model\nloss"):
-        table.add_column(heading, justify="right")
-    for verdict in judge_models(results["final"], results["baselines"]):
-        code = verdict.instrument
-        final, reference = results["final"][code], results["reference_final"].get(code, {})
-        jumps = f" {final['discontinuities']}↯" if final["discontinuities"] else ""
-        baselines = {name: losses[code] for name, losses in results["baselines"].items()}
-        table.add_row(
-            f"{verdict.name}{'*' if code in caveats else ''}",
-            decibels(final["si_sdr_gain_db"]),
-            number(_oracle_gain(final), 1),
-            f"{number(final['ratio_mean'])} ± {number(final['ratio_sd'])}{jumps}",
-            number(final["test_ratio"]),
-            number(baselines["gain"] / baselines["identity"] if baselines["identity"] else None),
-            f"{number(reference.get('ratio_mean'))} ± {number(reference.get('ratio_sd'))}",
-            number(REFERENCE_RATIOS[code]),
-            number(final["identity_loss"], 4),
-            number(final["val_loss"], 4),
-            style="green" if verdict.kind == WORKS else "dim" if verdict.kind == VOLUME else "",
-        )
-    table.caption = "\n".join(_notes(results, caveats))
-    return table
-
-
 def has_named_scores(final: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether any final model was scored with the players named; runs of earlier versions have none."""
     keys = ("named_test_ratio", "named_si_sdr_gain_db")
     return any(row.get(key) is not None for row in final.values() for key in keys)
-
-
-def named_table(results: Mapping[str, Any]) -> "Table | None":
-    """Test ratio and SI-SDR gain, plain and with the players named; None where nothing was scored so.
-
-    A table of its own: the final table is as wide as a terminal, and none of its other columns compares with these.
-    """
-    from rich import box
-    from rich.table import Table
-
-    if not has_named_scores(results["final"]):
-        return None
-    title = "With the players named (separate --players)"
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("instrument", no_wrap=True)
-    for heading in ("test\nratio", "players\nnamed", "SI-SDR\ngain, dB", "players\nnamed"):
-        table.add_column(heading, justify="right")
-    for code, final in results["final"].items():
-        gains = (final["si_sdr_gain_db"], final.get("named_si_sdr_gain_db"))
-        ratios = (final["test_ratio"], final.get("named_test_ratio"))
-        numbers = [number(ratio) for ratio in ratios] + [decibels(gain) for gain in gains]
-        table.add_row(INSTRUMENTS[code], *numbers)
-    table.caption = (
-        "players named: masks are divided by their sum over\n"
-        "the instruments that play. A dash: one of them has no\n"
-        "final model, or one that has seen the clips. Nothing\n"
-        "is chosen by these."
-    )
-    return table
-
-
-def _oracle_gain(final: Mapping[str, Any]) -> float | None:
-    gain: float | None = final.get("audio", {}).get("oracle_gain", {}).get("si_sdr_db")
-    return gain
-
-
-def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[str]:
-    """How the final table must be read."""
-    rows: Sequence[Mapping[str, Any]] = list(results["final"].values())
-    yield "ratio: loss / identity loss on validation titles, mean and sd over seeds; below 1 beats doing nothing."
-    yield "constant gain, reference network (Iyer 2021): their ratios here. as printed: Iyer's, tuned on test data."
-    gains = [row["si_sdr_gain_db"] for row in rows if row["si_sdr_gain_db"] is not None]
-    if gains:
-        oracle = [gain for row in rows if (gain := _oracle_gain(row)) is not None]
-        beside = f"; of the oracle mask, {number(median(oracle), 1)} dB" if oracle else ""
-        yield f"SI-SDR gain on test titles, median over instruments: {number(median(gains), 1)} dB{beside}."
-    for finalist in results.get("finalists", ()):
-        if finalist["curse"] is not None:
-            best = f"{finalist['id']} ({finalist['trial']}): {number(finalist['search_ratio'])} in the search"
-            yield f"{best}, {number(finalist['retrained_ratio'])} retrained for as long."
-    if any(row["discontinuities"] for row in rows):
-        yield "↯: how often a loss jumped."
-    out = [code for code, row in results["final"].items() if row.get("protocol") == LEFT_OUT]
-    if out:
-        yield f"test ratio and gain of {', '.join(map(_name, out))}: one title left out of training at a time."
-    for code, row in results["final"].items():
-        if reason := row.get("choice_reason"):
-            yield f"{_name(code)}: {reason}."
-    for code, text in caveats.items():
-        yield f"* {_name(code)}: {text}"
-
-
-def _name(code: str) -> str:
-    return INSTRUMENTS.get(code, code)

@@ -9,7 +9,10 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.utils.formatting import number
 
 WORKS, LITTLE, UNSURE, VOLUME, UNKNOWN = "works", "gains a little", "uncertain", "volume knob", "not scored"
-WORKS_DB = 1.0  # SI-SDR gain from which on a model works
+# SI-SDR gain from which on a model works: the smallest change of a signal-to-noise ratio that listeners notice reliably
+# (McShefferty, Whitmer, Akeroyd: The just-noticeable difference in speech-to-noise ratio, Trends in Hearing 19, 2015).
+WORKS_DB = 3.0
+UNSURE_DB = 1.0  # a gain from which on a model is not called a volume knob, whatever its ratio
 FLAT_DB = 20.0  # similarity of estimate and mixture: 99 % of the estimate's power is the mixture at another level
 GAINING = {  # kinds that gain, and what is said of one and of several models
     WORKS: ("works", "work"),
@@ -22,9 +25,10 @@ GAINING = {  # kinds that gain, and what is said of one and of several models
 RULES = (
     f"A model works where it gains at least {WORKS_DB:g} dB of SI-SDR on test titles and its validation ratio beats the"
     " best constant gain, and the mixture unchanged, beyond the spread of its seeds. It gains a little where the gain"
-    " is smaller, and is uncertain where it gains as much and its ratio does not beat them. All others do no more than"
-    " a volume knob, and so do flat masks: estimates that are the mixture at another level (their SI-SDR against the"
-    f" mixture is {FLAT_DB:g} dB or more)."
+    " is smaller: most listeners notice less than that only side by side. It is uncertain where it gains"
+    f" {UNSURE_DB:g} dB or more and its ratio does not beat them. All others do no more than a volume knob, and so do"
+    " flat masks: estimates that are the mixture at another level (their SI-SDR against the mixture is"
+    f" {FLAT_DB:g} dB or more)."
 )
 
 
@@ -82,7 +86,7 @@ def _judge(code: str, row: Mapping[str, Any], constant: float | None) -> Verdict
     if gain <= 0:
         return Verdict(code, VOLUME, gain, "it gains nothing")
     if highest is None or constant is None or highest >= min(constant, 1.0):  # 1: the mixture unchanged
-        kind = UNSURE if gain >= WORKS_DB else VOLUME
+        kind = UNSURE if gain >= UNSURE_DB else VOLUME
         return Verdict(code, kind, gain, "its ratio does not beat the best constant gain beyond its seeds' spread")
     if gain < WORKS_DB:
         return Verdict(code, LITTLE, gain, f"it gains less than {WORKS_DB:g} dB")

@@ -185,6 +185,29 @@ def decibels(value: float | None) -> str:
     return f"{number(value, 1)} dB"
 
 
+def champion_lines(champions: Mapping[str, Mapping[str, Any]], uri: str | None = None) -> list[str]:
+    """Lines about the champions of several instruments, as `champion_line` has them; first champions share a line.
+
+    Args:
+        champions: `Outcome.facts` of the registry, by code.
+        uri: see `champion_line`.
+    """
+    first: dict[str, list[str]] = {}  # version → codes
+    for code, outcome in champions.items():
+        if outcome["now"] and not outcome["before"]:
+            first.setdefault(str(outcome["now"]), []).append(code)
+    shared = {version: codes for version, codes in first.items() if len(codes) > 1}
+    lines = [
+        one_line(
+            f"champions, where there was none: version {version} of"
+            f" {', '.join(INSTRUMENTS.get(code, code) for code in codes)}"
+        )
+        for version, codes in shared.items()
+    ]
+    named = {code for codes in shared.values() for code in codes}
+    return lines + [champion_line(code, outcome, uri) for code, outcome in champions.items() if code not in named]
+
+
 def champion_line(code: str, outcome: Mapping[str, Any], uri: str | None = None) -> str:
     """One line about an instrument's champion: before, now, why, and the command that undoes the change.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sepsearch.runs.results import write_results
 from sepsearch.runs.run_folder import JOURNAL
 from sepsearch.search.journal import Journal, read_run
-from sepsearch.tracking.descriptions import champion_line
+from sepsearch.tracking.descriptions import champion_lines
 from sepsearch.tracking.mapping import Projection
 from sepsearch.tracking.registry import register_models
 from sepsearch.tracking.server_errors import refused_status, why_away, without_password
@@ -84,7 +84,7 @@ class Rebuild:
         self.registered = done.models
         self.problems += done.problems
         uri = None if self.uri == tracking_uri() else self.uri
-        self.notes += [champion_line(code, outcome.facts(), uri) for code, outcome in done.outcomes.items()]
+        self.notes += champion_lines({code: outcome.facts() for code, outcome in done.outcomes.items()}, uri)
         new = {code: model for code, model in self.registered.items() if code not in noted}
         if new:
             champions = {code: outcome.facts() for code, outcome in done.outcomes.items() if code in new}

@@ -16,8 +16,8 @@ from sepsearch.utils.terminal_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+
+    from sepsearch.utils.terminal_console import StageBars
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,8 +88,7 @@ class Progress:
         self._console = console or make_console(error=True)
         self._clock = clock
         self._lock = threading.Lock()
-        self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._bars: StageBars | None = None
         self._began: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._done: dict[str, int] = {}
@@ -98,28 +97,16 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._console.is_interactive and not OUTPUT.quiet:
-            from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bars
+            from sepsearch.utils.terminal_console import StageBars
 
-            from sepsearch.utils.terminal_console import LiteralColumn
-
-            columns = (
-                LiteralColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                LiteralColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self._bars = Bars(*columns, console=self._console, redirect_stdout=False)
-            self._bars.start()
+            self._bars = StageBars(self._console)
         elif in_notebook() and not OUTPUT.quiet:
             self._area = NotebookArea()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._bars is not None:
-            self._bars.stop()
+            self._bars.close()
             self._bars = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -129,9 +116,7 @@ class Progress:
                 return
             self._done[stage] = done
             if self._bars is not None:
-                if stage not in self._tasks:
-                    self._tasks[stage] = self._bars.add_task(stage, total=total)
-                self._bars.update(self._tasks[stage], completed=done, total=total)
+                self._bars.show(stage, done, total)
             elif self._area is not None:
                 self._draw(self._area, stage, done, total)
             elif not OUTPUT.quiet:

@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from sepsearch.utils.formatting import duration
 from sepsearch.utils.notebook import in_notebook
 from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.terminal_text import encodable, printable
+
+BAR_WIDTH = 20  # columns
 
 
 class LiteralConsole(Console):
@@ -73,3 +76,46 @@ class LiteralColumn(TextColumn):
     def render(self, task: Task) -> Text:
         """As rich's, before the layout."""
         return Text(printable(self.text_format.format(task=task)), style=self.style, justify=self.justify)
+
+
+class StageBars:
+    """Bars of stages, which stand below each other; a stage that is done keeps its line, without a bar.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        columns = (LiteralColumn("{task.description}"), _Bar(bar_width=BAR_WIDTH), _Text())
+        self._bars = Progress(*columns, console=console, redirect_stdout=False)
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of the `total` steps of a stage are done; one step alone has no length that is known."""
+        length = None if total == 1 and done < 1 else total
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=length)
+        self._bars.update(self._tasks[stage], completed=done, total=length)
+
+    def close(self) -> None:
+        """Draw the bars for the last time; they stay on the screen."""
+        self._bars.stop()
+
+
+class _Bar(BarColumn):
+    def render(self, task: Task) -> Text:  # type: ignore[override]
+        return Text() if task.finished else super().render(task)  # type: ignore[return-value]
+
+
+class _Text(ProgressColumn):
+    """ "12 of 31 · 8 s · about 12 s left", or "31 of 31, done in 20 s"."""
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), int(task.total or 0)
+        count = f"{done} of {total}" if total > 1 else ""
+        if task.finished:
+            return Text(f"{count}, done in {duration(task.finished_time or 0)}".removeprefix(", "))
+        left = task.time_remaining
+        parts = [count, duration(task.elapsed or 0), f"about {duration(left)} left" if left is not None else ""]
+        return Text(" · ".join(part for part in parts if part))

@@ -15,6 +15,7 @@ import soundfile
 from documented_keys import documented_keys
 from recording_fixtures import melody, write_plain_tree, write_urmp_tree, write_wav
 from rich.console import Console
+from rich.text import Text
 
 from sepsearch.prepare import main
 from sepsearch.reporting import recordings_report
@@ -324,13 +325,16 @@ def test_progress_without_a_terminal_is_a_line_at_the_start_at_the_end_and_now_a
     ]
 
 
-def test_progress_on_a_terminal_is_a_bar_for_each_stage() -> None:
+def test_progress_on_a_terminal_is_a_line_for_each_stage_with_a_bar_while_it_goes_on() -> None:
     text = io.StringIO()
     with Progress(Console(file=text, force_terminal=True, force_interactive=True, width=100)) as progress:
         progress("hashing", 3, 3)
+        progress("starting", 0, 1)
         progress("surveying", 1, 4)
-    assert "hashing" in text.getvalue()
-    assert "1/4" in text.getvalue()
+    hashing, starting, surveying = Text.from_ansi(text.getvalue()).plain.splitlines()[-3:]
+    assert re.fullmatch(r"hashing +3 of 3, done in \d\.\d s *", hashing)
+    assert re.fullmatch(r"starting +━{20} \d\.\d s *", starting)
+    assert re.fullmatch(r"surveying +[━╸╺]{20} 1 of 4 · \d\.\d s *", surveying)
 
 
 def test_all_bad_stems_of_a_folder_are_listed_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from event_fixtures import PARAMS, journal, story, write_run
 from sepsearch.audio.spectrogram import FrontEnd
 from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, load_model, save_model
-from sepsearch.monitoring.messages import champion_line
 from sepsearch.promote import main
 from sepsearch.tracking import mapping
+from sepsearch.tracking.descriptions import champion_line
 from sepsearch.tracking.registry import register_model, resolve_model
 from sepsearch.tracking.tracker import Tracker, connect
 from sepsearch.utils.errors import UserError

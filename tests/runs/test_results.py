@@ -1,12 +1,9 @@
-"""`results.json` and the table, from events alone."""
-
-from io import StringIO
+"""`results.json`, from events alone."""
 
 import pytest
 from event_fixtures import state_of
-from rich.console import Console
 
-from sepsearch.runs.results import build_results, final_table, named_table
+from sepsearch.runs.results import build_results
 
 MEMBER = {"instrument": "vn", "seed": 0, "ratio": 0.5}
 SCORE = {
@@ -131,45 +128,3 @@ def test_an_eliminated_finalist_says_why():
     ]
     (row,) = build_results(state_of(events))["finalists"]
     assert row["eliminated"] == "behind"
-
-
-def test_the_table_marks_few_titles_and_jumps_and_shows_no_number_where_there_is_none():
-    console = Console(file=StringIO(), width=120)
-    console.print(final_table(build_results(state_of(EVENTS)), {"vn": "too few titles"}))
-    text = console.file.getvalue()
-    assert "violin*" in text
-    assert "+3.2" in text
-    assert "0.460 ± 0.010 1↯" in text
-    assert "–" in text
-    assert "* violin: too few titles" in text
-    assert "0.437" in text
-
-
-NAMED = {"named_test_ratio": 0.123, "named_si_sdr_gain_db": 7.8}
-
-
-def with_players_named() -> list[dict]:
-    return [{**event, "final": {"vn": SCORE | NAMED}} if event["event"] == "scores" else event for event in EVENTS]
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_scores_with_the_players_named_have_a_table_of_their_own_and_leave_the_other_as_it_is(width):
-    named = build_results(state_of(with_players_named()))
-    assert {key: named["final"]["vn"][key] for key in NAMED} == NAMED
-    console = Console(file=StringIO(), width=width)
-    console.print(named_table(named))
-    lines = [line.split() for line in console.file.getvalue().splitlines()]
-    assert ["violin", "–", "0.123", "+3.2", "+7.8"] in lines
-    pages = []
-    for results in (named, build_results(state_of(EVENTS))):
-        console = Console(file=StringIO(), width=width)
-        console.print(final_table(results, {}))
-        pages.append(console.file.getvalue())
-    assert pages[0] == pages[1]
-
-
-def test_without_scores_with_the_players_named_there_is_no_such_table():
-    assert named_table(build_results(state_of(EVENTS))) is None
-    nulls = dict.fromkeys(NAMED)
-    events = [{**event, "final": {"vn": SCORE | nulls}} if event["event"] == "scores" else event for event in EVENTS]
-    assert named_table(build_results(state_of(events))) is None

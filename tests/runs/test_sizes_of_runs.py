@@ -7,9 +7,10 @@ from event_fixtures import journal, until
 from rich.console import Console
 from sized_story import REASON, sized_story
 
+from sepsearch.monitoring.final_table import final_table
 from sepsearch.monitoring.run_facts import limits_line, run_facts
 from sepsearch.monitoring.terminal import Hints, make_view
-from sepsearch.runs.results import build_results, final_table
+from sepsearch.runs.results import build_results
 from sepsearch.runs.state import reduce_events
 
 

@@ -31,13 +31,14 @@ def kind_of(**changes) -> str:
     return verdict.kind
 
 
-def test_a_model_works_where_it_gains_a_decibel_and_beats_the_constant_gain():
+def test_a_model_works_where_it_gains_three_decibels_and_beats_the_constant_gain():
     assert kind_of() == WORKS
-    assert kind_of(si_sdr_gain_db=1.0) == WORKS
+    assert kind_of(si_sdr_gain_db=3.0) == WORKS
 
 
-def test_a_model_that_gains_less_than_a_decibel_gains_a_little():
-    assert kind_of(si_sdr_gain_db=0.9) == LITTLE
+@pytest.mark.parametrize("gain", [0.1, 2.9])
+def test_a_model_that_gains_less_than_three_decibels_gains_a_little(gain):
+    assert kind_of(si_sdr_gain_db=gain) == LITTLE
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_model_that_gains_less_than_a_decibel_gains_a_little():
     ids=["as a constant", "within two seeds", "within the interval", "no ratio"],
 )
 def test_a_gain_without_a_ratio_that_beats_the_constant_gain_is_uncertain_and_a_small_one_a_volume_knob(changes):
-    assert kind_of(**changes) == UNSURE
+    assert kind_of(**changes) == kind_of(**changes, si_sdr_gain_db=1.0) == UNSURE
     assert kind_of(**changes, si_sdr_gain_db=0.9) == VOLUME
 
 

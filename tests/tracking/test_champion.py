@@ -15,7 +15,6 @@ from sepsearch.data.preparation import prepare
 from sepsearch.data.prepared import gather_data
 from sepsearch.models.families import make_config, make_network
 from sepsearch.models.saved_model import ModelCard, save_model
-from sepsearch.monitoring.messages import champion_line
 from sepsearch.spaces.space import parse_space
 from sepsearch.tracking import champion as champions
 from sepsearch.tracking import tracker
@@ -30,6 +29,7 @@ from sepsearch.tracking.champion import (
     pick_champion,
     settle_champion,
 )
+from sepsearch.tracking.descriptions import champion_line, champion_lines
 from sepsearch.tracking.registry import find_version, register_model
 from sepsearch.utils.errors import UserError
 
@@ -269,6 +269,14 @@ def test_a_line_says_what_the_champion_was_and_is_and_the_command_that_restores_
     assert line.endswith("-m sepsearch.promote models:/sepsearch-vn/5 --instrument vn --uri http://host")
     assert champion_line("vn", {**facts, "before": None, "now": None}).startswith("violin: no champion; version 5: ")
     assert champion_line("vn", {**facts, "before": None}).endswith("before: none; ratio 0.412 against 0.436")
+
+
+def test_first_champions_share_a_line_and_the_others_have_one_each():
+    first = {"name": "sepsearch-vc", "version": "1", "before": None, "now": "1", "why": "ratio 0.4"}
+    kept = {"name": "sepsearch-vn", "version": "5", "before": "4", "now": "4", "why": "ratio 0.5"}
+    lines = champion_lines({"vc": first, "vn": kept, "db": {**first, "name": "sepsearch-db"}})
+    assert lines == ["champions, where there was none: version 1 of cello, double bass", champion_line("vn", kept)]
+    assert champion_lines({"vc": first}) == [champion_line("vc", first)]
 
 
 class Registry:

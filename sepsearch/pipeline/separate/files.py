@@ -13,8 +13,7 @@ from sepsearch.audio.formats import require_writable
 from sepsearch.audio.reading import RATE, SILENCE
 from sepsearch.audio.streams import Sound, SoundWriter, check_samples, open_sound, read_blocks, written_bytes
 from sepsearch.data.instruments import INSTRUMENTS, file_name
-from sepsearch.pipeline.pipes import Pipes, open_pipes
-from sepsearch.pipeline.separate_inputs import (
+from sepsearch.pipeline.separate.inputs import (
     PIPE,
     RESIDUAL,
     codes_of,
@@ -25,7 +24,8 @@ from sepsearch.pipeline.separate_inputs import (
     require_one_file,
     targets_of,
 )
-from sepsearch.pipeline.separate_outputs import Job, new_target
+from sepsearch.pipeline.separate.outputs import Job, new_target
+from sepsearch.pipeline.separate.pipes import Pipes, open_pipes
 from sepsearch.utils.errors import UserError, each_of
 from sepsearch.utils.files import require_space
 from sepsearch.utils.progress import Progress, one_torch_thread
