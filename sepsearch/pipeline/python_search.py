@@ -225,7 +225,7 @@ def open_run(name: str, *, runs: str | Path = "runs", storage: str | Path | None
         storage: where the run is, if not there: a shared folder, or a URI such as s3://bucket/runs.
 
     Raises:
-        UserError: there is no such run, or it is still getting ready (the message names those that are there).
+        UserError: there is no such run (those that are there are named), or it still gets ready.
     """
     with python_errors():
         return Run(name, Path(runs), str(storage) if storage is not None else None)

@@ -53,7 +53,10 @@ def render(facts: RunFacts) -> str:
         SCRIPTS,
         title=facts.name,
         state=say.state(facts),
-        verdict=verdict_sentences(judge_models(facts.results["final"], facts.results["baselines"])),
+        verdict=[
+            sentence.replace(" dB", "\N{NO-BREAK SPACE}dB")
+            for sentence in verdict_sentences(judge_models(facts.results["final"], facts.results["baselines"]))
+        ],
         rules=RULES,
         lead=say.lead(facts),
         problems=facts.problems,

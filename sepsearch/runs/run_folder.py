@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+from sepsearch.search.run_lock import seems_locked
 from sepsearch.utils.errors import UserError
 from sepsearch.utils.files import is_there
 
@@ -28,10 +29,15 @@ def find_run(runs: Path, name: str, what: str) -> Path:
     """The folder of a run that has a journal.
 
     Raises:
-        UserError: no such run (those there are named), or no name at all.
+        UserError: no such run (those there are named), one that still gets ready, or no name at all.
     """
     folder = runs / check_name(name, what)
     if not is_there(folder / JOURNAL):
+        if seems_locked(folder / JOURNAL):
+            raise UserError(
+                f"{what} {name}: the run gets ready (recordings are read, Ray starts) and has written nothing yet: try"
+                " again when its trials have begun; sepsearch watch waits for that"
+            )
         there = sorted(path.parent.name for path in runs.glob(f"*/{JOURNAL}") if NAME.fullmatch(path.parent.name))
         raise UserError(f"{what} {name}: no such run in {runs}, expected one of: {', '.join(there) or 'none is there'}")
     return folder

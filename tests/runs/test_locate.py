@@ -6,6 +6,7 @@ from event_fixtures import journal, write_run
 from fake_s3 import fake_s3
 
 from sepsearch.runs.locate import locate_journal
+from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError
 
 
@@ -46,3 +47,13 @@ def test_a_name_is_looked_for_among_the_runs_and_a_path_is_not(tmp_path, monkeyp
         locate_journal("alpha", tmp_path / "runs", tmp_path)
     for given in ("./elsewhere/alpha", "elsewhere/alpha/", str(folder / "journal.jsonl")):
         assert locate_journal(given, tmp_path / "runs", tmp_path).resolve() == folder / "journal.jsonl"
+
+
+def test_a_run_that_gets_ready_is_named_as_such(tmp_path):
+    (tmp_path / "new").mkdir()
+    lock = RunLock(tmp_path / "new" / "journal.jsonl")
+    with pytest.raises(UserError, match="RUN new: the run gets ready"):
+        locate_journal("new", tmp_path, tmp_path)
+    lock.release()
+    with pytest.raises(UserError, match="RUN new: no such run"):
+        locate_journal("new", tmp_path, tmp_path)
