@@ -1,13 +1,15 @@
 """Early-stopping rules on short sequences worked out by hand: who goes on, who pauses, who stops."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
 from sepsearch.search.stopping.curve_model import COMPLETED, CurveModelRule
 from sepsearch.search.stopping.learning_curves import LearningCurveModel
 from sepsearch.search.stopping.methods import METHODS
-from sepsearch.search.stopping.pasha import PashaRungs, crossing_noise, same_ranking
+from sepsearch.search.stopping.pasha import PERCENTILE, PashaRungs, crossing_gap, same_ranking
 from sepsearch.search.stopping.promotion import PromotionRungs
 from sepsearch.search.stopping.rule import PausingRule
 
@@ -126,12 +128,29 @@ def test_the_soft_ranking_forgives_changes_of_places_up_to_epsilon():
     assert same_ranking(top, below, 0.06)
 
 
-def test_epsilon_is_a_percentile_of_the_last_differences_of_curves_that_cross_twice():
-    crossing = {1: 0.50, 2: 0.40, 3: 0.52}
-    level = {1: 0.45, 2: 0.45, 3: 0.45}
-    far = {1: 0.90, 2: 0.90, 3: 0.90}
-    assert crossing_noise([crossing, level, far], 0.0) == pytest.approx(0.07)
-    assert crossing_noise([level, far], 0.02) == 0.02
+def test_curves_that_cross_twice_differ_by_their_last_difference_and_others_do_not_count():
+    crossing, level, far = {1: 0.50, 2: 0.40, 3: 0.52}, dict.fromkeys((1, 2, 3), 0.45), dict.fromkeys((1, 2, 3), 0.9)
+    assert crossing_gap(crossing, level) == pytest.approx(0.07)
+    assert crossing_gap(level, crossing | {4: 0.6}) == pytest.approx(0.07)
+    assert crossing_gap(level, far) is crossing_gap({1: 0.4}, level) is None
+
+
+def test_epsilon_is_a_percentile_over_all_pairs_at_the_largest_open_rung_whatever_the_order_of_arrival():
+    curves = {
+        name: [0.5 + 0.01 * number, 0.5 - 0.01 * number, 0.5 + 0.013 * number] for number, name in enumerate("abcdef")
+    }
+    gaps = [
+        gap
+        for one, other in itertools.combinations(curves.values(), 2)
+        if (gap := crossing_gap(dict(enumerate(one)), dict(enumerate(other)))) is not None
+    ]
+    for order in ("abcdef", "fbadec"):
+        rungs = PashaRungs(grace=1, factor=3, epochs=9)
+        for trial in order:
+            for epoch, value in enumerate(curves[trial], 1):
+                rungs.record(trial, epoch, value)
+        assert rungs.epsilon == pytest.approx(np.percentile(gaps, PERCENTILE))
+        assert len(gaps) == 15
 
 
 def power_law(scale: float, exponent: float, epochs: int) -> list[float]:

@@ -1,6 +1,6 @@
 """A search over two raylets in which first a worker dies and then a whole node; prints what became of it as JSON.
 
-Run by test_kills.py.
+Run by test_node_kill.py.
 """
 
 import json

@@ -5,7 +5,7 @@ Source: Bohdal et al. 2023, "PASHA: Efficient HPO and NAS with Progressive Resou
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sepsearch.search.stopping.promotion import PromotionRungs
 
@@ -38,7 +38,8 @@ class PashaRungs(PromotionRungs):
         self._levels = [*self.values, epochs]
         self._top = min(1, len(self._levels) - 1)
         self._curves: dict[str, dict[int, float]] = {}
-        self._full: dict[str, float] = {}
+        self._paired: set[str] = set()  # trials at the largest open rung whose pairs were looked at
+        self._crossings: list[float] = []  # last differences of those pairs that cross twice
         self.epsilon = 0.0
 
     @property
@@ -76,10 +77,19 @@ class PashaRungs(PromotionRungs):
 
     def _grow(self) -> None:
         """Open the next rung where the rankings of the two largest open rungs disagree."""
+        import numpy as np
+
         top, below = self.values[self.largest], self.values[self._levels[self._top - 1]]
-        self.epsilon = crossing_noise([self._curves[trial] for trial in sorted(top)], self.epsilon)
+        for trial in sorted(top.keys() - self._paired):
+            pairs = (sorted((trial, other)) for other in self._paired)
+            gaps = [crossing_gap(self._curves[one], self._curves[other]) for one, other in pairs]
+            self._crossings += [gap for gap in gaps if gap is not None]
+            self._paired.add(trial)
+        if self._crossings:
+            self.epsilon = float(np.percentile(self._crossings, PERCENTILE))
         if not same_ranking(top, below, self.epsilon):
             self._top += 1
+            self._paired, self._crossings = set(), []
 
 
 def same_ranking(top: Mapping[str, float], below: Mapping[str, float], epsilon: float) -> bool:
@@ -95,14 +105,9 @@ def same_ranking(top: Mapping[str, float], below: Mapping[str, float], epsilon: 
     return all(abs(below[one] - below[other]) <= epsilon for one, other in zip(now, before, strict=True))
 
 
-def crossing_noise(curves: Sequence[Mapping[int, float]], default: float) -> float:
-    """The PERCENTILE of the last differences of pairs of curves (epoch → value) that cross twice; else the default."""
-    import numpy as np
-
-    differences = []
-    for one, other in itertools.combinations(curves, 2):
-        known = [one[epoch] - other[epoch] for epoch in sorted(one.keys() & other.keys())]
-        gaps = [gap for gap in known if math.isfinite(gap)]
-        if sum((before > 0) != (after > 0) for before, after in itertools.pairwise(gaps)) >= 2:
-            differences.append(abs(gaps[-1]))
-    return float(np.percentile(differences, PERCENTILE)) if differences else default
+def crossing_gap(one: Mapping[int, float], other: Mapping[int, float]) -> float | None:
+    """Absolute difference of two curves (epoch → value) at the last epoch of both; None unless they cross twice."""
+    known = [one[epoch] - other[epoch] for epoch in sorted(one.keys() & other.keys())]
+    gaps = [gap for gap in known if math.isfinite(gap)]
+    crossings = sum((before > 0) != (after > 0) for before, after in itertools.pairwise(gaps))
+    return abs(gaps[-1]) if crossings >= 2 else None
