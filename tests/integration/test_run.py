@@ -274,31 +274,31 @@ def test_a_run_name_that_exists_is_refused(tree, tmp_path, monkeypatch):
         main(command(tmp_path, tree)[3:])
 
 
-def test_a_finished_run_is_resumed_to_the_same_results_without_training(finished):
-    folder, _, results = finished
-    (folder / "runs" / "x" / "results.json").unlink()
-    line = [sys.executable, "-m", "sepsearch.run", "--resume", "x"]
-    done = subprocess.run(
-        line, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "x has finished already" in done.stdout
-    assert "Final models of x" in done.stdout
-    assert json.loads((folder / "runs" / "x" / "results.json").read_text()) == results
-
-
-def resume_finished(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "sepsearch.run", "--resume", "x", *options]
+def resume_finished(folder: Path, option: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "sepsearch.run", "--resume", "x", option]
     return subprocess.run(
         line, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=300, check=True
     )
 
 
-def test_with_json_the_results_are_on_standard_output_and_all_lines_on_standard_error(finished):
+@pytest.fixture(scope="module")
+def resumed(finished) -> subprocess.CompletedProcess[str]:
+    """The finished run, whose results are lost, resumed with --json."""
+    folder, _, _ = finished
+    (folder / "runs" / "x" / "results.json").unlink()
+    return resume_finished(folder, "--json")
+
+
+def test_a_finished_run_is_resumed_to_the_same_results_without_training(finished, resumed):
     folder, _, results = finished
-    done = resume_finished(folder, "--json")
-    assert json.loads(done.stdout) == results
-    assert "Final models of x" in done.stderr
+    assert "x has finished already" in resumed.stderr
+    assert json.loads((folder / "runs" / "x" / "results.json").read_text()) == results
+
+
+def test_with_json_the_results_are_on_standard_output_and_all_lines_on_standard_error(finished, resumed):
+    _, _, results = finished
+    assert json.loads(resumed.stdout) == results
+    assert "Final models of x" in resumed.stderr
 
 
 def test_quiet_prints_the_result_alone(finished):
