@@ -14,7 +14,7 @@ help:
 	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
 	@echo "make test-browser  the pages in a real browser (Chromium: apt-get install chromium)"
 	@echo "make notebooks  searches from Python: examples/notebooks on the demo ensemble, and one that is interrupted (minutes)"
-	@echo "make test-wheel  a wheel in a fresh environment searches by names alone"
+	@echo "make test-wheel  a wheel in a fresh environment searches by names alone, and so do installed plug-ins"
 	@echo "make ui      MLflow's pages of all runs, on http://127.0.0.1:$(PORT)"
 	@echo "make bench   the benchmarks; rewrites docs/benchmarks.md"
 	@echo "make docs    the documentation as a site, in site/; a missing page or link is an error"
@@ -41,8 +41,9 @@ test-browser: $(VENV)/.browsed
 notebooks: $(VENV)/.noted
 	$(BIN)/python -m pytest -m notebooks tests/notebooks
 
-# What a user of pip gets: the wheel in a fresh environment, started in an empty folder by names alone.
-test-wheel: $(VENV)/.installed
+# What a user of pip gets: plug-ins that pip installs, and the wheel in a fresh environment, started in an empty folder.
+test-wheel: $(VENV)/.tested
+	$(BIN)/python -m pytest -m wheel tests/wheel
 	rm -rf build  # else modules that are gone would be in the wheel
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$$folder" . && \

@@ -29,14 +29,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are skipped without one; those of a cluster, a browser or notebooks are marked, so that they can be left out."""
+    """Tests that need a GPU are skipped without one; those of a cluster, a browser, notebooks or installed plug-ins are marked to be left out."""
     import torch
 
     # Two threads wait for each other longer than they compute where anything else runs; in processes of tests, too.
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for item in items:
-        if item.path.parent.name in ("cluster", "browser", "notebooks"):
+        if item.path.parent.name in ("cluster", "browser", "notebooks", "wheel"):
             item.add_marker(item.path.parent.name)
     if not torch.cuda.is_available():
         for item in items:

@@ -210,7 +210,7 @@ def test_ctrl_c_closes_the_journal_marks_mlflows_runs_killed_and_prints_how_to_g
     import mlflow
 
     shutil.copy(empty_store, tmp_path)
-    line = command(tmp_path, tree, "--trials", "500")
+    line = command(tmp_path, tree, "--trials", "60")
     process = subprocess.Popen(
         line, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

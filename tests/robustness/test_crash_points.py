@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 POINTS = 1  # of every mode and task
+MODES = ("death", "kept", "full", "stop", "twice")  # of the nine; the others differ from one of them in a detail
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,8 @@ def crashed() -> "subprocess.CompletedProcess[str]":
     """The crash points of all tasks in one process: most of its time are imports."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(ROOT / "scripts" / "benchmarks" / "crash_points.py"), "--points", str(POINTS)]
+    script = str(ROOT / "scripts" / "benchmarks" / "crash_points.py")
+    command = [sys.executable, script, "--points", str(POINTS), "--mode", *MODES]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
 
 

@@ -10,7 +10,7 @@ from sepsearch.search.stopping.rule import PausingRule, StoppingRule
 from sepsearch.spaces.space import Space
 
 SIMULATED = 20  # searches, to see how many epochs their rungs leave over
-MANY = 500  # trials of one
+MANY = 200  # trials of one, at most
 
 
 def expected_epochs(trials: int, epochs: int, space: Space) -> list[float]:
