@@ -1,5 +1,6 @@
 """The sampler: the reference in its turn, conditions kept, every trial told once."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,20 @@ def test_a_restored_sampler_goes_on_as_if_it_had_never_ended(name, tell, referen
     assert all(params not in asked for params in following)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_the_first_points_of_a_quasi_random_search_with_conditions_fill_its_range_evenly():
+    parameters = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "channels": {"low": 2, "high": 12, "when": {"family": "unet"}},
+    }
+    space = parse_space({"family": ["report", "unet"], "parameters": parameters, "search": {"sampler": "qmc"}}, "space")
+    sampler = Sampler(space, None, "x", 0, reference="none")
+    asked = [sampler.ask(f"t{number}") for number in range(8)]
+    places = [math.log(params["learning_rate"] / 1e-4) / math.log(100) for params in asked]
+    assert sorted(int(8 * place) for place in places) == list(range(8))
+    assert [params["family"] for params in asked].count("unet") == 4
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "gp", "qmc"])
 def test_a_restored_sampler_of_a_conditional_space_goes_on_beside_trials_that_run(name):
     parameters = {
         "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

@@ -66,11 +66,27 @@ def make_sampler(
         case "gp":
             return samplers.GPSampler(seed=own_seed, n_startup_trials=startup, warn_independent_sampling=False)
         case "qmc":
-            # One sequence for the whole search: the study counts how far it is.
-            return samplers.QMCSampler(seed=abs(seed), scramble=True, warn_independent_sampling=False)
+            return _sobol_sampler(space, seed)
         case "tpe":
             # group: parameters that appear together are modelled together, which conditional spaces need.
             conditional = any(parameter.when for parameter in space.parameters.values())
             return samplers.TPESampler(seed=own_seed, n_startup_trials=startup, group=conditional)
         case own:
             return own_sampler(own, own_seed, startup)
+
+
+def _sobol_sampler(space: Space, seed: int) -> "optuna.samplers.BaseSampler":
+    """Optuna's Sobol sequence over all parameters, one for the whole search: the study counts how far it is.
+
+    Optuna itself takes the dimensions from the trials that run or have ended, and counts every set of them alone: in a
+    space with conditions it would depend on what runs in which sequence a search goes on.
+    """
+    from optuna import samplers
+
+    dimensions = {name: distribution(space.parameters[name]) for name in ordered_names(space)}
+
+    class SobolSampler(samplers.QMCSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return dimensions
+
+    return SobolSampler(seed=abs(seed), scramble=True, warn_independent_sampling=False)

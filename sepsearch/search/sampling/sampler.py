@@ -104,7 +104,6 @@ class Sampler(OptunaStudy):
         enter_known(self.study, space, known)
         first = {_key(space.complete(dict(point))) for point in self._points if is_complete(space, point)}
         self._known |= {_key(trial.params) for trial in known} - first
-        self._begins_empty = not self.study.trials
 
     def ask(self, trial: str) -> dict[str, Any] | None:
         """A complete configuration for the trial with this id, which no earlier one has; the reference's for its trial.
@@ -278,19 +277,14 @@ class Sampler(OptunaStudy):
     def _drawn(self) -> int:
         """How many of the trials that were asked for took a point of a quasi-random sequence.
 
-        None are the reference, a point of the space file that leaves nothing open, and the first proposal where the
-        study holds nothing before it: Optuna draws no sequence for these.
+        Not the reference, nor points of the space file that leave nothing open: Optuna draws nothing for these.
         """
-        drawn, turn, before = 0, 0, not self._begins_empty
-        for trial, asked in self._asked.items():
-            if trial == self._reference_id():
-                before |= self.holds_reference()
-                continue
-            point = self._points[turn] if turn < len(self._points) else {}
-            given = bool(point) and is_complete(self.space, point) and matches(point, asked.params)
-            drawn += before and not given
-            turn, before = turn + 1, True
-        return drawn
+        others = [asked for trial, asked in self._asked.items() if trial != self._reference_id()]
+        given = sum(
+            is_complete(self.space, point) and matches(point, asked.params)
+            for point, asked in zip(self._points, others, strict=False)
+        )
+        return len(others) - given
 
     def _advance_sequence(self, drawn: int) -> None:
         """Skip what earlier processes took of a quasi-random sequence: Optuna counts that in its study."""
