@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.job import Job
 from sepsearch.search.events import Event
-from sepsearch.utils.formatting import duration, duration_range, number
+from sepsearch.utils.formatting import counted, duration, duration_range, number
 from sepsearch.utils.notebook import NotebookArea, in_notebook
 from sepsearch.utils.terminal_text import printable
 
@@ -62,7 +62,7 @@ class Screen:
         self._stage, self._jobs, self._began = stage, jobs, self._clock()
         _, wanted = self._counts()
         final = self._run.search["settings"].get("final_epochs", 0)
-        budget = f"at most {self._run.epochs} epochs" if stage == "search" else f"{final} epochs"
+        budget = f"at most {counted(self._run.epochs, 'epoch')}" if stage == "search" else counted(final, "epoch")
         self._print(f"{DOING[stage]}: {wanted} {WHAT[stage]} of {budget}")
         if self._console.is_terminal:
             from rich.live import Live
@@ -97,9 +97,8 @@ class Screen:
                 self._print(f"search over: {event['reason']}{late}")
             case "paused":
                 job = self._run.jobs[event["id"]]
-                self._print(
-                    f"{job.id:7} ratio {number(job.ratio)} after {job.epochs} epochs, paused at rung {event['rung']}"
-                )
+                done = counted(job.epochs, "epoch")
+                self._print(f"{job.id:7} ratio {number(job.ratio)} after {done}, paused at rung {event['rung']}")
             case "eliminated":
                 self._print(f"{event['id']:7} gets no more seeds: {event['reason']}")
             case "retry":
@@ -210,7 +209,7 @@ class Screen:
         state = job.reason if job.state == "stopped" else job.state
         if job.state == "failed":
             state = f"failed: {job.reason}"
-        parts = [f"{job.id:7} ratio {number(job.ratio)} after {job.epochs} epochs, {state}"]
+        parts = [f"{job.id:7} ratio {number(job.ratio)} after {counted(job.epochs, 'epoch')}, {state}"]
         parts += [f"dead: {', '.join(INSTRUMENTS.get(code, code) for code in job.dead)}"] if job.dead else []
         if job.stage == "search" and (best := self._run.best):
             parts.append(f"best {number(best.ratio)} ({best.id})")

@@ -12,7 +12,7 @@ from sepsearch.runs.job import Job
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Event
 from sepsearch.utils.errors import one_line
-from sepsearch.utils.formatting import number
+from sepsearch.utils.formatting import counted, number
 
 # What receivers can be told of. "failed" is any trial or finalist that failed, and a run that ended so.
 EVENTS = (
@@ -108,7 +108,10 @@ def _ended(job: Job, run: RunState) -> tuple[str, dict[str, Any]]:
     how = job.reason if job.state == "stopped" else f"{job.state}: {job.reason}" if job.state == "failed" else job.state
     data = {"id": job.id, "state": job.state, "reason": job.reason, "epochs": job.epochs, "ratio": job.ratio}
     best = f"; best {number(run.best.ratio)} ({run.best.id})" if run.best and job.stage == "search" else ""
-    return f"{job.id} {how} after {job.epochs} epochs, ratio {number(job.ratio)}{best}", {**data, **_best(run)}
+    return f"{job.id} {how} after {counted(job.epochs, 'epoch')}, ratio {number(job.ratio)}{best}", {
+        **data,
+        **_best(run),
+    }
 
 
 def _best(run: RunState) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.data.instruments import file_name
 from sepsearch.tracking.descriptions import champion_lines
+from sepsearch.utils.formatting import counted
 from sepsearch.utils.output import OUTPUT
 from sepsearch.utils.programs import program
 
@@ -58,9 +59,9 @@ def tell_begin(
     if session.dashboard:
         console.print(dashboard_line(session.dashboard, session.job), soft_wrap=True)
     codes = ", ".join(settings.instruments)
+    trials, epochs = counted(settings.trials, "trial"), counted(settings.epochs, "epoch")
     console.print(
-        f"{settings.trials} trials of at most {settings.epochs} epochs, {concurrent} at once, over {codes};"
-        f" {reference} is the reference network",
+        f"{trials} of at most {epochs}, {concurrent} at once, over {codes}; {reference} is the reference network",
         soft_wrap=True,
     )
     console.print(f"to go on after an interruption or a crash: {resume_command(begin.folder)}", soft_wrap=True)

@@ -19,7 +19,7 @@ from sepsearch.reporting.parameter_plots import short
 from sepsearch.runs.state import RunState
 from sepsearch.runs.verdict import baseline_ratio
 from sepsearch.utils.errors import one_line
-from sepsearch.utils.formatting import duration, number
+from sepsearch.utils.formatting import counted, duration, number
 
 WIDE, NARROW = 110, 60  # columns: tables stand side by side; there is no room for bars and names
 GAP = 4
@@ -164,9 +164,9 @@ def _best(run: RunState) -> Text:
     """The best trial and its configuration, of which only what the space varies is named."""
     text = Text()
     if run.best is None:
-        return text.append(f"no trial has come to the end of its {run.epochs} epochs yet")
+        return text.append(f"no trial has come to the end of its {counted(run.epochs, 'epoch')} yet")
     text.append(number(run.best.ratio), "bold green").append(f" ratio of {run.best.id}")
-    text.append(f" after {run.best.epochs} epochs")
+    text.append(f" after {counted(run.best.epochs, 'epoch')}")
     if run.best.parameters is not None:
         text.append(f", {run.best.parameters:,} parameters")
     known = [value for value in run.reference.values() if value is not None]

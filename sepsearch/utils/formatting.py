@@ -8,6 +8,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def counted(amount: int, noun: str) -> str:
+    """An amount with its noun, "1 epoch" or "4 epochs"."""
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: "8 s", "12 min", "3.5 h"."""
     if seconds < 100:

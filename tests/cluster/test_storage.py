@@ -1,5 +1,6 @@
 """A run in an object store: killed on one machine, gone on with on another that has nothing, fetched by a third."""
 
+import json
 import os
 import signal
 import socket
@@ -275,3 +276,37 @@ def test_a_name_that_another_machine_has_used_is_refused(machines, tmp_path, tre
     done = other.run("run", "--space", "space.yaml", "--data", str(tree), "--name", "far", "--storage", STORAGE)
     assert done.returncode == 2
     assert "s3://bucket/runs/far: a run of this name exists" in done.stderr
+
+
+def another(folder: Path, machines: list[Machine]) -> Machine:
+    """A machine that has seen nothing of the run."""
+    (folder / "space.yaml").write_text(SPACE)
+    own = {"SEPSEARCH_CACHE": str(folder / "cache"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    return Machine(folder, machines[0].environment | own)
+
+
+def results_of(folder: StorageFolder) -> dict:
+    return json.loads(folder.read("results.json"))
+
+
+def test_a_search_begins_with_the_trials_of_a_run_in_the_object_store(machines, far, tmp_path, tree):
+    done = another(tmp_path, machines).run(
+        *("run", "--space", "space.yaml", "--data", str(tree), "--instruments", "vn,vc", "--name", "warm"),
+        *("--trials", "2", "--warm-start", "far", "--storage", STORAGE),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    completed = sum(trial["state"] == "completed" for trial in results_of(far)["trials"])
+    (known,) = results_of(open_storage(STORAGE) / "warm")["known"]
+    # The reference's trial does not enter.
+    assert (known["name"], known["entered"] + known["reference"]) == ("far", completed)
+    assert f"of {completed} completed trials of far" in done.stdout
+
+
+def test_a_run_in_the_object_store_is_extended_on_a_machine_that_has_nothing_of_it(machines, far, tmp_path):
+    before = results_of(far)
+    done = another(tmp_path, machines).run("run", "--continue", "far", "--trials", "6", "--storage", STORAGE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = results_of(far)
+    assert [trial["id"] for trial in after["trials"]] == [f"t{number:04d}" for number in range(6)]
+    assert after["trials"][:4] == before["trials"]
+    assert set(after["final"]) == {"vn", "vc"}

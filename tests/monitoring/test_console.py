@@ -31,7 +31,7 @@ def test_a_paused_trial_is_a_line_with_its_ratio_and_rung():
     lines = printed(
         {"event": "epoch", "id": "t0001", "epoch": 1, "ratio": 0.4}, {"event": "paused", "id": "t0001", "rung": 1}
     )
-    assert lines == ["t0001   ratio 0.400 after 1 epochs, paused at rung 1"]
+    assert lines == ["t0001   ratio 0.400 after 1 epoch, paused at rung 1"]
 
 
 def test_every_trial_that_ends_is_one_line_with_its_ratio_reason_and_the_best_so_far():

@@ -13,7 +13,7 @@ from sepsearch.reporting.hover import Trace
 from sepsearch.reporting.parameter_plots import short
 from sepsearch.reporting.plots import IDENTITY, NAMES_OF_LABEL, WORST, set_limits
 from sepsearch.reporting.style import INK, SERIES, VARIABLES, new_figure, style, svg
-from sepsearch.utils.formatting import duration, number
+from sepsearch.utils.formatting import counted, duration, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,8 @@ def _progress_picture(comparison: Comparison, key: str, axis: str, size: float) 
         places = [point.epochs if key == "epochs" else point.seconds / size for point in one.progress]
         lines.append((places, [point.ratio for point in one.progress]))
         for place, point in list(zip(places, one.progress, strict=True))[:-1]:
-            text = f"{number(point.ratio)} by {point.trial} after {point.epochs} epochs, {duration(point.seconds)}"
+            after = f"{counted(point.epochs, 'epoch')}, {duration(point.seconds)}"
+            text = f"{number(point.ratio)} by {point.trial} after {after}"
             traces.append(Trace(one.label, [place], [point.ratio], text))
     label = f"Best ratio so far of {len(comparison.runs)} runs by {axis}."
     return Picture(svg(step_figure(lines, axis, comparison.labels), f"progress-{key}", label, traces), key=key)
