@@ -108,10 +108,8 @@ def _ended(job: Job, run: RunState) -> tuple[str, dict[str, Any]]:
     how = job.reason if job.state == "stopped" else f"{job.state}: {job.reason}" if job.state == "failed" else job.state
     data = {"id": job.id, "state": job.state, "reason": job.reason, "epochs": job.epochs, "ratio": job.ratio}
     best = f"; best {number(run.best.ratio)} ({run.best.id})" if run.best and job.stage == "search" else ""
-    return f"{job.id} {how} after {counted(job.epochs, 'epoch')}, ratio {number(job.ratio)}{best}", {
-        **data,
-        **_best(run),
-    }
+    done = counted(job.epochs, "epoch")
+    return f"{job.id} {how} after {done}, ratio {number(job.ratio)}{best}", {**data, **_best(run)}
 
 
 def _best(run: RunState) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs side by side: what is compared with what, the page, and names of runs."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -64,8 +65,21 @@ def test_runs_of_other_instruments_are_told_and_tested_on_those_that_both_have(c
 
 def test_two_seeds_are_not_tested_and_say_so(compare):
     comparison = compare(alpha={}, beta={"ratios": {"vn": (0.4, 0.41), "vc": (0.6, 0.61)}})
-    (sentence,) = untested_sentences(comparison)
-    assert sentence == "beta, violin, cello: not tested. Too few seeds: 3 and 2, expected 3 or more of each."
+    (sentence,) = findings(comparison)
+    assert sentence == (
+        "beta against alpha: no difference is tested. Too few seeds: 3 and 2, expected 3 or more of each."
+    )
+    assert untested_sentences(comparison) == []
+
+
+def test_where_one_instrument_is_tested_the_others_are_named_with_the_reason(compare, monkeypatch):
+    comparison = compare(alpha={}, beta={"ratios": BETTER})
+    tests = [
+        one if one.instrument == "vn" else replace(one, test=None, problem="too few seeds") for one in comparison.tests
+    ]
+    monkeypatch.setitem(vars(comparison), "tests", tests)
+    assert findings(comparison) == ["beta against alpha: the loss is lower on violin."]
+    assert untested_sentences(comparison) == ["beta, cello: not tested. Too few seeds."]
 
 
 def test_progress_is_the_smallest_ratio_so_far_by_epochs_and_time(compare):

@@ -54,20 +54,24 @@ def _instruments(one: ComparedRun) -> str:
 
 
 def untested_sentences(comparison: Comparison) -> list[str]:
-    """Instruments without a test, by run and reason; a run that `data_sentences` has is not said again."""
+    """Instruments without a test, by run and reason; what `data_sentences` or `findings` have is not said again."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in comparison.tests:
-        if one.problem and one.run not in comparison.problems:
+        if one.problem and one.run not in comparison.problems and not _reason(comparison, one.run):
             groups.setdefault((one.run, one.problem), []).append(INSTRUMENTS.get(one.instrument, one.instrument))
     return [f"{run}, {', '.join(names)}: not tested. {_capital(why)}." for (run, why), names in groups.items()]
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """For every other run: on how many instruments its loss is lower, higher, or no difference is shown."""
+    """For every other run: on how many instruments its loss is lower, higher, or no difference is shown or tested."""
     sentences = []
     for name in comparison.labels[1:]:
         own = [one for one in tested(comparison) if one.run == name]
         if not own:
+            if reason := _reason(comparison, name):
+                sentences.append(
+                    f"{name} against {comparison.first.label}: no difference is tested. {_capital(reason)}."
+                )
             continue
         lower, higher = (_names(own, conclusion) for conclusion in (LOWER, HIGHER))
         rest = len(own) - len(lower) - len(higher)
@@ -76,6 +80,13 @@ def findings(comparison: Comparison) -> list[str]:
         parts += [f"not shown to differ on {rest} of {len(own)} instruments"] if rest else []
         sentences.append(f"{name} against {comparison.first.label}: the loss is {'; '.join(parts)}.")
     return sentences
+
+
+def _reason(comparison: Comparison, name: str) -> str:
+    """Why nothing of a run is tested, if that is the same for all instruments; "" otherwise, and for other data."""
+    own = [one for one in comparison.tests if one.run == name]
+    reasons = {one.problem for one in own}
+    return reasons.pop() if own and name not in comparison.problems and len(reasons) == 1 else ""
 
 
 def _names(tests: Sequence[SignificanceTest], conclusion: str) -> list[str]:
