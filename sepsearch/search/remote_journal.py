@@ -148,7 +148,8 @@ class RemoteJournal:
                 absent, which the journal depends on.
         """
         now, other = self._probe(), self._writer()
-        age = now - (self.storage.modified(WRITER) or 0.0)
+        # The other may have renewed its name since the probe.
+        age = max(0.0, now - (self.storage.modified(WRITER) or 0.0))
         if other and age < ALIVE_SECONDS and not other.has_ended():
             raise UserError(
                 f"{self.storage}: another process is at work on this run ({other}, last sign of life {age:.0f} s"
