@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepsearch.data.instruments import file_name
+from sepsearch.data.instruments import INSTRUMENTS, file_name
 from sepsearch.tracking.descriptions import champion_lines
 from sepsearch.utils.formatting import counted
 from sepsearch.utils.output import OUTPUT
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sepsearch.distributed.session import Session
     from sepsearch.runs.record import Settings
     from sepsearch.runs.start import Begin
+
+MOST_NAMES = 5  # instruments that a line names
 
 
 def resume_command(folder: Path) -> str:
@@ -58,10 +60,11 @@ def tell_begin(
     """Print the dashboard's address if it runs already, the size of the search, and the command that resumes it."""
     if session.dashboard:
         console.print(dashboard_line(session.dashboard, session.job), soft_wrap=True)
-    codes = ", ".join(settings.instruments)
+    names = [INSTRUMENTS.get(code, code) for code in settings.instruments]
+    of = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} instruments"
     trials, epochs = counted(settings.trials, "trial"), counted(settings.epochs, "epoch")
     console.print(
-        f"{trials} of at most {epochs}, {concurrent} at once, over {codes}; {reference} is the reference network",
+        f"{trials} of at most {epochs}, {concurrent} at once, for {of}; {reference} is the reference network",
         soft_wrap=True,
     )
     console.print(f"to go on after an interruption or a crash: {resume_command(begin.folder)}", soft_wrap=True)

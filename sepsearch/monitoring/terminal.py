@@ -17,7 +17,7 @@ from sepsearch.monitoring.console import DOING
 from sepsearch.monitoring.run_facts import limits_line
 from sepsearch.reporting.parameter_plots import short
 from sepsearch.runs.state import RunState
-from sepsearch.runs.verdict import baseline_ratio
+from sepsearch.runs.verdict import baseline_ratio, decibels
 from sepsearch.utils.errors import one_line
 from sepsearch.utils.formatting import counted, duration, number
 
@@ -241,12 +241,15 @@ def _instruments(run: RunState, width: int) -> Table | None:
     else:
         headings = ["Instruments", "best\nratio", "of", *opponents, "identity\nloss"]
         rows = [_searched(run, code, gains[code], validation) for code in run.codes]
-    table = _table(headings)
+    table, names = _table(headings), {code: INSTRUMENTS.get(code, code) for code in run.codes}
     caveats: Mapping[str, str] = run.search.get("caveats") or {}
     for code, row in zip(run.codes, rows, strict=True):
-        name = f"{code} {INSTRUMENTS.get(code, '')}".strip() if width >= NARROW else code
+        name = names[code] if width >= NARROW else code
         table.add_row(f"{name}*" if code in caveats else name, *row)
-    notes = ["ratio: loss / identity loss, 1 is doing nothing", *(f"* {code}: {caveats[code]}" for code in caveats)]
+    notes = [
+        "ratio: loss / identity loss, 1 is doing nothing",
+        *(f"* {names.get(code, code)}: {caveats[code]}" for code in caveats),
+    ]
     table.caption = Text("\n".join(map(one_line, notes)))
     table.caption_justify, table.caption_style = "left", "dim"
     return table
@@ -273,7 +276,7 @@ def _scored(scores: Mapping[str, Any], code: str, gain: float | None) -> list[Re
     row, own = scores["final"].get(code, {}), scores["reference_final"].get(code, {})
     spreads = [_spread(one.get("ratio_mean"), one.get("ratio_sd"), len(one.get("seeds", ()))) for one in (row, own)]
     ratio, reference = _beside(spreads[0], row.get("ratio_mean"), gain), spreads[1]
-    return [ratio, number(row.get("test_ratio")), number(row.get("si_sdr_gain_db"), 1), number(gain), reference]
+    return [ratio, number(row.get("test_ratio")), decibels(row.get("si_sdr_gain_db")), number(gain), reference]
 
 
 def _spread(mean: float | None, sd: float | None, seeds: int) -> str:
