@@ -54,7 +54,7 @@ def make_parser() -> ArgumentParser:
         f" one on standard output (default: {OUTPUT})"
     )
     add("-o", "--output", type=Path, default=Path(OUTPUT), help=target)
-    add("--overwrite", action="store_true", help="replace what was separated before, where it has the same name")
+    add("--overwrite", action="store_true", help="replace files of the same name; others stay")
     add = parser.add_argument_group("what is written").add_argument
     add("--residual", action="store_true", help="write the recording less its separated instruments, too")
     share = (

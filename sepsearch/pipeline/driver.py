@@ -106,16 +106,22 @@ def _record(
         raise
     results, page = _end(journal, begin, tracker, state)
     if state == "finished":
-        # Ray Tune's own state and checkpoints: of use only while the run goes on.
-        for name in (RAY_FOLDER, "checkpoints"):
-            shutil.rmtree(begin.folder / name, ignore_errors=True)
-        (begin.storage / "checkpoints").remove_all()
+        _remove_remains(begin)
     show_result(console)
     if state == "interrupted":
         tell_interrupted(begin.folder, console)
     else:
         tell_end(results, begin.folder, prepared.caveats, page, console)
     return state
+
+
+def _remove_remains(begin: Begin) -> None:
+    """Remove what is of use only while a run goes on: Ray Tune's own state, checkpoints, provisional models."""
+    from sepsearch.models.saved_model import PROVISIONAL_FOLDER
+
+    for name in (RAY_FOLDER, "checkpoints", PROVISIONAL_FOLDER):
+        shutil.rmtree(begin.folder / name, ignore_errors=True)
+    (begin.storage / "checkpoints").remove_all()
 
 
 def _keep_space_file(begin: Begin) -> None:
@@ -164,7 +170,7 @@ def rebuild_outputs(begin: Begin, console: "Console") -> str:
     for event in begin.events:
         tracker.handle(event)
     console.print(f"{begin.name} has finished already")
-    shutil.rmtree(begin.folder / RAY_FOLDER, ignore_errors=True)
+    _remove_remains(begin)
     results = write_results(begin.folder)
     with Progress() as progress:
         problems = write_page(None, begin.folder, progress)

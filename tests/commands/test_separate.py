@@ -281,7 +281,7 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
         ("mix.wav --instrument vn -o vn.ogg", "a name that ends in .wav, .flac or .mp3"),
         ("mix.wav --instrument vn -o vn.wav --format flac", "ends in .flac, since --format is flac"),
         ("mix.wav --instrument vn -o mix.wav", "mix.wav: exists already"),
-        ("mix.wav --instrument vn -o taken", "taken/mix: exists already"),
+        ("mix.wav --instrument vn -o taken", "taken/mix/violin.wav: exists already"),
         ("mix.wav --instrument vn -o mlflow", "mlflow: expected a folder"),
         ("mix.wav --instrument vn -o mlflow/deeper", "mlflow is no folder"),
         ("mix.wav ../HERE/mix.wav --instrument vn -o out", "mix.wav: given twice"),
@@ -291,6 +291,7 @@ def test_a_file_that_cannot_be_separated_is_one_line_and_stops_all(here, name, e
 )
 def test_a_mistake_is_one_line_and_writes_nothing(here, monkeypatch, line, expected):
     Path("taken/mix").mkdir(parents=True)
+    Path("taken/mix/violin.wav").write_text("mine")
     Path("taken/Mix.wav").write_bytes(Path("mix.wav").read_bytes())
     Path("...wav").write_bytes(Path("mix.wav").read_bytes())
     Path("mlflow").write_text("a file")

@@ -208,13 +208,23 @@ def test_an_encoding_that_pads_its_last_block_is_separated_with_a_note(here, cap
 # Replacing what is there.
 
 
-def test_what_is_there_is_replaced_as_a_whole_where_that_is_said(here):
+def test_voices_are_added_beside_those_that_were_separated_before(here):
+    separate("mix.wav --instrument vc")
+    Path("separated/mix/notes.txt").write_text("mine")
+    before = read("separated/mix/cello.wav")
+    separate("mix.wav --instrument vn")
+    assert tree(here / "separated") == {"mix", "mix/cello.wav", "mix/notes.txt", "mix/violin.wav"}
+    assert np.array_equal(read("separated/mix/cello.wav"), before)
+
+
+def test_files_of_the_same_name_are_replaced_where_that_is_said_and_others_stay(here):
     separate("mix.wav --instrument vn,vc --residual")
     before = read("separated/mix/violin.wav")
     soundfile.write("mix.wav", noise(1.0), RATE)
     separate("mix.wav --instrument vn --overwrite")
-    assert tree(here / "separated") == {"mix", "mix/violin.wav"}
+    assert tree(here / "separated") == {"mix", "mix/cello.wav", "mix/residual.wav", "mix/violin.wav"}
     assert len(read("separated/mix/violin.wav")) == RATE != len(before)
+    assert len(read("separated/mix/cello.wav")) == len(before)
 
 
 def test_a_file_that_is_there_is_replaced_where_that_is_said(here):
@@ -238,37 +248,42 @@ def test_what_is_there_stays_where_its_replacement_fails(here, monkeypatch, outp
     assert tree(here) == files
 
 
-def test_a_folder_that_cannot_be_put_in_place_gives_way_to_the_former_one(here, monkeypatch):
-    separate("mix.wav --instrument vn")
-    rename = os.rename
+def test_where_one_voice_cannot_be_put_in_place_the_others_are_as_before(here, monkeypatch):
+    separate("mix.wav --instrument vc")
+    before, rename = Path("separated/mix/cello.wav").read_bytes(), os.rename
 
     def refuse(source: Path, target: Path) -> None:
-        if Path(source).name == "new":
+        if Path(source).name == "violin.wav":
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
 
     monkeypatch.setattr("os.rename", refuse)
-    assert "Input/output error" in refusal(lambda: separate("mix.wav --instrument vn --overwrite"), here)
+    line = "mix.wav --instrument vn,vc --overwrite"
+    assert "Input/output error" in refusal(lambda: separate(line), here)
+    assert tree(here / "separated") == {"mix", "mix/cello.wav"}
+    assert Path("separated/mix/cello.wav").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("prepare", "line", "expected"),
+    ("line", "expected"),
     [
-        ("", "mix.wav --instrument vn", "separated/mix: exists already, expected a new name: --overwrite replaces it"),
-        ("notes.txt", "mix.wav --instrument vn --overwrite", "nothing but separated voices in a folder to replace"),
-        ("drums.wav", "mix.wav --instrument vn --overwrite", "found drums.wav: move it away"),
-        ("", "mix.wav -o mix.wav --instrument vn --overwrite", "would replace a recording that is to be separated"),
-        ("", "separated/mix/mix.wav -o separated --instrument vn --overwrite", "would replace a recording"),
-        ("", "mix.wav -o folder.wav --instrument vn --overwrite", "expected a file to replace, found a folder"),
+        ("mix.wav --instrument vn", "separated/mix/violin.wav: exists already, expected a new name: --overwrite"),
+        ("mix.wav", "separated/mix/violin.wav: exists already, expected a new name: --overwrite replaces it"),
+        ("mix.wav --instrument vc --overwrite", "separated/mix/cello.wav: expected a file to replace, found a folder"),
+        ("mix.wav -o mix.wav --instrument vn --overwrite", "would replace a recording that is to be separated"),
+        ("here/violin/violin.wav -o here --instrument vn --overwrite", "would replace a recording that is to be"),
+        ("mix.wav -o folder.wav --instrument vn --overwrite", "expected a file to replace, found a folder"),
+        ("mix.wav -o linked --instrument vn", "linked/mix: expected a folder to write to, found a file or a link"),
     ],
 )
-def test_what_separate_has_not_written_is_not_replaced(here, prepare, line, expected):
+def test_what_is_there_and_may_not_be_replaced_is_one_line(here, line, expected):
     separate("mix.wav --instrument vn")
-    if prepare:
-        Path("separated/mix", prepare).write_text("precious")
-    if "mix/mix.wav" in line:
-        Path("separated/mix/mix.wav").write_bytes(Path("mix.wav").read_bytes())
+    Path("separated/mix/cello.wav").mkdir()
     Path("folder.wav").mkdir()
+    Path("linked").mkdir()
+    Path("linked/mix").symlink_to("../separated/mix")
+    Path("here/violin").mkdir(parents=True)
+    Path("here/violin/violin.wav").write_bytes(Path("mix.wav").read_bytes())
     assert expected in refusal(lambda: separate(line), here)
 
 

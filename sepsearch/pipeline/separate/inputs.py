@@ -104,7 +104,7 @@ def targets_of(
         codes: of the instruments; None for those that there are models of.
 
     Raises:
-        UserError: names clash, or something is there already and may not be replaced.
+        UserError: names clash, or a file is there already and may not be replaced.
     """
     output = arguments.output
     if is_audio_name(output) and not is_file(output):
@@ -127,8 +127,17 @@ def targets_of(
             raise UserError(f"{mixture}: its name gives no name for a folder: rename it")
         if names[caseless(target.name)] > 1:
             raise UserError(f"{mixture}: another recording would be written to {target}, too: rename one of them")
-        _require_free(target, is_file(output), arguments.overwrite, list(places.values()))
+        files = [target] if is_file(output) else _voices_in(target, kind_of(arguments), codes)
+        _require_folder(target, is_file(output))
+        for path in files:
+            _require_free(path, arguments.overwrite, list(places.values()))
     return targets
+
+
+def _voices_in(folder: Path, kind: str, codes: Sequence[str] | None) -> list[Path]:
+    """Files that may be written to a folder: where it is not known yet who plays, those of all instruments."""
+    names = [*map(file_name, INSTRUMENTS if codes is None else codes), RESIDUAL]
+    return [folder / f"{name}.{kind}" for name in names]
 
 
 def require_one_file(arguments: argparse.Namespace, mixtures: Sequence[Path], codes: Sequence[str] | None) -> None:
@@ -137,32 +146,22 @@ def require_one_file(arguments: argparse.Namespace, mixtures: Sequence[Path], co
         raise UserError(f"-o {arguments.output}: expected a folder for several files, found the name of one")
 
 
-def _require_free(target: Path, as_file: bool, overwrite: bool, mixtures: Sequence[Path]) -> None:
-    """Raise `UserError` unless nothing has this path, or what has it may be replaced: what `separate` has written."""
-    if not is_there(target):
+def _require_folder(target: Path, as_file: bool) -> None:
+    """Raise `UserError` for a file or a link where files are to be written."""
+    if not as_file and is_there(target) and (target.is_symlink() or not target.is_dir()):
+        raise UserError(f"{target}: expected a folder to write to, found a file or a link: choose another -o")
+
+
+def _require_free(path: Path, overwrite: bool, mixtures: Sequence[Path]) -> None:
+    """Raise `UserError` unless there is no such file, or it may be replaced."""
+    if not is_there(path):
         return
     if not overwrite:
-        raise UserError(f"{target}: exists already, expected a new name: --overwrite replaces it, or choose another -o")
-    if any(mixture.is_relative_to(_resolve(target)) for mixture in mixtures):
-        raise UserError(f"{target}: --overwrite would replace a recording that is to be separated: choose another -o")
-    if as_file:
-        if not target.is_file():
-            raise UserError(f"{target}: expected a file to replace, found a folder or a device: choose another -o")
-        return
-    if target.is_symlink() or not target.is_dir():
-        raise UserError(f"{target}: expected a folder to replace, found a file or a link: choose another -o")
-    odd = [path.name for path in sorted(target.iterdir()) if not _is_voice(path)]
-    if odd:
-        raise UserError(
-            f"{target}: expected nothing but separated voices in a folder to replace, found {odd[0]}: move it away, or "
-            "choose another -o"
-        )
-
-
-def _is_voice(path: Path) -> bool:
-    """Whether a file has a name that `separate` gives, or gave in earlier versions."""
-    names = {*INSTRUMENTS, *map(file_name, INSTRUMENTS), RESIDUAL}
-    return path.is_file() and path.stem in names and path.suffix.lstrip(".") in FORMATS
+        raise UserError(f"{path}: exists already, expected a new name: --overwrite replaces it, or choose another -o")
+    if _resolve(path) in mixtures:
+        raise UserError(f"{path}: --overwrite would replace a recording that is to be separated: choose another -o")
+    if not path.is_file():
+        raise UserError(f"{path}: expected a file to replace, found a folder or a device: choose another -o")
 
 
 def _resolve(path: Path) -> Path:

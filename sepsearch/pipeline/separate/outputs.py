@@ -1,4 +1,4 @@
-"""Where separated voices are put: a new folder or file, or one that replaces what was separated before, in one step."""
+"""Where separated voices are put: a file, or a folder, to which others may be added later."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from sepsearch.utils.files import is_there
 class Job:
     """One recording and what becomes of it: `target` is a folder, or a file if there is but one voice.
 
-    What has the target's path already is replaced if `overwrite`.
+    Files that are there already are replaced if `overwrite`; others in the folder stay.
     """
 
     sound: Sound
@@ -28,7 +28,7 @@ class Job:
 
 @contextmanager
 def new_target(job: Job) -> Iterator[Path]:
-    """A temporary folder beside the target, which becomes the target, or whose one file does; else it is removed."""
+    """A temporary folder beside the target, whose files become the target's, all of them or none."""
     target = job.target
     made: list[Path] = []
     temporary = None
@@ -39,7 +39,10 @@ def new_target(job: Job) -> Iterator[Path]:
         folder = temporary / "new"
         folder.mkdir()  # its permissions are those that new folders get, unlike those of `mkdtemp`
         yield folder
-        _put_in_place(folder / target.name if job.is_file else folder, job, temporary / "former")
+        if job.is_file or is_there(target):
+            _put_in_place(folder, target.parent if job.is_file else target, job.overwrite, temporary)
+        else:
+            os.rename(folder, target)
         made = []
     except OSError as error:
         raise no_space(error, target) from error
@@ -51,19 +54,24 @@ def new_target(job: Job) -> Iterator[Path]:
                 path.rmdir()
 
 
-def _put_in_place(new: Path, job: Job, former: Path) -> None:
-    """Give a file or folder its target's path; what has that may be replaced is moved to `former` for the moment."""
-    target = job.target
-    if not is_there(target):
-        os.rename(new, target)
-    elif not job.overwrite:
-        raise UserError(f"{target}: exists already, made meanwhile by another program: choose another -o")
-    elif job.is_file:
-        os.replace(new, target)
-    else:
-        os.rename(target, former)  # no file system exchanges two folders in one step that Python has
-        try:
-            os.rename(new, target)
-        except BaseException:
-            os.rename(former, target)
-            raise
+def _put_in_place(new: Path, target: Path, overwrite: bool, temporary: Path) -> None:
+    """Move the files of a folder to another one; those that they replace are kept till all have moved."""
+    former = temporary / "former"
+    former.mkdir()
+    moved: list[str] = []
+    try:
+        for name in sorted(path.name for path in new.iterdir()):
+            if is_there(target / name):
+                if not overwrite:
+                    raise UserError(
+                        f"{target / name}: exists already, made meanwhile by another program: choose another -o"
+                    )
+                os.rename(target / name, former / name)
+            moved.append(name)
+            os.rename(new / name, target / name)
+    except BaseException:
+        for name in moved:
+            (target / name).unlink(missing_ok=True)
+            if is_there(former / name):
+                os.rename(former / name, target / name)
+        raise
