@@ -54,9 +54,9 @@ def _register(
 
     progress(SENDING, 0, 1)  # seconds, most of them for the finalists' audio and pictures
     run_id = tracker.run_id()
-    progress(SENDING, 1, 1)
     if not run_id:
         return []
+    progress(SENDING, 1, 1)
     folders = {code: begin.folder / "models" / code for code in final}
     advance = Steps(lambda done, total: progress(REGISTERING, done, total), len(folders))
     done = register_models(folders, run_id, None, advance, compare_on(prepared), begin.past.settled)
