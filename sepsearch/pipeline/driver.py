@@ -48,10 +48,13 @@ def run_search(options: "RunOptions", begin: Begin, console: "Console") -> str:
 
 
 def _search(options: "RunOptions", begin: Begin, console: "Console") -> str:
+    from sepsearch.data.recordings import require_recordings
     from sepsearch.preflight.checks import check_folders, check_place
     from sepsearch.preflight.size_range import require_small_enough
 
     clock = time.monotonic()
+    if begin.options["data"] is not None:
+        require_recordings(Path(begin.options["data"]))  # before Ray starts, for which all later errors wait
     require_small_enough(begin.space)
     check_folders(begin.folder)
     check_place(begin.storage)

@@ -44,9 +44,13 @@ def _with_families(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(family, list | tuple) and family:
         if "family" in parameters:
             raise ValueError("family is given twice, above and below parameters")
+        if twice := [name for number, name in enumerate(family) if name in family[:number]]:
+            raise ValueError(f"family: {twice[0]!r} is there twice, expected every family once")
         parameters = {"family": list(family), **parameters} if len(family) > 1 else parameters
         data = {**data, "family": family[0], "parameters": parameters}
     choices = parameters.get("family")
+    if isinstance(choices, dict) and "choices" not in choices:
+        raise ValueError(f"parameters: family is {choices!r}, expected a list of families, such as [report, unet]")
     choices = choices.get("choices") if isinstance(choices, dict) else choices
     if not isinstance(choices, list | tuple) or not choices:
         return data

@@ -266,6 +266,16 @@ def test_a_mistake_on_the_command_line_is_one_line_and_leaves_nothing_behind(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_folder_that_is_not_there_is_named_before_ray_starts(tmp_path, monkeypatch):
+    def start(begin: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sepsearch.pipeline.driver.EarlyStart", start)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        main(command(tmp_path, tmp_path / "nowhere")[3:])
+
+
 def test_a_run_name_that_exists_is_refused(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "x").mkdir(parents=True)

@@ -106,6 +106,11 @@ def test_what_a_space_does_not_name_keeps_the_reports_value(tmp_path):
             "parameters: {filters: [8]}\nfront_end: {axis: linear, high_hz: 99000.0}",
             "front_end: low_hz 0 and high_hz 99000",
         ),
+        (
+            "parameters: {family: {low: 4, high: 16}}",
+            "parameters: family is {'low': 4, 'high': 16}, expected a list of families",
+        ),
+        ("family: [unet, report, unet]\nparameters: {l2: [0.0]}", "family: 'unet' is there twice"),
         ("search: {trials: 3}", "parameters: missing"),
         ("- a\n- b", "found list, expected keys: family, parameters"),
         ("parameters: {filters: [8}", "space.yaml:1: not YAML"),
