@@ -105,7 +105,8 @@ def main(folder: Path) -> None:
     stopped = laptop.run("bash", "-c", f"{reach} root@{worker.address} sepsearch/cluster/on-node.sh ray stop")
     out["stop"] = {"code": stopped.returncode, "output": stopped.stdout + stopped.stderr}
     out["down"] = ray("down", "-y", config)
-    deadline = time.monotonic() + 60
+    # What Ray's stop leaves over ends by itself once it has missed Ray's head for a minute.
+    deadline = time.monotonic() + 240
     left = ["not looked yet"]
     while left and time.monotonic() < deadline:
         time.sleep(1)
