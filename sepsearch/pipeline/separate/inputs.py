@@ -127,17 +127,18 @@ def targets_of(
             raise UserError(f"{mixture}: its name gives no name for a folder: rename it")
         if names[caseless(target.name)] > 1:
             raise UserError(f"{mixture}: another recording would be written to {target}, too: rename one of them")
-        files = [target] if is_file(output) else _voices_in(target, kind_of(arguments), codes)
+        files = [target] if is_file(output) else _voices_in(target, arguments, codes)
         _require_folder(target, is_file(output))
         for path in files:
             _require_free(path, arguments.overwrite, list(places.values()))
     return targets
 
 
-def _voices_in(folder: Path, kind: str, codes: Sequence[str] | None) -> list[Path]:
+def _voices_in(folder: Path, arguments: argparse.Namespace, codes: Sequence[str] | None) -> list[Path]:
     """Files that may be written to a folder: where it is not known yet who plays, those of all instruments."""
-    names = [*map(file_name, INSTRUMENTS if codes is None else codes), RESIDUAL]
-    return [folder / f"{name}.{kind}" for name in names]
+    names = [*map(file_name, INSTRUMENTS if codes is None else codes)]
+    names += [RESIDUAL] if arguments.residual or arguments.share else []
+    return [folder / f"{name}.{kind_of(arguments)}" for name in names]
 
 
 def require_one_file(arguments: argparse.Namespace, mixtures: Sequence[Path], codes: Sequence[str] | None) -> None:

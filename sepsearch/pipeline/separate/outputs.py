@@ -58,20 +58,21 @@ def _put_in_place(new: Path, target: Path, overwrite: bool, temporary: Path) -> 
     """Move the files of a folder to another one; those that they replace are kept till all have moved."""
     former = temporary / "former"
     former.mkdir()
-    moved: list[str] = []
+    names, moved = sorted(path.name for path in new.iterdir()), []
     try:
-        for name in sorted(path.name for path in new.iterdir()):
+        for name in names:
             if is_there(target / name):
                 if not overwrite:
                     raise UserError(
                         f"{target / name}: exists already, made meanwhile by another program: choose another -o"
                     )
-                os.rename(target / name, former / name)
+                if len(names) > 1:  # a single file is replaced in one step
+                    os.rename(target / name, former / name)
+            os.replace(new / name, target / name)
             moved.append(name)
-            os.rename(new / name, target / name)
     except BaseException:
         for name in moved:
             (target / name).unlink(missing_ok=True)
-            if is_there(former / name):
-                os.rename(former / name, target / name)
+        for path in former.iterdir():
+            os.rename(path, target / path.name)
         raise
