@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.runs.results import LEFT_OUT
 from sepsearch.runs.verdict import VOLUME, WORKS, baseline_ratio, decibels, judge_models
+from sepsearch.tracking.descriptions import audio_number
 from sepsearch.utils.formatting import number
 from sepsearch.utils.terminal_text import printable
 
@@ -21,6 +22,7 @@ HEADINGS = (
     "constant\ngain",
     "reference\nnetwork",
 )
+ORACLE_GAIN = ("oracle_gain", "si_sdr_db")  # where the scores of a model have it
 
 
 def final_table(results: Mapping[str, Any], caveats: Mapping[str, str]) -> "RenderableType":
@@ -54,7 +56,7 @@ def final_table(results: Mapping[str, Any], caveats: Mapping[str, str]) -> "Rend
         table.add_row(
             f"{verdict.name}{'*' if code in caveats else ''}",
             decibels(final["si_sdr_gain_db"]),
-            number(_oracle_gain(final), 1),
+            number(audio_number(final, *ORACLE_GAIN), 1),
             f"{number(final['ratio_mean'])} ± {number(final['ratio_sd'])}{jumps}",
             number(final["test_ratio"]),
             number(baseline_ratio(results["baselines"], "gain", code)),
@@ -64,11 +66,6 @@ def final_table(results: Mapping[str, Any], caveats: Mapping[str, str]) -> "Rend
     return Group(table, Text(printable("\n".join(_notes(results, caveats))), style="dim italic"))
 
 
-def _oracle_gain(final: Mapping[str, Any]) -> float | None:
-    gain: float | None = final.get("audio", {}).get("oracle_gain", {}).get("si_sdr_db")
-    return gain
-
-
 def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[str]:
     """How the final table must be read."""
     rows: list[Mapping[str, Any]] = list(results["final"].values())
@@ -76,7 +73,7 @@ def _notes(results: Mapping[str, Any], caveats: Mapping[str, str]) -> Iterator[s
     yield "constant gain (volume knob), reference network (Iyer 2021): their ratios."
     gains = [gain for row in rows if (gain := row["si_sdr_gain_db"]) is not None]
     if gains:
-        oracle = [gain for row in rows if (gain := _oracle_gain(row)) is not None]
+        oracle = [gain for row in rows if (gain := audio_number(row, *ORACLE_GAIN)) is not None]
         named = [gain for row in rows if (gain := row.get("named_si_sdr_gain_db")) is not None]
         parts = [f"Median gain on test titles: {number(median(gains), 1)} dB"]
         parts += [f"with --players {number(median(named), 1)} dB"] if len(named) == len(gains) else []
