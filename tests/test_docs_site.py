@@ -87,6 +87,16 @@ def test_links_within_the_repository_resolve(path):
     assert problems == []
 
 
+@pytest.mark.parametrize("path", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_modules_that_pages_name_are_there(path):
+    there = [file.relative_to(ROOT).as_posix() for file in ROOT.glob("[!.]*/**/*.py")]
+    named = re.findall(r"`((?:[\w-]+/)*[\w-]+\.py)`", (ROOT / path).read_text())
+    assert len(named) > 10
+    assert [
+        name for name in named if "NAME" not in name and not any(f"/{one}".endswith(f"/{name}") for one in there)
+    ] == []
+
+
 def test_links_to_files_outside_docs_become_links_within_the_site():
     text = "See [the example](../examples/search_with_ray_tune.py), [ports](../cluster/security.md#x) and [code](../examples)."
     assert site_links("ray-tune.md", text) == (

@@ -6,7 +6,7 @@ libsndfile decides by content what a file is; names matter only where a folder i
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepsearch.audio.checks import SAMPLE_BYTES, WAV, behind_id3
+from sepsearch.audio.headers import SAMPLE_BYTES, WAV, behind_id3
 from sepsearch.utils.errors import UserError
 
 READ_SUFFIXES = frozenset(

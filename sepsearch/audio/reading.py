@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepsearch.audio.checks import SAMPLE_BYTES, check_header, cut_off, decoding_fault, flac_md5
+from sepsearch.audio.checks import check_header, decoding_fault, flac_md5
 from sepsearch.audio.formats import LOSSY, STEM_FORMATS, counts_samples, is_exact
+from sepsearch.audio.headers import SAMPLE_BYTES, cut_off
 from sepsearch.utils.errors import UserError
 
 RATE = 48_000  # Hz: everything that is loaded comes at this rate

@@ -14,22 +14,20 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from sepsearch.distributed.halving_scheduler import AsyncHalvingScheduler
-from sepsearch.distributed.ray_internals import UNREAD_TRIAL, forget_ended, kill_worker, name_training_tasks
+from sepsearch.distributed.ray_internals import UNREAD_TRIAL, forget_ended, kill_worker
 from sepsearch.distributed.storage_wait import StorageWait
 from sepsearch.distributed.study_search import StudySearch
 from sepsearch.distributed.task_outcome import task_outcome
+from sepsearch.distributed.tune_callbacks import EPOCH, RATIO, Silence, TaskNames, job_id
 from sepsearch.distributed.watchdog import Watchdog
 from sepsearch.search.protocol import INTERRUPTED, RETURNED, STORAGE, JobOutcome, Params, Plan, StopSignal, Workers
 from sepsearch.utils.errors import StorageFault, no_space
-from sepsearch.utils.formatting import number
 from sepsearch.utils.output import library_level
 
 KEPT = 16  # trials that have ended and are not forgotten yet, beside as many as run at once
-RATIO, EPOCH = "ratio", "epoch"  # of a worker's reports: the value (smaller is better) and its time
 
 
 def run_stage(
@@ -93,14 +91,14 @@ def make_tuner(
             scheduler=scheduler,
             max_concurrent_trials=workers.concurrent,
             reuse_actors=True,
-            trial_name_creator=_job_id,
-            trial_dirname_creator=lambda trial: f"{_job_id(trial)}-{trial.trial_id}",  # a job may come twice
+            trial_name_creator=job_id,
+            trial_dirname_creator=lambda trial: f"{job_id(trial)}-{trial.trial_id}",  # a job may come twice
         ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage.absolute()),
             verbose=0,
-            callbacks=[_TaskNames(bridge), _Silence()],
+            callbacks=[TaskNames(lambda: bridge.plan), Silence()],
             progress_reporter=tune.CLIReporter(),  # the default's of a notebook clears the cell's output
         ),
     )
@@ -111,10 +109,6 @@ def job_resources(workers: Workers, avoid: str | None) -> tune.PlacementGroupFac
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
     elsewhere: dict[str, Any] = {"bundle_label_selector": [{"ray.io/node-id": f"!{avoid}"}]} if avoid else {}
     return tune.PlacementGroupFactory([bundle], **elsewhere)
-
-
-def _job_id(trial: Trial) -> str:
-    return str(trial.config["id"])
 
 
 def as_fault(error: Exception, where: object) -> Exception:
@@ -274,40 +268,3 @@ class StageScheduler(AsyncHalvingScheduler):
             bridge.end(trial.trial_id, JobOutcome("halted", reason))
             tune_controller.stop_trial(trial)
         return None
-
-
-class _TaskNames(tune.Callback):
-    """Names training tasks in the dashboard: "t0003 epoch 2/4, ratio 0.385", the epoch that runs and the last ratio."""
-
-    def __init__(self, bridge: Bridge):
-        self._bridge = bridge
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Name the worker's first training task."""
-        name_training_tasks(trial, task_name(_job_id(trial), 1, self._epochs()))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Name the next one, which Ray Tune has not sent yet."""
-        if EPOCH in result:
-            name_training_tasks(trial, task_name(_job_id(trial), result[EPOCH] + 1, self._epochs(), result.get(RATIO)))
-
-    def _epochs(self) -> int:
-        return int(getattr(self._bridge.plan, "epochs", 0))
-
-
-def task_name(job: str, epoch: int, epochs: int, ratio: float | None = None) -> str:
-    """Name of a training task; without the budget where it is not known. The task after the last epoch writes files."""
-    of = f"/{epochs}" if epochs else ""
-    what = "ends" if epochs and epoch > epochs else f"epoch {epoch}{of}"
-    return f"{job} {what}" + (f", ratio {number(ratio)}" if ratio is not None else "")
-
-
-class _Silence(TrialProgressCallback):
-    """Instead of Ray Tune's own callback, which prints a line for a trial that is stopped before its first result."""
-
-    def _say_nothing(self, *arguments: Any, **options: Any) -> None:
-        pass
-
-    on_trial_result = on_trial_error = on_trial_complete = _say_nothing

@@ -3,11 +3,8 @@
 import contextlib
 import dataclasses
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from sepsearch.monitoring.messages import tell_end, tell_interrupted, tell_resum
 from sepsearch.monitoring.notifications import notifying
 from sepsearch.pipeline.early_start import EarlyStart, look_at_cluster
 from sepsearch.pipeline.execution import get_ready, run_stages
+from sepsearch.pipeline.interrupts import stopping_on_interrupt
 from sepsearch.pipeline.registration import write_page
 from sepsearch.runs.extend import require_new_trials
 from sepsearch.runs.folder import publish_run
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from sepsearch.runs.options import RunOptions
     from sepsearch.runs.record import Settings
     from sepsearch.search.journal import Journal
-    from sepsearch.search.protocol import StopSignal
     from sepsearch.tracking.tracker import Tracker
 
 
@@ -97,7 +94,7 @@ def _record(
     try:
         if not begin.journal or "space" in changed:
             _keep_space_file(begin)
-        with _stopping_on_interrupt(begin.stop, console):
+        with stopping_on_interrupt(begin.stop, console):
             reference = ready.reference if ready else str(begin.past.search.get("reference", ""))
             _begin_journal(journal, begin, settings, prepared, tracker, changed, reference, time.monotonic() - clock)
             tell_resume(begin, settings, console)
@@ -286,24 +283,3 @@ def _settings(options: "RunOptions", begin: Begin, prepared: "PreparedData") -> 
         instruments=tuple(prepared.examples),
         options=begin.options,
     )
-
-
-@contextlib.contextmanager
-def _stopping_on_interrupt(stop: "StopSignal", console: "Console") -> Iterator[None]:
-    """Ctrl-C ends the run cleanly within seconds; pressed again, at once. Signals reach the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        if stop.reason == "interrupted":
-            raise KeyboardInterrupt
-        stop.reason, stop.signalled = "interrupted", True
-        console.print("stopping: ending trials and closing the journal (Ctrl-C again to leave at once)")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,8 @@ from typing import Any
 from sepsearch.models.families import count_parameters, make_config, make_network
 from sepsearch.search.protocol import Params
 from sepsearch.spaces.configurations import configuration_key, ordered_names
-from sepsearch.spaces.space import Parameter, Space, Value
+from sepsearch.spaces.parameter import Parameter, Value
+from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError, reason_of
 
 MOST_CORNERS = 64

@@ -121,7 +121,7 @@ class Forecast:
             epoch = f"about {duration(times.epoch)} an epoch, {search}, finalists about {duration(times.finalists)}"
             tried, there = self.corners
             of = f" of {there}" if tried < there else ""
-            parts = [f"{tried}{of} corner configurations fit (largest {size(self.memory)})", epoch, *parts]
+            parts = [f"{tried}{of} corner configurations tried, all fit (largest {size(self.memory)})", epoch, *parts]
         return f"preflight: {'; '.join(parts)}"
 
 

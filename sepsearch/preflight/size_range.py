@@ -9,7 +9,8 @@ from sepsearch.preflight.corner_configurations import corner_configs
 from sepsearch.search.protocol import Params
 from sepsearch.spaces.configurations import ordered_names
 from sepsearch.spaces.constraints import rate
-from sepsearch.spaces.space import Parameter, Space
+from sepsearch.spaces.parameter import Parameter
+from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError
 
 DRAWS = 200  # of a space none of whose corners is small enough

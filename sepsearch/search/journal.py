@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sepsearch.search.events import Event, event_problem
+from sepsearch.search.event_checks import event_problem
+from sepsearch.search.events import Event
 from sepsearch.search.run_lock import RunLock
 from sepsearch.utils.errors import UserError, no_space, one_line
 from sepsearch.utils.files import sync_folder

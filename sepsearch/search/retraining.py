@@ -20,29 +20,9 @@ from sepsearch.search.protocol import (
     stop_event,
 )
 from sepsearch.search.selection import Choice, Finalist, Rule, SeedRun, cannot_win, choose_model
-from sepsearch.utils.files import damage, folder_sha256
+from sepsearch.search.weights import weights_problem
+from sepsearch.utils.files import folder_sha256
 from sepsearch.utils.storage import StorageFolder
-
-
-def weights_problem(folder: Path, sha256: Mapping[str, str] | None) -> str:
-    """What is wrong with a run's weights; "" for none. Without checksums (older journals): files that hold nothing."""
-    if sha256 is not None and folder.is_dir():
-        return damage(folder, sha256)
-    if not folder.is_dir():
-        return f"{folder}: missing"
-    empty = next((path for path in sorted(folder.iterdir()) if not _is_safetensors(path)), None)
-    return f"{empty}: damaged" if empty else ""
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file is as long as its header says; the values are not checked."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            return True
-    except (OSError, SafetensorError):
-        return False
 
 
 class RunPlan:

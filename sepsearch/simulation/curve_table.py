@@ -14,7 +14,8 @@ import numpy as np
 from sepsearch.runs.state import RunState
 from sepsearch.search.events import Params
 from sepsearch.spaces.configurations import holds, sampled_names
-from sepsearch.spaces.space import Parameter, Space
+from sepsearch.spaces.parameter import Parameter
+from sepsearch.spaces.space import Space
 from sepsearch.utils.errors import UserError
 
 # A failure that is the configuration's own, and so comes again; a dead worker is not.

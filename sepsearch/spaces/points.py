@@ -14,7 +14,8 @@ from sepsearch.spaces.configurations import configuration_key, ordered_names, sa
 from sepsearch.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from sepsearch.spaces.space import Parameter, Space
+    from sepsearch.spaces.parameter import Parameter
+    from sepsearch.spaces.space import Space
 
 Point = dict[str, Any]
 

@@ -13,7 +13,6 @@ constraints: {parameters: 20000}                    # at most; examples_per_seco
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from sepsearch.audio.spectrogram import PRESETS, FrontEnd
 from sepsearch.models.families import Config, config_params, is_parameter, make_config
 from sepsearch.spaces.checks import check_harmonics, check_parameters, check_sampler, same_value
 from sepsearch.spaces.constraints import Constraints
+from sepsearch.spaces.parameter import Parameter, Value
 from sepsearch.spaces.points import read_points
 from sepsearch.spaces.shipped import shipped_spaces
 from sepsearch.spaces.shorthands import written_out
@@ -32,7 +32,6 @@ from sepsearch.utils.files import write_atomically
 from sepsearch.utils.validation import STRICT, validated
 from sepsearch.utils.yaml import dump_yaml, load_yaml
 
-Value = bool | int | float | str
 Stopping = Literal["asha", "asha_promotion", "pasha", "curve_model", "none"]
 PAUSING = ("asha_promotion", "pasha")  # methods whose trials pause, with their checkpoint, and may go on
 MOST_MODELLED = 500  # epochs whose covariances the learning-curve model holds
@@ -41,80 +40,6 @@ MOST = 1_000_000  # trials, epochs, seeds …: more are a slip of the pen
 
 class _Strict(BaseModel):
     model_config = {**STRICT, "frozen": True}
-
-
-class Parameter(_Strict):
-    """One dimension of the space: `choices`, or a range from `low` to `high`; both sampled only `when` others fit.
-
-    A parameter without its condition keeps the network's default.
-    """
-
-    choices: tuple[Value, ...] | None = Field(default=None, strict=False)
-    low: int | float | None = None
-    high: int | float | None = None
-    log: bool = False
-    step: int | None = Field(default=None, ge=1)
-    when: dict[str, Value] = {}
-
-    @model_validator(mode="after")
-    def _check(self) -> "Parameter":
-        if (self.choices is None) == (self.low is None and self.high is None):
-            raise ValueError("expected either choices, or low and high")
-        if self.choices is not None:
-            if not self.choices:
-                raise ValueError("choices is empty, expected at least one value")
-            if len({(isinstance(value, bool), value) for value in self.choices}) < len(self.choices):
-                raise ValueError(f"choices {list(self.choices)} holds a value twice")
-            if self.log or self.step:
-                raise ValueError("log and step belong to a range (low, high), not to choices")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("low and high belong together, one of them is missing")
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}: swap them?")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low}, expected above 0 on a logarithmic scale")
-        if self.step and (self.log or not self.whole):
-            raise ValueError("step belongs to whole numbers on a linear scale")
-        return self
-
-    @property
-    def whole(self) -> bool:
-        """Whether the range is one of whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    @property
-    def steps(self) -> range | None:
-        """The numbers of a range of whole ones, such as 3, 5, 7 from 3 to 8 in steps of 2; None for any other."""
-        if not self.whole:
-            return None
-        return range(int(self.low or 0), int(self.high or 0) + 1, self.step or 1)
-
-    @property
-    def ends(self) -> tuple[int | float, int | float]:
-        """Smallest and largest value that is drawn from a range."""
-        steps = self.steps
-        return (steps[0], steps[-1]) if steps else (self.low or 0, self.high or 0)
-
-    def holds(self, value: object) -> bool:
-        """Whether this value can be drawn."""
-        if self.choices is not None:
-            return any(same_value(value, choice) for choice in self.choices)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        if self.steps is not None:
-            return value == int(value) and int(value) in self.steps
-        low, high = self.ends
-        return low <= value <= high
-
-    def corners(self) -> list[Value]:
-        """Values that stand for all: every choice, or both ends and, of whole numbers, the second; all can be drawn."""
-        if self.choices is not None:
-            return list(self.choices)
-        low, high = self.ends
-        if self.steps is None:
-            return [low, high]
-        return list(dict.fromkeys([low, *self.steps[1:2], high]))
 
 
 class SearchSettings(_Strict):

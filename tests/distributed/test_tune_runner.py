@@ -306,7 +306,7 @@ def test_a_journal_that_cannot_be_written_ends_the_stage_with_its_own_error_and_
 
 
 def test_a_training_task_is_named_by_job_epoch_budget_and_last_ratio():
-    from sepsearch.distributed.tune_runner import task_name
+    from sepsearch.distributed.tune_callbacks import task_name
 
     assert task_name("t0003", 1, 4) == "t0003 epoch 1/4"
     assert task_name("t0003", 2, 4, 0.38512) == "t0003 epoch 2/4, ratio 0.385"

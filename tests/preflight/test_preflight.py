@@ -341,7 +341,7 @@ def test_preflight_tries_all_corners_and_forecasts(task, ray_workers, tmp_path, 
     assert 50e6 < found.memory < 5e9
     assert found.times.search > found.times.trial > found.times.epoch > 0
     assert found.times.fitting == 4
-    assert found.line().startswith(f"preflight: {count} corner configurations fit")
+    assert found.line().startswith(f"preflight: {count} corner configurations tried, all fit")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -566,7 +566,7 @@ def test_where_trials_pause_all_of_them_may_have_a_checkpoint():
 def test_the_forecast_is_one_line():
     found = Forecast(Disk(210_000_000, 0, 0), 100, (23, 23), 1_200_000_000, Times(14.0, 60.0, 3600.0, 180.0, 31))
     assert found.line() == (
-        "preflight: 23 corner configurations fit (largest 1.2 GB); about 14 s an epoch, search about 60 min"
+        "preflight: 23 corner configurations tried, all fit (largest 1.2 GB); about 14 s an epoch, search about 60 min"
         " (about 31 of 100 trials fit in the time budget), finalists about 3 min; checkpoints at most 210 MB"
     )
 

@@ -3,7 +3,8 @@
 import pytest
 from event_fixtures import journal, search_event, story, write_run
 
-from sepsearch.search.events import EXTENDED, event_problem
+from sepsearch.search.event_checks import event_problem
+from sepsearch.search.events import EXTENDED
 from sepsearch.search.journal import read_run
 from sepsearch.utils.errors import UserError
 

@@ -3,7 +3,7 @@
 import pytest
 from optuna.trial import TrialState
 
-from sepsearch.search.events import event_problem
+from sepsearch.search.event_checks import event_problem
 from sepsearch.search.sampling.known_trials import KnownTrial, best_known, first_points, known_trials
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.spaces.space import Space, parse_space

@@ -13,7 +13,8 @@ from sepsearch.spaces.configurations import (
     ordered_names,
     sampled_names,
 )
-from sepsearch.spaces.space import Parameter, Space, load_space, parse_space
+from sepsearch.spaces.parameter import Parameter
+from sepsearch.spaces.space import Space, load_space, parse_space
 from sepsearch.utils.errors import UserError
 
 SPACES = Path(__file__).parents[2] / "search_spaces"

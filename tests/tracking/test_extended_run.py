@@ -7,7 +7,7 @@ from chosen_story import chosen_story
 from event_fixtures import PARAMS, epoch_event, journal, members, runs
 from mlflow_store import replay
 
-from sepsearch.search.events import event_problem
+from sepsearch.search.event_checks import event_problem
 from sepsearch.tracking import mapping
 from sepsearch.tracking.mapping import Projection
 

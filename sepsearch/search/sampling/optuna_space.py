@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from sepsearch.search.sampling.sampler_plugins import own_sampler
 from sepsearch.spaces.configurations import ordered_names
-from sepsearch.spaces.space import Parameter, Space
+from sepsearch.spaces.parameter import Parameter
+from sepsearch.spaces.space import Space
 
 if TYPE_CHECKING:
     import optuna

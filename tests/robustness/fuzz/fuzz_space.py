@@ -15,7 +15,8 @@ from hypothesis.strategies import SearchStrategy
 
 from sepsearch.audio.spectrogram import PRESETS, band_matrix
 from sepsearch.models.families import make_config
-from sepsearch.spaces.space import Parameter, Space, load_space
+from sepsearch.spaces.parameter import Parameter
+from sepsearch.spaces.space import Space, load_space
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "search_spaces").glob("*.yaml"))
 
