@@ -1,11 +1,10 @@
 """Search loop's decisions: trials that a sampler proposes and rungs stop, with every step in the journal."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sepsearch.search.events import EpochEvent, Event, JobEndEvent, SearchStoppedEvent
+from sepsearch.search.events import Event, SearchStoppedEvent
 from sepsearch.search.protocol import (
     BY_HAND,
     ENVIRONMENT,
@@ -13,32 +12,29 @@ from sepsearch.search.protocol import (
     SEARCH_BY_HAND,
     TIME_BUDGET,
     Appends,
-    Attempts,
     JobOutcome,
     Params,
     epoch_event,
     remove_checkpoints,
-    reopens,
     retry_event,
     stop_event,
 )
 from sepsearch.search.sampling.sampler import Sampler
 from sepsearch.search.search_end import EndRule
-from sepsearch.search.stopping.pauses import Pauses
+from sepsearch.search.search_state import SearchState
 from sepsearch.search.stopping.rule import StoppingRule
 from sepsearch.search.trials import FIRST_TRIAL, Trial, trial_id
-from sepsearch.spaces.constraints import JUDGED_EPOCHS, fastest
 from sepsearch.utils.storage import StorageFolder
 
 
-class SearchPlan:
+class SearchPlan(SearchState):
     """Trials of a search, a `protocol.Plan`.
 
     A trial ends as "completed" (full budget), "stopped" (at a rung, too slow, by the time budget, …) or "failed"
     (NaN, a dead network, an exception, a worker that died too often). Each end is reported to the sampler
     exactly once. With a `PausingRule` a trial that reaches a rung may pause: it keeps its checkpoint, and its worker
     takes another job; where it is not promoted before the search is over, it ends as "stopped" at that rung.
-    The plan's state follows from the journal's events: `restore` rebuilds it.
+    The plan's state follows from the journal's events (`SearchState`): `restore` rebuilds it.
 
     Args:
         sampler: proposes configurations.
@@ -54,9 +50,6 @@ class SearchPlan:
         reference: id of the reference network's trial, as the sampler knows it (see `reference_trial`). It is in every
             search: earlier where there is room for no other trial, or as stopped where the time was over before.
         end_rules: end the search before its last trial; those that run then go on to their end.
-
-    Attributes:
-        over: the rule that has ended the search early, or "by hand"; "" while none has.
     """
 
     def __init__(
@@ -75,17 +68,9 @@ class SearchPlan:
         reference: str = FIRST_TRIAL,
         end_rules: Sequence[EndRule] = (),
     ):
-        self.sampler, self.rungs, self.journal = sampler, rungs, journal
-        self.wanted, self.epochs, self.seed = trials, epochs, seed
-        self.trials: dict[str, Trial] = {}
-        self._open: set[str] = set()  # those without a state
-        self._attempts = Attempts(retries)
-        self._exempt_fraction, self._checkpoints = exempt_fraction, checkpoints
-        self._restoring = False
-        self._pauses = Pauses(rungs)
-        self._improved, self._best = improved, (True, 0, math.inf)
-        self.reference, self._end_rules, self.over = reference, end_rules, ""
-        self._limits = sampler.space.constraints
+        super().__init__(sampler, rungs, epochs, retries, reference, end_rules)
+        self.journal, self.wanted, self.seed = journal, trials, seed
+        self._exempt_fraction, self._checkpoints, self._improved = exempt_fraction, checkpoints, improved
 
     def next(self) -> tuple[str, Params] | None:
         """A trial to go on with, or a new one until there are enough, or no other configuration is left."""
@@ -201,10 +186,6 @@ class SearchPlan:
         if not trial.open:
             remove_checkpoints(self._checkpoints, [job])
 
-    def _judge_search(self, trial: Trial) -> None:
-        for rule in self._end_rules:
-            rule.take(trial)
-
     def _check_end_rules(self) -> None:
         """End the search where a rule says so."""
         if self.over or len(self.trials) >= self.wanted:
@@ -256,82 +237,9 @@ class SearchPlan:
             return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
         return ("stopped", BY_HAND) if trial.by_hand else ("", "")
 
-    def _too_slow(self, trial: Trial) -> str:
-        """Why a trial ends as infeasible; "" for one that does not, as the reference, which is there for comparison."""
-        return f"infeasible: {trial.infeasible}" if trial.infeasible and trial.id != self.reference else ""
-
     def _record(self, event: Event) -> None:
         self.journal.append(event)
         self._apply(event)
-
-    def _apply(self, event: Event) -> None:
-        """Change the state by one event; nothing else does."""
-        match event["event"]:
-            case "trial":
-                trial = Trial(event["id"], event["params"], parameters=event.get("parameters"))
-                trial.infeasible = self._limits.violation(trial.parameters, None)
-                self.trials[trial.id] = trial
-                self._open.add(trial.id)
-                if self._restoring:
-                    self.sampler.restore(trial.id, trial.params, event.get("infeasible", ()))
-            case "epoch":
-                self._apply_epoch(self.trials[event["id"]], event)
-            case "spared":
-                trial = self.trials[event["id"]]
-                trial.spared, trial.rung = event["rung"], None
-            case "paused" | "promoted":
-                self._pauses.apply(trial := self.trials[event["id"]], event)
-                self.sampler.pause(event["id"], trial.paused)
-                if trial.paused:
-                    self._judge_search(replace(trial, state="stopped"))
-            case "retry" if event["id"] in self.trials:
-                self._attempts.count(event)
-            case "stop" if event["id"] in self.trials:
-                self.trials[event["id"]].by_hand = True
-            case "search_stopped":
-                self.over = event["rule"]
-            case "trial_end":
-                self._apply_end(self.trials[event["id"]], event)
-            case "resume" | "continue":
-                if event["event"] == "continue":  # more trials were asked for since a rule ended the search
-                    self.over = ""
-                    for rule in self._end_rules:
-                        rule.restart()
-                jobs = event["units"]
-                again = [t for t in self.trials.values() if t.open and (t.reason == INTERRUPTED or t.id in jobs)]
-                self._attempts.resume(trial.id for trial in again if trial.reason != INTERRUPTED)
-                for trial in again:
-                    trial.state = trial.reason = ""
-                    trial.open = False
-                    self._open.add(trial.id)
-
-    def _apply_end(self, trial: Trial, event: JobEndEvent) -> None:
-        trial.state, trial.reason, trial.open = event["state"], event["reason"], reopens(event)
-        self._pauses.ended(trial)
-        if trial.state in ("completed", "stopped"):
-            self._best = min(self._best, trial.rank)
-        self._open.discard(trial.id)
-        # One that goes on in a resumed run is reported then. In a process that still searches, one that failed because
-        # of its environment is reported as failed, which samplers ignore: as running it would repel similar proposals.
-        if not trial.open or (trial.reason != INTERRUPTED and not self._restoring):
-            value = trial.ratio if trial.state == "completed" else None
-            self.sampler.constrain(trial.id, self._limits.values(trial.parameters, trial.speed, bool(trial.infeasible)))
-            self.sampler.tell(trial.id, trial.state, value, trial.reason)
-            self._judge_search(trial)
-
-    def _apply_epoch(self, trial: Trial, event: EpochEvent) -> None:
-        trial.epochs = event["epoch"]
-        trial.ratio = math.nan if event["ratio"] is None else event["ratio"]
-        if not math.isfinite(trial.ratio):
-            trial.failure = f"NaN: the ratio is {trial.ratio} in epoch {trial.epochs}"
-            return
-        trial.speed = fastest(trial.speed, event.get("examples_per_second"), trial.epochs)
-        if trial.epochs >= min(JUDGED_EPOCHS, self.epochs):
-            trial.infeasible = self._limits.violation(trial.parameters, trial.speed)
-        self.sampler.report(trial.id, trial.epochs, trial.ratio)
-        # A spared trial is not recorded at later rungs: without sparing it would not have reached them.
-        if trial.spared is None:
-            trial.rung = self.rungs.report(trial.id, trial.epochs, trial.ratio)
 
     def restore(self, events: Iterable[Event]) -> None:
         """Take in all events of earlier processes; trials whose end was not written end here.
