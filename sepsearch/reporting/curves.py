@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sepsearch.data.instruments import INSTRUMENTS
+from sepsearch.reporting.log_axis import log_axis
 
 
 def draw_curves(
@@ -44,6 +45,8 @@ def draw_curves(
 def _draw_instrument(
     panel: Any, code: str, curves: Mapping[str, Sequence[tuple[int, float]]], identity: float, reference: set[str]
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     styles = {
         (False, False): ("trials", "0.75", 0.8),
         (False, True): ("the reference's trial", "tab:orange", 1.4),
@@ -54,9 +57,12 @@ def _draw_instrument(
         label, colour, width = styles["-s" in id, id in reference]
         panel.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=width)
     panel.axhline(identity, color="black", linestyle="--", linewidth=1, label="identity: doing nothing")
-    worst = max([loss for points in curves.values() for _, loss in points], default=0.0)
-    # What is worse than one and a half times the identity need not be seen.
-    panel.set_ylim(0, 1.5 * identity if math.isfinite(identity) else worst)
+    losses = [loss for points in curves.values() for _, loss in points if math.isfinite(loss)]
+    if math.isfinite(identity):
+        # What is worse than one and a half times the identity need not be seen.
+        losses = [min(loss, 1.5 * identity) for loss in losses] + [identity]
+    log_axis(panel, losses)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     panel.set_title(f"{INSTRUMENTS[code]} ({code})")
     panel.set_xlabel("epoch")
     panel.set_ylabel("validation loss")

@@ -28,19 +28,20 @@ class Trace:
 def hover_data(figure: "Figure", traces: Sequence[Trace]) -> str:
     """JSON of a figure's traces; call when the figure has been saved, since only then its layout is known.
 
-    "map" is [a, b, c, d]: a point (x, y) lies at (a x + b, c y + d) in the view box. Values that are not finite are
-    null. Each of "traces" is [name, x's, y's, text].
+    "map" is [a, b, c, d]: a point (x, y) lies at (a x + b, c y + d) in the view box, and where "log" is true at
+    (a x + b, c log10(y) + d). Values that are not finite are null. Each of "traces" is [name, x's, y's, text].
     """
     (axes, *_) = figure.axes
     width, height = (POINTS * size for size in figure.get_size_inches())
     to_figure = axes.transData + figure.transFigure.inverted()
-    (left, low), (right, high) = to_figure.transform([(0.0, 0.0), (1.0, 1.0)]).tolist()
+    logarithmic = axes.get_yscale() == "log"
+    zero, one = (1.0, 10.0) if logarithmic else (0.0, 1.0)
+    (left, low), (right, high) = to_figure.transform([(0.0, zero), (1.0, one)]).tolist()
     # y of an SVG grows downwards.
     place = [width * (right - left), width * left, height * (low - high), height * (1 - low)]
-    values = [[one.name, [_plain(x) for x in one.x], [_plain(y) for y in one.y], one.text] for one in traces]
-    return json.dumps(
-        {"map": [round(value, 3) for value in place], "traces": values}, separators=(",", ":"), allow_nan=False
-    )
+    values = [[t.name, [_plain(x) for x in t.x], [_plain(y) for y in t.y], t.text] for t in traces]
+    data = {"map": [round(value, 3) for value in place], "log": logarithmic, "traces": values}
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: float) -> float | int | None:

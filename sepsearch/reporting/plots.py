@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sepsearch.reporting.log_axis import log_axis, log_share
 from sepsearch.reporting.style import INK, MUTED, PALE, REFERENCE, SERIES, new_figure, style
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 JUMP = "↯"
 IDENTITY = "identity: doing nothing"
+MOST_RATIO = 1.5  # ratios of trials beyond are cut off
 MANY_NAMES = 40  # lines that are named in a figure
 NAMES_OF_LABEL = 3  # in a label for lines that end together
 
@@ -63,7 +65,7 @@ def curve_figure(title: str, curves: Sequence[Curve], identity: float) -> "Figur
             values.append(identity)
             # What is far worse than doing nothing need not be seen.
             values = [min(value, 1.6 * identity) for value in values]
-        set_limits(axes, values)
+        log_axis(axes, values)
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation loss")
@@ -98,7 +100,7 @@ def rung_figure(curves: Sequence[tuple[Curve, str]], rungs: Sequence[int], epoch
                 )
         axes.axhline(1.0, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         values = [value for curve, _ in curves for value in curve.values if math.isfinite(value)]
-        set_limits(axes, [min(value, 1.5) for value in values] + [1.0])
+        log_axis(axes, [min(value, MOST_RATIO) for value in values] + [1.0])
         axes.set_xlim(0.8 if epochs > 1 else 0.5, max(epochs, 1) + 0.2 * (epochs > 1) + 0.5 * (epochs <= 1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("ratio: loss / identity loss")
@@ -110,13 +112,14 @@ def rung_figure(curves: Sequence[tuple[Curve, str]], rungs: Sequence[int], epoch
 def _name_ends(axes: "Axes", curves: Sequence[Curve]) -> None:
     """Write every line's name at its end, the bold ones' first; names that would cover each other become one label."""
     low, high = axes.get_ylim()
+    place = lambda value: log_share(value, (low, high))  # noqa: E731
     labels: list[tuple[int, float, str, list[str]]] = []  # epoch, value, colour, names
     for curve in sorted(curves, key=lambda curve: not curve.bold)[:MANY_NAMES]:
         ends = [(e, v) for e, v in zip(curve.epochs, curve.values, strict=True) if math.isfinite(v)]
         if not ends or not low <= ends[-1][1] <= high:
             continue
         epoch, value = ends[-1]
-        near = [one for one in labels if one[0] == epoch and abs(value - one[1]) < 0.045 * (high - low)]
+        near = [one for one in labels if one[0] == epoch and abs(place(value) - place(one[1])) < 0.045]
         if near:
             near[0][3].append(curve.name)
         else:

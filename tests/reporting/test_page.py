@@ -443,6 +443,19 @@ def test_hover_values_lie_where_the_figure_draws_them():
     drawing = svg(figure, "one", "losses", [Trace("c0-s1", curve.epochs, curve.values)])
     found = json.loads(Page(drawing).all("svg")[0]["data-values"])
     assert found["traces"] == [["c0-s1", [1, 2, 3], [0.5, None, 0.25], ""]]
+    assert found["log"]
+    a, b, c, d = found["map"]
+    x, y = map(float, re.search(r'<path d="M ([\d.]+) ([\d.]+)\s*"?[^>]*stroke: var\(--s0\)', drawing).groups())
+    assert (a * 1 + b, c * math.log10(0.5) + d) == pytest.approx((x, y), abs=0.1)
+
+
+def test_hover_values_of_a_linear_axis_lie_where_the_figure_draws_them():
+    with style():
+        figure = new_figure(4, 3)
+        figure.subplots().plot([1, 2], [0.5, 0.25], color=SERIES[0])
+    drawing = svg(figure, "one", "losses", [Trace("c0-s1", [1, 2], [0.5, 0.25])])
+    found = json.loads(Page(drawing).all("svg")[0]["data-values"])
+    assert not found["log"]
     a, b, c, d = found["map"]
     x, y = map(float, re.search(r'<path d="M ([\d.]+) ([\d.]+)\s*"?[^>]*stroke: var\(--s0\)', drawing).groups())
     assert (a * 1 + b, c * 0.5 + d) == pytest.approx((x, y), abs=0.1)

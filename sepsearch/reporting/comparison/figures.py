@@ -10,8 +10,9 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.reporting.comparison.facts import ComparedRun, Comparison
 from sepsearch.reporting.figures import Legend, Picture
 from sepsearch.reporting.hover import Trace
+from sepsearch.reporting.log_axis import log_axis, log_share
 from sepsearch.reporting.parameter_plots import short
-from sepsearch.reporting.plots import IDENTITY, NAMES_OF_LABEL, WORST, set_limits
+from sepsearch.reporting.plots import IDENTITY, NAMES_OF_LABEL, WORST
 from sepsearch.reporting.style import INK, SERIES, VARIABLES, new_figure, style, svg
 from sepsearch.utils.formatting import counted, duration, number
 
@@ -76,7 +77,7 @@ def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: 
         values = [value for _, y in lines for value in y]
         if values and min(values) < 1 < max(values):
             axes.axhline(1.0, color=INK, linestyle=(0, (4, 3)), linewidth=1)
-        set_limits(axes, [min(value, WORST) for value in values])
+        log_axis(axes, [min(value, WORST) for value in values])
         axes.set_xlim(left=0)
         axes.grid(False, axis="x")
         axes.set_xlabel(axis)
@@ -92,7 +93,10 @@ def _name_ends(axes: "Axes", lines: Sequence[tuple[Sequence[float], Sequence[flo
     for run, ((x, y), name) in enumerate(zip(lines, names, strict=True)):
         if not x or not low <= y[-1] <= high:
             continue
-        gaps = (((one[0] - x[-1]) / (right - left), (one[1] - y[-1]) / (high - low), one) for one in labels)
+        gaps = (
+            ((one[0] - x[-1]) / (right - left), log_share(one[1], (low, high)) - log_share(y[-1], (low, high)), one)
+            for one in labels
+        )
         near = [one for across, up, one in gaps if abs(across) < NEAR and abs(up) < NEAR]
         if near:
             near[0][3].append(name)

@@ -9,9 +9,10 @@ function hoverable(svg) {
   let traces, line, dot, here = [0, 0];
 
   function read() {
-    const {map: [a, b, c, d], traces: given} = JSON.parse(svg.dataset.values);
+    const {map: [a, b, c, d], log, traces: given} = JSON.parse(svg.dataset.values);
+    const height = log ? Math.log10 : value => value;
     traces = given.map(([name, x, y, text]) => ({name, text, points: x
-      .map((value, number) => ({x: a * value + b, y: c * y[number] + d, epoch: value, value: y[number]}))
+      .map((value, number) => ({x: a * value + b, y: c * height(y[number]) + d, epoch: value, value: y[number]}))
       .filter(point => point.value !== null && point.y >= 0 && point.y <= box.height)}))
       .filter(trace => trace.points.length);
     line = svg.appendChild(drawn("polyline"));
