@@ -214,11 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of every method (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", choices=list(rules()), help="default: all but Syne Tune's")
     parser.add_argument("--epochs", type=int, default=36, help="record: of every curve (default: %(default)s)")
+    parser.add_argument("--instrument", default=task.INSTRUMENT, help="record: of the demo (default: %(default)s)")
     parser.add_argument("--configurations", type=int, default=60, help="record (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, help="all single results, JSON")
     options = parser.parse_args(arguments)
     if options.part == "record":
-        task.record_table(options.table, options.configurations, options.epochs)
+        task.record_table(options.table, options.configurations, options.epochs, instrument=options.instrument)
     elif options.part == "predict":
         print("\n".join(predictions(options.table)))
     else:

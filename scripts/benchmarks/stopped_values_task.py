@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sepsearch.data.dataset import Dataset
     from sepsearch.spaces.space import Space
 
-INSTRUMENTS = ("vn",)
+INSTRUMENT = "vn"  # unless another is asked for
 EXAMPLES = 96  # an epoch of the recorded table
 SMALL = 64  # an epoch of the searches that train
 VALIDATION_EXAMPLES = 48
@@ -60,7 +60,7 @@ def parse(space: dict[str, Any]) -> "Space":
     return parse_space(space, "stopped_values_task.SPACE")
 
 
-def task_data(threads: int = 1) -> "Dataset":
+def task_data(instrument: str, threads: int = 1) -> "Dataset":
     """What the task's networks learn from: the demo ensemble's shards, made on first use."""
     import torch
 
@@ -71,7 +71,9 @@ def task_data(threads: int = 1) -> "Dataset":
     torch.set_num_threads(threads)
     space = task_space()
     recordings, shards = prepare(demo_folder(), space.front_end.resolve(), lambda *_: None)
-    prepared = gather_data(recordings, shards, INSTRUMENTS, 0, space.split.fractions, space.search.validation_examples)
+    prepared = gather_data(
+        recordings, shards, (instrument,), 0, space.split.fractions, space.search.validation_examples
+    )
     return prepared.training_data()
 
 
@@ -82,7 +84,7 @@ def train(params: dict[str, Any], data: "Dataset", seed: int, epochs: int, examp
     from sepsearch.training.members import Member
 
     config = make_config(params)
-    members = [Member(code, seed) for code in INSTRUMENTS]
+    members = [Member(code, seed) for code in data.identity]
     batches = max(1, round(examples / config.training.batch_size))
     for result in fit(config, data, members, epochs=epochs, batches_per_epoch=batches):
         yield Step(result.epoch, result.ratio, result.seconds)
@@ -91,10 +93,10 @@ def train(params: dict[str, Any], data: "Dataset", seed: int, epochs: int, examp
 _worker: dict[str, Any] = {}
 
 
-def start_worker() -> None:
+def start_worker(instrument: str = INSTRUMENT) -> None:
     """Make a process ready to train."""
     os.nice(5)
-    _worker["data"] = task_data()
+    _worker["data"] = task_data(instrument)
 
 
 def worker_data() -> "Dataset":
@@ -123,7 +125,9 @@ def record(params: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def record_table(path: Path, configurations: int, epochs: int, seed: int = 0, sampler_seed: int = 1000) -> None:
+def record_table(
+    path: Path, configurations: int, epochs: int, seed: int = 0, sampler_seed: int = 1000, instrument: str = INSTRUMENT
+) -> None:
     """Train random configurations, a process a core, and write their curves; the reference is the first of them."""
     from sepsearch.search.sampling.sampler import Sampler
 
@@ -132,20 +136,21 @@ def record_table(path: Path, configurations: int, epochs: int, seed: int = 0, sa
     wanted = [params for params in asked if params is not None]
     curves = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=start_worker) as processes:
+    with ProcessPoolExecutor(os.cpu_count(), context, start_worker, (instrument,)) as processes:
         for curve in processes.map(record, wanted, [seed] * len(wanted), [epochs] * len(wanted)):
             curves.append(curve)
             print(f"{len(curves)} of {len(wanted)}", file=sys.stderr, flush=True)
-    write_table(path, curves, epochs, seed, sampler_seed)
+    write_table(path, curves, epochs, seed, sampler_seed, instrument)
 
 
-def write_table(path: Path, curves: list[dict[str, Any]], epochs: int, seed: int, sampler_seed: int) -> None:
+def write_table(
+    path: Path, curves: list[dict[str, Any]], epochs: int, seed: int, sampler_seed: int, instrument: str
+) -> None:
     """Write a table file of curves, one to a line, with how they were recorded."""
     about = {
         "recorded": f"{len(curves)} configurations of the random sampler (seed {sampler_seed}; the reference first), "
         f"{epochs} epochs of {EXAMPLES} examples each, networks' and split's seed {seed} and 0, "
-        f"{VALIDATION_EXAMPLES} validation examples, demo ensemble, {', '.join(INSTRUMENTS)}, one CPU thread: "
-        "python scripts/benchmarks/bench_stopped_values.py record",
+        f"{VALIDATION_EXAMPLES} validation examples, demo ensemble, {instrument}, one CPU thread",
         "space": SPACE,
     }
     lines = ",\n".join(json.dumps(curve, separators=(",", ":")) for curve in curves)
