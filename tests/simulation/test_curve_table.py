@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from sepsearch.simulation.curve_table import Curve, Draw, Pool, read_table
 from sepsearch.spaces.configurations import holds
 from sepsearch.spaces.space import parse_space
 
-TABLE = Path(__file__).parents[2] / "scripts" / "benchmarks" / "curves" / "laptop_vn.json"
+CURVES = Path(__file__).parents[2] / "scripts" / "benchmarks" / "curves"
 SPACE = parse_space({"parameters": {"filters": [8, 16]}}, "space")
 WITHOUT = ("schedule", "optimizer")  # as if they had been added since
 
@@ -16,11 +18,12 @@ def former(**changes: object) -> dict:
     return {name: value for name, value in params.items() if name not in WITHOUT}
 
 
-def test_the_space_holds_every_configuration_of_the_recorded_table():
-    about, curves = read_table(TABLE)
+@pytest.mark.parametrize(("table", "epochs", "least"), [("laptop_vn", 12, 200), ("laptop_vc", 36, 150)])
+def test_the_space_holds_every_configuration_of_the_recorded_tables(table, epochs, least):
+    about, curves = read_table(CURVES / f"{table}.json")
     space = parse_space(about["space"], "table")
-    pool = Pool(space, curves, 12)
-    assert len(pool) > 200
+    pool = Pool(space, curves, epochs)
+    assert len(pool) > least
     assert all(holds(space, curve.params) for curve in pool.curves)
 
 
