@@ -35,7 +35,7 @@ def log_axis(axes: "Axes", values: Sequence[float]) -> None:
 def log_ticks(low: float, high: float) -> list[float]:
     """Round numbers from `low` to `high`, both above 0: the most that are not too many for a small figure.
 
-    Over less than a factor of two these are evenly spaced, as there a logarithmic axis looks like a linear one.
+    Where hardly any lie between them they are evenly spaced: there a logarithmic axis looks like a linear one.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in STEPS:
