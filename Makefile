@@ -9,7 +9,7 @@ PORT ?= 5000
 .PHONY: help search test test-cluster test-browser test-wheel notebooks bench ui docs check lock clean
 
 help:
-	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (about 12 min on two cores)"
+	@echo "make search  the whole way on the demo ensemble: prepare, search, retrain, results (5 to 12 min on two cores)"
 	@echo "make test    the tests (COVERAGE=1: with the lines that they do not run)"
 	@echo "make test-cluster  tests with several hosts and real servers (root on Debian)"
 	@echo "make test-browser  the pages in a real browser (Chromium: apt-get install chromium)"
