@@ -2,7 +2,7 @@
 
 import pytest
 from compared_runs import write_finished
-from page_checks import SIZES, violations
+from page_checks import SIZES, requests_of, violations
 
 from sepsearch.reporting.comparison.facts import gather_comparison
 from sepsearch.reporting.comparison.page import write_comparison
@@ -32,12 +32,7 @@ def test_only_tables_and_figures_scroll_sideways(open_page, address, width):
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(browser, address):
-    page = browser.new_page()
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address, wait_until="networkidle")
-    page.close()
-    assert {url for url in asked if not url.startswith("data:")} == {address}
+    assert requests_of(browser, address) == {address}
 
 
 def test_arrow_keys_read_run_ratio_and_trial_of_the_progress(open_page, address):
