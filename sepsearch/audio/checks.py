@@ -40,6 +40,11 @@ def check_header(path: Path, info: AudioInfo) -> tuple[str, ...]:
     chunks = re.findall(r"^ ?(?:data|SSND) : \d", info.extra_info, re.MULTILINE)
     if len(chunks) > 1 or "no 'ds64' chunk" in info.extra_info:
         raise contradiction(path, "one chunk of audio", f"{len(chunks)}", ffmpeg_command(path, "-c copy"))
+    formats = re.findall(r"^ ?(?:fmt|COMM) +: \d", info.extra_info, re.MULTILINE)
+    if len(formats) > 1:  # libsndfile goes by the last one
+        raise contradiction(
+            path, "one chunk that gives rate and width", f"{len(formats)}", ffmpeg_command(path, "-c copy")
+        )
     if info.format in WAV | {"AIFF"} and info.subtype not in SAMPLE_BYTES:
         return (f"encoded in blocks ({info.subtype}): the last one may end in samples that were not recorded",)
     if info.format in WAV:

@@ -172,6 +172,16 @@ def test_an_aiff_file_without_the_last_byte_of_padding_is_read(tmp_path):
     assert_read(tmp_path / "vn.aiff", bytes(aiff()[0][:-1]), decoded(ODD))
 
 
+def test_an_aiff_file_with_two_sample_rates_is_refused(tmp_path):
+    content = aiff()[0]
+    begin = content.find(b"COMM")
+    other = content[begin : begin + 26]
+    other[18:20] = struct.pack(">H", 0xAC44)  # 44,100 Hz
+    (tmp_path / "vn.aiff").write_bytes(content[:begin] + other + content[begin:])
+    message = refusal(lambda: read_header(tmp_path / "vn.aiff"))
+    assert "expected one chunk that gives rate and width, found 2" in message
+
+
 def test_an_rf64_file_with_another_chunk_of_audio_in_place_of_its_lengths_is_refused(tmp_path):
     soundfile.write(tmp_path / "vn.wav", decoded(ODD), 48_000, subtype="PCM_24", format="RF64")
     content = (tmp_path / "vn.wav").read_bytes()

@@ -182,6 +182,8 @@ def _find_chunks(data: bytes, order: str) -> dict[bytes, bytes]:
         begin = data.find(name) + 8
         if begin > 8 and len(chunks.get(name, b"")) < length:
             claimed = struct.unpack(order + "I", data[begin - 4 : begin])[0]
+            if name == b"data" and data[12:16] == b"ds64":  # first in an RF64 file, whatever its own length says
+                claimed = struct.unpack("<Q", data[28:36])[0]
             there = claimed if length <= claimed <= len(data) - begin else len(data) - begin
             chunks[name] = data[begin : begin + there]
     return chunks
