@@ -36,7 +36,7 @@ from sepsearch.utils.errors import UserError
 SHARES = {"space": 24, "audio": 25, "folders": 3, "shards": 12, "journal": 43, "models": 8, "names": 1, "commands": 4}
 PATIENCE = 2.0  # seconds of the processor for one input
 MEMORY = 3 * 2**30  # bytes that inputs may use beyond what the program itself does
-LONGEST = 2_000  # characters of an error
+LONGEST = 10_000  # characters of an error, which may name two paths of the longest
 
 
 class Hang(BaseException):
