@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
-FEWEST, MOST = 3, 8  # ticks
+FEWEST, MOST = 4, 8  # ticks
 
 
 def log_axis(axes: "Axes", values: Sequence[float]) -> None:
@@ -49,7 +49,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 def _even_ticks(low: float, high: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
-    ticks = [float(f"{tick:.6g}") for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    ticks = [float(f"{tick:.6g}") for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)]
     return [tick for tick in ticks if low <= tick <= high]
 
 

@@ -13,6 +13,7 @@ from sepsearch.reporting.style import new_figure, style
         (0.05, 1.5, [0.05, 0.1, 0.2, 0.3, 0.5, 1.0]),
         (0.00012, 9.0, [0.001, 0.01, 0.1, 1.0]),
         (0.341, 0.358, [0.345, 0.35, 0.355]),
+        (0.33, 0.6, [0.35, 0.4, 0.45, 0.5, 0.55, 0.6]),
     ],
 )
 def test_ticks_are_round_numbers_within_the_limits(low, high, ticks):

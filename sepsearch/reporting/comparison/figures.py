@@ -68,6 +68,8 @@ def _progress_picture(comparison: Comparison, key: str, axis: str, size: float) 
 
 def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: str, names: Sequence[str]) -> "Figure":
     """Steps of the best ratio so far, (places, ratios) and a name for each run; `axis` is what the places are."""
+    from matplotlib.ticker import MaxNLocator
+
     with style():
         figure = new_figure(4.9, 3.2)
         axes = figure.subplots()
@@ -79,6 +81,7 @@ def step_figure(lines: Sequence[tuple[Sequence[float], Sequence[float]]], axis: 
             axes.axhline(1.0, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         log_axis(axes, [min(value, WORST) for value in values])
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=axis.startswith("epochs")))
         axes.grid(False, axis="x")
         axes.set_xlabel(axis)
         axes.set_ylabel("best ratio so far")
