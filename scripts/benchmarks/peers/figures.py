@@ -38,7 +38,8 @@ processes get SIGKILL at once, and it is started again (sepsearch with `--resume
 (minimum to maximum) of {times} seeds; bold is best.
 
 - *sepsearch*: `python -m sepsearch.run`, all of it: recordings are checked again, corners of the space are tried
-  first, the reference network is one of the trials, Ray's dashboard, MLflow, journal, provisional models. TPE and ASHA.
+  first, the reference network is one of the trials, Ray's dashboard, MLflow, journal, provisional models. TPE,
+  ASHA with promotion.
 - *Optuna, 2 processes*: one study in a journal file, TPE with constant liar, `SuccessiveHalvingPruner`. No checkpoints.
 - *plain Ray Tune*: `Tuner(…)` with random search and nothing else set; `Tuner.restore` after the kill.
 - *expert's Ray Tune*: `OptunaSearch` (TPE), `ASHAScheduler`, `reuse_actors`, data in the object store, a checkpoint
@@ -65,15 +66,17 @@ def read_trace(folder: Path) -> tuple[Epochs, Ends]:
 
 
 def read_journal(path: Path) -> tuple[Epochs, Ends]:
-    """The same of sepsearch, from its journal."""
+    """The same of sepsearch, from its journal. A trial that is paused has ended as long as it is not promoted."""
     epochs, ends = [], {}
     for event in _lines(path):
         if event["event"] == "epoch":
             begin = event["time"] - event["seconds"]
             facts = {"trial": event["id"], "epoch": event["epoch"], "ratio": event["ratio"]}
             epochs.append({**facts, "begin": begin, "end": event["time"]})
-        elif event["event"] == "trial_end":
+        elif event["event"] in ("paused", "trial_end"):
             ends[event["id"]] = event["time"]
+        elif event["event"] == "promoted":
+            ends.pop(event["id"], None)
     return epochs, ends
 
 
