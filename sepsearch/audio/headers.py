@@ -30,7 +30,6 @@ CODECS = {
     "ULAW": "pcm_mulaw",
     "ALAW": "pcm_alaw",
 }
-CUT_OFF = "the file is cut off: copy or export it again, or keep what is there with"
 
 
 class AudioInfo(Protocol):
@@ -46,7 +45,8 @@ class AudioInfo(Protocol):
 
 def cut_off(path: Path) -> str:
     """What to do with a file that ends early or is damaged."""
-    return f"{CUT_OFF} '{ffmpeg_command(path, '' if path.suffix.lower() == '.flac' else '-c copy')}'"
+    command = ffmpeg_command(path, "" if path.suffix.lower() == ".flac" else "-c copy")
+    return f"the file is cut off: copy or export it again, or keep what is there with '{command}'"
 
 
 def ffmpeg_command(path: Path, options: str) -> str:

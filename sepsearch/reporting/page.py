@@ -8,7 +8,7 @@ from sepsearch.data.instruments import INSTRUMENTS
 from sepsearch.evaluation.audio_samples import Sample
 from sepsearch.reporting import figures, tables, trial_tables
 from sepsearch.reporting import text as say
-from sepsearch.reporting.plots import JUMP, WORST
+from sepsearch.reporting.plots import JUMP, MOST_RATIO, WORST
 from sepsearch.reporting.run_data import RunFacts, gather_facts
 from sepsearch.reporting.style import FLOOR_DB
 from sepsearch.reporting.template import render_page
@@ -63,6 +63,7 @@ def render(facts: RunFacts) -> str:
         jump=JUMP,
         jump_text=JUMP_TEXT,
         worst=WORST,
+        most_ratio=MOST_RATIO,
         floor=f"−{abs(FLOOR_DB):g}",
         percent=lambda share: number(100 * share, 1),
         journal=JOURNAL,

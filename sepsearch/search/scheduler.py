@@ -237,6 +237,10 @@ class SearchPlan(SearchState):
             return "completed", f"spared at rung {trial.spared}" if trial.spared is not None else ""
         return ("stopped", BY_HAND) if trial.by_hand else ("", "")
 
+    def _too_slow(self, trial: Trial) -> str:
+        """Why a trial ends as infeasible; "" for one that does not, as the reference, which is there for comparison."""
+        return f"infeasible: {trial.infeasible}" if trial.infeasible and trial.id != self.reference else ""
+
     def _record(self, event: Event) -> None:
         self.journal.append(event)
         self._apply(event)

@@ -48,10 +48,6 @@ class SearchState:
         self._limits = sampler.space.constraints
         self._restoring = False
 
-    def _too_slow(self, trial: Trial) -> str:
-        """Why a trial ends as infeasible; "" for one that does not, as the reference, which is there for comparison."""
-        return f"infeasible: {trial.infeasible}" if trial.infeasible and trial.id != self.reference else ""
-
     def _judge_search(self, trial: Trial) -> None:
         for rule in self._end_rules:
             rule.take(trial)

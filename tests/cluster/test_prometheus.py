@@ -29,9 +29,9 @@ from sepsearch.search.journal import read_run
 
 MONITORING = Path(__file__).parents[2] / "cluster" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "sepsearch.json"
-SPACE = small_space(
+SPACE = "family: paced\n" + small_space(
     "trials: 12, epochs: 6, examples_per_epoch: 64, validation_examples: 32, startup_trials: 4", "seeds: 2, epochs: 30"
-).replace("parameters:", "family: paced\nparameters:")
+)
 # A fast machine trains several trials between two exports of Ray's, and those would leave no sample.
 PACED_FAMILY = """
 import time
